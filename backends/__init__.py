@@ -1,0 +1,1 @@
+"""What runs or emits programs: the integer simulator and Lava."""

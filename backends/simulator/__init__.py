@@ -1,0 +1,1 @@
+"""The integer simulator: golden, the meaning of a program."""

@@ -1,0 +1,221 @@
+"""The meaning of a program: its integers, step by step, in plain NumPy (rung I).
+
+This is the definition the other engines are tested against, bit for bit, so it
+stays close to the equations of :mod:`spikec.compiler.program`. Sums of products
+are taken in float64, where integers below 2**53 are exact; that bound is
+checked when a program is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import BackendError, Diagnostic
+from spikec.compiler.fixedpoint import (
+    ACTIVATION_SHIFT,
+    DECAY_UNITY,
+    STATE_MAX,
+    VTH_SHIFT,
+    align,
+    decay,
+    saturate24,
+    wrap24,
+)
+from spikec.compiler.operators import Operator, with_weight
+from spikec.compiler.program import Connection, Neurons, Program
+from spikec.compiler.timeline import Link, State, Timeline, run_whole
+from spikec.compiler.trace import Probe, Trace
+
+__all__ = ["default_probes", "run", "session", "to_integers"]
+
+#: Integers beyond this are not exact in float64.
+_EXACT = 1 << 53
+
+
+def default_probes(program: Program) -> tuple[Probe, ...]:
+    """Return what every run records: all spikes, and the voltage of readouts."""
+    return tuple(
+        (item.name, "voltage" if item.vth is None else "spikes") for item in program.populations
+    )
+
+
+def to_integers(
+    program: Program, inputs: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """Return the integers that enter the chip, and how many values had to be clipped.
+
+    Binary and graded values must be integers already; an analog value x becomes
+    ``rint(x * 2**frac_bits)``, half to even.
+    """
+    integers, events = {}, {}
+    for entry in program.inputs:
+        values = np.asarray(inputs[entry.name])
+        if entry.kind == "analog":
+            values = np.rint(np.ldexp(values.astype(np.float64), entry.frac_bits))
+        clipped = np.clip(values, entry.low, entry.high)
+        count = int((clipped != values).sum())
+        if count:
+            events[f"{entry.name}/input clipped"] = count
+        integers[entry.name] = clipped.astype(np.int32)
+    return integers, events
+
+
+class Golden(Timeline[Neurons]):
+    """A program at work; :attr:`events` counts what wrapped or saturated so far."""
+
+    def __init__(self, program: Program, *, samples: int, probes: Sequence[Probe]) -> None:
+        self.program = program
+        self.events: dict[str, int] = {}
+        super().__init__(
+            order=program.populations,
+            links=_links(program),
+            initial={item.name: _initial(item, samples) for item in program.populations},
+            advance=self._advance_counted,
+            probes=probes,
+            outputs=program.outputs,
+        )
+
+    def _advance_counted(self, neurons: Neurons, state: State, arriving: Array) -> State:
+        after, wrapped, saturated = advance(neurons, state, arriving)
+        for what, count in (("current wrapped", wrapped), ("voltage saturated", saturated)):
+            if count:
+                key = f"{neurons.name}/{what}"
+                self.events[key] = self.events.get(key, 0) + count
+        return after
+
+
+def advance(neurons: Neurons, state: State, arriving: Array) -> tuple[State, int, int]:
+    """One step; also how many currents wrapped and how many voltages saturated."""
+    spiked = state.spikes.astype(bool)
+    summed = decay(state.current, DECAY_UNITY - (neurons.du + 1)) + align(
+        arriving, ACTIVATION_SHIFT
+    )
+    current = wrap24(summed)
+
+    before = state.voltage
+    if neurons.reset_order == "next_step" and neurons.reset in ("zero", "value"):
+        before = np.where(spiked, _reset_voltage(neurons), before)
+    drive = current + neurons.bias
+    if neurons.reset_order == "next_step" and neurons.reset == "subtract":
+        drive = drive - neurons.reset_amount * spiked
+    unbounded = decay(before, DECAY_UNITY - neurons.dv) + drive
+    if neurons.reset_drops_input:
+        unbounded = np.where(spiked, _reset_voltage(neurons), unbounded)
+    active = state.idle == 0
+    unbounded = np.where(active, unbounded, state.voltage)
+    voltage = saturate24(unbounded)
+
+    wrapped = int((np.abs(summed) > STATE_MAX).sum())
+    saturated = int((voltage != unbounded).sum())
+    if neurons.vth is None:
+        after = State(current=current, voltage=voltage, spikes=state.spikes, idle=state.idle)
+        return after, wrapped, saturated
+
+    spikes = (voltage > align(neurons.vth, VTH_SHIFT)) & active
+    if neurons.reset_order == "at_spike":
+        voltage = _reset_at_spike(neurons, voltage, spikes)
+    idle = np.where(spikes, neurons.refractory, np.maximum(state.idle - 1, 0))
+    after = State(current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle)
+    return after, wrapped, saturated
+
+
+def session(
+    program: Program, *, samples: int, probes: Sequence[Probe] | None = None
+) -> Golden:
+    """Return ``program`` at its initial state, to be fed chunks of integer input."""
+    return Golden(
+        program,
+        samples=samples,
+        probes=default_probes(program) if probes is None else probes,
+    )
+
+
+def run(
+    program: Program,
+    inputs: Mapping[str, Array],
+    *,
+    probes: Sequence[Probe] | None = None,
+    strict: bool = False,
+) -> Trace:
+    """Run ``program`` on ``inputs``, ``[sample, step, *shape]`` per input name.
+
+    Voltages and currents come as the chip's integers. ``trace.events`` counts
+    wraps, saturations and clipped inputs; with ``strict`` a wrapped current
+    raises :class:`BackendError`.
+    """
+    integers, clipped = to_integers(program, inputs)
+    samples = len(next(iter(integers.values())))
+    golden = session(program, samples=samples, probes=probes)
+    trace = run_whole(golden, integers)
+    if strict and any(key.endswith("current wrapped") for key in golden.events):
+        raise BackendError(
+            Diagnostic(
+                code="B010",
+                where="simulator",
+                message=f"currents left 24 bits: {golden.events}",
+                hint="quantize with a smaller scale; the overflow proof prevents this",
+            )
+        )
+    return Trace(
+        values=trace.values, outputs=trace.outputs, events={**clipped, **golden.events}
+    )
+
+
+def _links(program: Program) -> dict[str, tuple[Link, ...]]:
+    bounds = {item.name: max(abs(item.low), abs(item.high)) for item in program.inputs}
+    shifts = {item.name: item.shift for item in program.inputs}
+    return {
+        item.name: tuple(
+            Link(
+                source=connection.source,
+                delay=connection.delay + shifts.get(connection.source, 0),
+                transmit=_Transmit(connection, bounds.get(connection.source, 1)),
+            )
+            for connection in program.connections_into(item.name)
+        )
+        for item in program.populations
+    }
+
+
+class _Transmit:
+    """Weights times arrivals in float64, refused where that could round."""
+
+    def __init__(self, connection: Connection, bound: int) -> None:
+        effective = connection.effective
+        self._operator: Operator = with_weight(effective, effective.weight.astype(np.float64))
+        if int(np.abs(effective.weight).sum()) * bound >= _EXACT:
+            raise BackendError(
+                Diagnostic(
+                    code="B011",
+                    where=f"connection '{connection.name}'",
+                    message="sums of products can pass 2**53 and would round",
+                )
+            )
+
+    def __call__(self, values: Array) -> Array:
+        return self._operator.apply(values.astype(np.float64)).astype(np.int64)
+
+
+def _initial(neurons: Neurons, samples: int) -> State:
+    shape = (samples, *neurons.shape)
+    return State(
+        current=np.broadcast_to(neurons.initial_current, shape).astype(np.int64),
+        voltage=np.broadcast_to(neurons.initial_voltage, shape).astype(np.int64),
+        spikes=np.zeros(shape, np.uint8),
+        idle=np.zeros(shape, np.int64),
+    )
+
+
+def _reset_voltage(neurons: Neurons) -> Array | int:
+    return 0 if neurons.reset_value is None else neurons.reset_value
+
+
+def _reset_at_spike(neurons: Neurons, voltage: Array, spikes: Array) -> Array:
+    if neurons.reset == "none":
+        return voltage
+    if neurons.reset == "subtract":
+        return saturate24(voltage - neurons.reset_amount * spikes)
+    return np.where(spikes, _reset_voltage(neurons), voltage)

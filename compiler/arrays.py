@@ -1,0 +1,50 @@
+"""Read-only arrays: the values that nodes, programs and traces share."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Array", "FloatArray", "IntArray", "Shape", "frozen", "per_neuron", "size"]
+
+Array: TypeAlias = npt.NDArray[Any]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+Shape: TypeAlias = tuple[int, ...]
+
+
+def size(shape: Shape) -> int:
+    """Return the number of elements of ``shape`` as a Python integer (it cannot wrap)."""
+    product = 1
+    for extent in shape:
+        product *= extent
+    return product
+
+
+def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike = None) -> Array:
+    """Return ``values`` as a contiguous array that nobody can write to.
+
+    A read-only array of the right type is returned as it is, so that rewritten
+    graphs share memory; anything else is copied.
+    """
+    array = np.asarray(values, dtype=dtype)
+    if array.flags.writeable or not array.flags.c_contiguous:
+        array = np.array(array, order="C")
+        array.flags.writeable = False
+    return array
+
+
+def per_neuron(values: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike = np.float64) -> Array:
+    """Return one value per neuron as a read-only array of ``shape``.
+
+    A scalar stands for the same value everywhere. Raises ``ValueError`` when
+    ``values`` has neither one element nor the given shape.
+    """
+    array = np.asarray(values, dtype=dtype)
+    if array.size == 1:
+        return frozen(np.full(shape, array.reshape(()), dtype=dtype))
+    if array.shape != shape:
+        raise ValueError(f"shape {array.shape} is neither scalar nor {shape}")
+    return frozen(array)

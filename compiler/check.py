@@ -1,0 +1,209 @@
+"""Every rule a graph obeys, checked before one exists; all findings are raised at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+import networkx as nx
+import numpy as np
+
+from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
+from spikec.compiler.ir import (
+    LI,
+    LIF,
+    Compare,
+    Coupling,
+    Edge,
+    Input,
+    InputKind,
+    Node,
+    Reset,
+    ResetOrder,
+)
+
+__all__ = ["check_parts"]
+
+
+def check_parts(
+    nodes: Sequence[Node], edges: Sequence[Edge], outputs: Sequence[str], dt: float | None
+) -> None:
+    """Raise :class:`GraphError` with every rule that these parts of a graph break."""
+    raise_if_any(GraphError, [*_names(nodes, edges), *_values(nodes, dt)])
+    raise_if_any(GraphError, [*_connections(nodes, edges), *_outputs(nodes, outputs)])
+    raise_if_any(GraphError, list(_cycles(edges)))
+
+
+def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(code=code, where=where, message=message, hint=hint)
+
+
+def _names(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Diagnostic]:
+    for kind, names in (("node", [n.name for n in nodes]), ("edge", [e.name for e in edges])):
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield _finding("G010", f"{kind} '{name}'", "the name is used twice", "rename one")
+        for name in names:
+            if not name or "/" in name or "\x00" in name:
+                yield _finding(
+                    "G011",
+                    f"{kind} '{name}'",
+                    "a name must not be empty or hold '/' (traces use it as separator)",
+                    "rename it",
+                )
+
+
+def _values(nodes: Sequence[Node], dt: float | None) -> Iterator[Diagnostic]:
+    if dt is not None and not (math.isfinite(dt) and dt > 0):
+        yield _finding("G020", "graph", f"time step dt is {dt}", "give seconds, above 0, or None")
+    for node in nodes:
+        where = f"{'input' if isinstance(node, Input) else 'population'} '{node.name}'"
+        if not node.shape or min(node.shape) < 1:
+            yield _finding("G021", where, f"shape {node.shape} is empty")
+            continue
+        if isinstance(node, Input):
+            yield from _input_values(node, where)
+        else:
+            yield from _population_values(node, where)
+
+
+def _input_values(node: Input, where: str) -> Iterator[Diagnostic]:
+    yield from _member(where, "kind", node.kind, get_args(InputKind))
+    if node.shift < 0:
+        yield _finding("G022", where, f"shift is {node.shift}", "give 0 or more steps")
+    bounds = (node.low, node.high)
+    if None in bounds:
+        if node.kind != "analog" or bounds != (None, None):
+            yield _finding(
+                "G023", where, f"{node.kind} input has bounds {bounds}", "give both low and high"
+            )
+        return
+    low, high = float(node.low or 0), float(node.high or 0)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        yield _finding("G023", where, f"bounds {bounds} are not finite and ordered")
+    elif node.kind == "binary" and bounds != (0, 1):
+        yield _finding("G023", where, f"a binary input is bounded by 0 and 1, not {bounds}")
+    elif node.kind == "graded" and not (low.is_integer() and high.is_integer()):
+        yield _finding("G023", where, f"a graded input has integer bounds, not {bounds}")
+
+
+def _population_values(node: LIF | LI, where: str) -> Iterator[Diagnostic]:
+    yield from _member(where, "coupling", node.coupling, get_args(Coupling))
+    for name in node.PER_NEURON:
+        values = getattr(node, name)
+        if values is not None and not np.isfinite(values).all():
+            yield _finding("G024", where, f"{name} holds NaN or infinity")
+    if node.alpha is not None and not ((node.alpha >= 0) & (node.alpha < 1)).all():
+        yield _finding(
+            "G025", where, "alpha leaves [0, 1)", "alpha = exp(-dt / tau_syn); None for no filter"
+        )
+    if not ((node.beta >= 0) & (node.beta <= 1)).all():
+        yield _finding("G025", where, "beta leaves [0, 1]", "beta = exp(-dt / tau_mem)")
+    if (node.gain == 0).any():
+        yield _finding("G026", where, "gain is 0: the input would have no effect")
+    if node.start < 0:
+        yield _finding("G022", where, f"start is {node.start}", "give 0 or more steps")
+    if isinstance(node, LIF):
+        yield from _spiking_values(node, where)
+
+
+def _spiking_values(node: LIF, where: str) -> Iterator[Diagnostic]:
+    yield from _member(where, "reset", node.reset, get_args(Reset))
+    yield from _member(where, "reset_order", node.reset_order, get_args(ResetOrder))
+    yield from _member(where, "compare", node.compare, get_args(Compare))
+    if node.refractory < 0:
+        yield _finding("G022", where, f"refractory is {node.refractory}", "give 0 or more steps")
+    if node.reset == "value" and node.reset_value is None:
+        yield _finding("G027", where, "reset is 'value' without reset_value", "give reset_value")
+    if node.reset in ("zero", "none") and node.reset_value is not None:
+        yield _finding(
+            "G027", where, f"reset '{node.reset}' has a reset_value", "use 'value' or 'subtract'"
+        )
+    if node.refractory and node.reset_order == "next_step":
+        yield _finding(
+            "G028",
+            where,
+            "refractory steps are defined for reset_order 'at_spike' only",
+            "an at_spike reset to zero has the same spikes as a next_step reset to zero",
+        )
+    if node.reset_order == "next_step" and (node.initial_voltage > node.vth).any():
+        yield _finding(
+            "G028",
+            where,
+            "initial_voltage is above vth: whether step -1 counts as a spike is undefined",
+            "start at or below the threshold",
+        )
+    if node.reset_drops_input and (
+        node.reset_order != "next_step" or node.reset not in ("zero", "value")
+    ):
+        yield _finding(
+            "G028", where, "reset_drops_input needs reset 'zero' or 'value' at 'next_step'"
+        )
+
+
+def _member(
+    where: str, field: str, value: str, allowed: tuple[str, ...]
+) -> Iterator[Diagnostic]:
+    if value not in allowed:
+        yield _finding("G029", where, f"{field} is '{value}'", f"one of {', '.join(allowed)}")
+
+
+def _connections(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Diagnostic]:
+    by_name = {node.name: node for node in nodes}
+    for edge in edges:
+        where = f"edge '{edge.name}'"
+        for end in (edge.source, edge.target):
+            if end not in by_name:
+                yield _finding(
+                    "G030", where, f"there is no node '{end}'", f"nodes: {', '.join(by_name)}"
+                )
+        if edge.source not in by_name or edge.target not in by_name:
+            continue
+        source, target = by_name[edge.source], by_name[edge.target]
+        if isinstance(target, Input):
+            yield _finding("G031", where, f"it ends at input '{target.name}'")
+        if isinstance(source, LI):
+            yield _finding(
+                "G031",
+                where,
+                f"'{source.name}' is a leaky integrator and gives no spikes to send",
+                "read its voltage as an output, or make it a LIF",
+            )
+        if edge.delay < 0:
+            yield _finding("G032", where, f"delay is {edge.delay}", "give 0 or more steps")
+        if not np.isfinite(edge.operator.weight).all():
+            yield _finding("G024", where, "the weights hold NaN or infinity")
+        try:
+            shape = edge.operator.output_shape(source.shape)
+        except ValueError as error:
+            yield _finding("G033", where, str(error))
+            continue
+        if shape != target.shape and shape != (int(np.prod(target.shape)),):
+            yield _finding(
+                "G033", where, f"it gives shape {shape}, '{target.name}' has {target.shape}"
+            )
+
+
+def _outputs(nodes: Sequence[Node], outputs: Sequence[str]) -> Iterator[Diagnostic]:
+    populations = [node.name for node in nodes if not isinstance(node, Input)]
+    hint = f"populations: {', '.join(populations)}"
+    if not outputs:
+        yield _finding("G040", "graph", "no output is named", hint)
+    for name in outputs:
+        if name not in populations:
+            yield _finding("G040", "graph", f"output '{name}' is not a population", hint)
+
+
+def _cycles(edges: Sequence[Edge]) -> Iterator[Diagnostic]:
+    now: nx.DiGraph[str] = nx.DiGraph(
+        (edge.source, edge.target) for edge in edges if edge.delay == 0
+    )
+    for component in nx.strongly_connected_components(now):
+        loop = component if len(component) > 1 else {n for n in component if now.has_edge(n, n)}
+        if loop:
+            yield _finding(
+                "G050",
+                f"nodes {', '.join(sorted(loop))}",
+                "a cycle of edges has total delay 0: a spike would need itself",
+                "recurrent edges have a delay of 1 or more",
+            )

@@ -1,0 +1,165 @@
+"""One safetensors file for graphs and programs: raw arrays and one JSON header.
+
+The header is canonical JSON with a schema name and version and a SHA-256 digest
+per tensor; equal content gives equal bytes. Array fields of equal values are
+kept as one number. Nothing in a file is executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, size
+from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
+from spikec.compiler.files import canonical_json, sha256_of, write_atomically
+from spikec.compiler.ir import SourceView
+from spikec.compiler.operators import Conv2d, Dense
+
+__all__ = ["Packer", "Unpacker", "read_container", "read_header", "write_container"]
+
+#: Classes that may stand in a field, by the name they have in files.
+_NESTED: dict[str, type[Any]] = {"dense": Dense, "conv2d": Conv2d, "view": SourceView}
+_NESTED_NAMES = {kind: name for name, kind in _NESTED.items()}
+
+#: A uniform array field may stand for at most this many neurons.
+_MAX_NEURONS = 1 << 28
+_MAX_HEADER = 100 << 20
+
+_T = TypeVar("_T")
+
+
+class Packer:
+    """Turns frozen dataclasses into JSON tables and named tensors."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Array] = {}
+
+    def pack(self, value: Any, key: str) -> Any:
+        """Return ``value`` as JSON; arrays go to :attr:`tensors` under ``key``."""
+        if isinstance(value, np.ndarray):
+            return self._array(value, key)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            table = {
+                item.name: self.pack(getattr(value, item.name), f"{key}/{item.name}")
+                for item in dataclasses.fields(value)
+            }
+            if type(value) in _NESTED_NAMES:
+                table["is"] = _NESTED_NAMES[type(value)]
+            return table
+        if isinstance(value, tuple):
+            return [self.pack(item, f"{key}/{index}") for index, item in enumerate(value)]
+        return value
+
+    def _array(self, values: Array, key: str) -> Any:
+        first = values.reshape(-1)[:1]
+        if values.size and (values == first).all() and not np.signbit(first).any():
+            return {"all": first[0].item(), "shape": list(values.shape), "dtype": str(values.dtype)}
+        self.tensors[key] = np.ascontiguousarray(values)
+        return {"tensor": key}
+
+
+class Unpacker:
+    """Turns JSON tables and tensors back into dataclasses."""
+
+    def __init__(self, tensors: Mapping[str, Array]) -> None:
+        self._tensors = tensors
+
+    def unpack(self, kind: type[_T], table: Mapping[str, Any]) -> _T:
+        """Build ``kind`` from its table; ``ValueError`` names what is missing or unknown."""
+        known = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        unknown = set(table) - known - {"is"}
+        if unknown:
+            raise ValueError(f"unknown fields {sorted(unknown)}")
+        return kind(**{name: self._value(table[name]) for name in table if name != "is"})
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(self._value(item) for item in value)
+        if not isinstance(value, dict):
+            return value
+        if "tensor" in value:
+            return self._tensors[value["tensor"]]
+        if "all" in value:
+            shape = tuple(int(extent) for extent in value["shape"])
+            if size(shape) > _MAX_NEURONS:
+                raise ValueError(f"a field of shape {shape} is larger than any network")
+            return np.full(shape, value["all"], dtype=np.dtype(value["dtype"]))
+        return self.unpack(_NESTED[value["is"]], value)
+
+
+def write_container(
+    path: Path, *, schema: str, version: int, body: object, tensors: Mapping[str, Array]
+) -> None:
+    """Write ``body`` (JSON values) and ``tensors`` to ``path`` atomically."""
+    from safetensors.numpy import save
+
+    digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
+    header = {"schema": schema, "version": version, "digests": digests, "body": body}
+    content = save(dict(tensors), metadata={"spikec": canonical_json(header)})
+    write_atomically(path, content)
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """Return the spikec header of a safetensors file, or None if it is not one of ours."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(_MAX_HEADER, path.stat().st_size):
+                return None
+            outer = json.loads(file.read(length))
+        header = json.loads(outer["__metadata__"]["spikec"])
+    except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError):
+        return None
+    return header if isinstance(header, dict) and "schema" in header else None
+
+
+def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[str, Array]]:
+    """Return body and tensors of a file of ours; every digest is checked.
+
+    Raises :class:`FrontendError` naming the file and what is wrong with it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    header = read_header(path)
+    if header is None:
+        raise _damaged(path, "it is not a spikec file")
+    if header["schema"] != schema:
+        raise _damaged(path, f"it holds '{header['schema']}', not '{schema}'")
+    if header.get("version") != version:
+        raise _damaged(
+            path, f"it has version {header.get('version')} of '{schema}'; this spikec reads {version}"
+        )
+    try:
+        tensors = load_file(path)
+        digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if digests != header.get("digests"):
+        raise _damaged(path, "a tensor does not match its digest")
+    return header["body"], tensors
+
+
+def reading(path: Path, error: Exception) -> SpikecError:
+    """Return the error to raise for ``error``, met while building what ``path`` holds."""
+    if isinstance(error, SpikecError):
+        return error
+    return _damaged(path, f"{type(error).__name__}: {error}")
+
+
+def _damaged(path: Path, message: str) -> FrontendError:
+    return FrontendError(
+        Diagnostic(
+            code="F020",
+            where=str(path),
+            message=message,
+            hint="write it again with 'spikec compile' or spikec.models.save",
+        )
+    )

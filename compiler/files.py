@@ -1,0 +1,121 @@
+"""Files written whole or not at all, and read without trusting them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, size
+from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
+
+__all__ = [
+    "MAX_ARRAY_BYTES",
+    "canonical_json",
+    "read_npz",
+    "sha256_of",
+    "write_atomically",
+    "write_npz",
+]
+
+#: No array in a file we read may unpack to more than this.
+MAX_ARRAY_BYTES = 16 << 30
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that a crash leaves the old file or the new one.
+
+    Raises :class:`UsageError` when the folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UsageError(
+            Diagnostic(
+                code="U030",
+                where=str(path),
+                message=f"cannot write there: {error.strerror}",
+                hint="name a folder that exists and that you may write to",
+            )
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON with sorted keys and no spaces: the same value gives the same text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_of(content: bytes | memoryview) -> str:
+    """Return the SHA-256 digest as hexadecimal text."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays to ``path`` as compressed ``.npz``, atomically; the same arrays, same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read a ``.npz`` of plain arrays; sizes are checked before memory is taken.
+
+    Raises :class:`FrontendError` for a missing or damaged file, for pickled
+    objects, and for arrays above :data:`MAX_ARRAY_BYTES`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                _check_member(archive, member)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib_error()) as error:
+        raise FrontendError(
+            Diagnostic(
+                code="F010",
+                where=str(path),
+                message=f"not a readable .npz of plain arrays: {error}",
+                hint="write it with numpy.savez(path, spikes=..., labels=...)",
+            )
+        ) from error
+
+
+def zlib_error() -> type[Exception]:
+    """Return the error of damaged compressed data (zlib is imported with it)."""
+    import zlib
+
+    return zlib.error
+
+
+def _check_member(archive: zipfile.ZipFile, member: str) -> None:
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header: Any = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError(f"'{member}' holds Python objects, not numbers")
+    if size(shape) * dtype.itemsize > MAX_ARRAY_BYTES:
+        raise ValueError(f"'{member}' would take {size(shape) * dtype.itemsize} bytes")

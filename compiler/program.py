@@ -1,0 +1,310 @@
+"""What a chip runs: integers only, in Lava's terms, every lag already arranged.
+
+One step of a population (the contract, target ``loihi``)::
+
+    a = sum over incoming connections of (weights << weight_exp) . arrived
+    u = wrap24( rtz(u * (4096 - (du + 1)) / 4096) + (a << 6) )
+    v = sat24 ( rtz(v * (4096 - dv) / 4096) + u + bias - reset_value * s_prev )   subtract, next_step
+    s = v > (vth << 6)
+    v = 0 where s                                                                zero, at_spike
+
+``bias`` is ``bias_mant << bias_exp``, not aligned. ``reset_value`` is in units of
+v: the amount of ``subtract``, the voltage of ``value``. The other combinations
+of reset and order are those of :mod:`spikec.compiler.ir` with rest 0, coupling
+immediate and compare ``>``. Every connection takes at least one step.
+
+A program holds no float that affects a run: ``lsb`` (what one unit of v is worth
+in the source's voltage) and an input's ``frac_bits`` only say how to read data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, size
+from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
+from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
+from spikec.compiler.ir import InputKind, Reset, ResetOrder, SourceView
+from spikec.compiler.operators import Operator, with_weight
+
+__all__ = [
+    "Connection",
+    "Neurons",
+    "Program",
+    "ProgramInput",
+    "SignMode",
+    "sign_mode_of",
+]
+
+SignMode: TypeAlias = Literal["mixed", "excitatory", "inhibitory"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProgramInput:
+    """Where integers enter; an analog value x enters as ``rint(x * 2**frac_bits)``.
+
+    Values beyond ``low`` and ``high`` (integers) are clipped and counted.
+    """
+
+    name: str
+    shape: Shape
+    kind: InputKind
+    low: int
+    high: int
+    frac_bits: int = 0
+    shift: int = 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Neurons:
+    """An integer population; array fields take a scalar or one value per neuron.
+
+    ``vth`` None means a leaky integrator that never spikes. ``lsb`` is the source
+    voltage of one unit of v (per neuron), for reading traces only.
+    """
+
+    name: str
+    shape: Shape
+    du: Array
+    dv: Array
+    vth: Array | None
+    reset: Reset
+    reset_order: ResetOrder
+    bias_mant: Array = field(default_factory=lambda: frozen(0))
+    bias_exp: Array = field(default_factory=lambda: frozen(0))
+    reset_value: Array | None = None
+    reset_drops_input: bool = False
+    refractory: int = 0
+    initial_current: Array = field(default_factory=lambda: frozen(0))
+    initial_voltage: Array = field(default_factory=lambda: frozen(0))
+    start: int = 0
+    lsb: float = 1.0
+    view: SourceView = field(default_factory=SourceView)
+
+    #: Fields that hold one integer per neuron.
+    PER_NEURON = (
+        "du", "dv", "vth", "bias_mant", "bias_exp", "reset_value", "initial_current",
+        "initial_voltage",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        findings = []
+        for name in self.PER_NEURON:
+            values = getattr(self, name)
+            if values is None:
+                continue
+            try:
+                integers = _integers(values)
+                object.__setattr__(self, name, per_neuron(integers, self.shape, np.int64))
+            except (TypeError, ValueError) as error:
+                findings.append(_finding("P001", f"population '{self.name}'", f"{name}: {error}"))
+        raise_if_any(GraphError, findings)
+
+    @property
+    def num_neurons(self) -> int:
+        """The number of neurons."""
+        return size(self.shape)
+
+    @property
+    def bias(self) -> Array:
+        """The bias as it is added to v."""
+        return frozen(effective_bias(self.bias_mant, self.bias_exp))
+
+    @property
+    def reset_amount(self) -> Array:
+        """What ``subtract`` takes off, in units of v: ``reset_value``, or ``vth << 6``."""
+        assert self.vth is not None
+        return self.reset_value if self.reset_value is not None else frozen(self.vth << 6)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Connection:
+    """Integer weights from a source to a population, ``delay`` steps long (1 or more).
+
+    The operator holds mantissas as the chip stores them: even in -256..254 for
+    ``mixed``, 0..255 for ``excitatory``, -255..0 for ``inhibitory``, multiples of
+    the step that ``num_weight_bits`` leaves. A weight counts
+    ``mantissa << weight_exp``.
+    """
+
+    name: str
+    source: str
+    target: str
+    operator: Operator
+    weight_exp: int
+    num_weight_bits: int
+    sign_mode: SignMode
+    delay: int
+
+    def __post_init__(self) -> None:
+        try:
+            mantissas = _integers(self.operator.weight).astype(np.int16, casting="same_kind")
+        except (TypeError, ValueError) as error:
+            raise GraphError(
+                _finding("P001", f"connection '{self.name}'", f"weights: {error}")
+            ) from error
+        object.__setattr__(self, "operator", with_weight(self.operator, mantissas))
+
+    @property
+    def step(self) -> int:
+        """The difference of neighbouring mantissas: low bits the chip does not store."""
+        return 1 << (8 - self.num_weight_bits + (self.sign_mode == "mixed"))
+
+    @property
+    def effective(self) -> Operator:
+        """The operator with the weights as they count, int64."""
+        weight = floor_shift(self.operator.weight.astype(np.int64), np.int64(self.weight_exp))
+        return with_weight(self.operator, weight)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Program:
+    """A compiled network; building one checks every rule and raises ``GraphError``.
+
+    ``provenance`` says what it was made from and how: plain values that JSON can hold.
+    """
+
+    target: str
+    inputs: tuple[ProgramInput, ...]
+    populations: tuple[Neurons, ...]
+    connections: tuple[Connection, ...]
+    outputs: tuple[str, ...]
+    dt: float | None = None
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        raise_if_any(GraphError, list(_check(self)))
+
+    def connections_into(self, name: str) -> tuple[Connection, ...]:
+        """Return the connections that end at population ``name``."""
+        return tuple(item for item in self.connections if item.target == name)
+
+    def population(self, name: str) -> Neurons:
+        """Return the population called ``name``; ``KeyError`` if there is none."""
+        return {item.name: item for item in self.populations}[name]
+
+    @property
+    def num_neurons(self) -> int:
+        """The number of neurons in all populations."""
+        return sum(item.num_neurons for item in self.populations)
+
+
+def sign_mode_of(weights: Array) -> SignMode:
+    """Return the sign mode that can hold ``weights``; zeros alone count as excitatory."""
+    if (weights >= 0).all():
+        return "excitatory"
+    return "inhibitory" if (weights <= 0).all() else "mixed"
+
+
+def _integers(values: Array) -> Array:
+    array = np.asarray(values)
+    if array.dtype.kind in "ui":
+        return array
+    rounded = np.rint(array)
+    if array.dtype.kind != "f" or not (rounded == array).all():
+        raise TypeError("integers are needed")
+    return rounded.astype(np.int64)
+
+
+def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(code=code, where=where, message=message, hint=hint)
+
+
+def _check(program: Program) -> Iterable[Diagnostic]:
+    shapes = {item.name: item.shape for item in (*program.inputs, *program.populations)}
+    names = [item.name for item in (*program.inputs, *program.populations)]
+    if len(shapes) < len(names):
+        yield _finding("P010", "program", f"names are used twice: {sorted(names)}")
+    spiking = {item.name for item in program.populations if item.vth is not None}
+    for neurons in program.populations:
+        yield from _check_neurons(neurons)
+    for connection in program.connections:
+        yield from _check_connection(connection, shapes)
+        if connection.source not in {item.name for item in program.inputs} | spiking:
+            yield _finding(
+                "P012", f"connection '{connection.name}'", f"'{connection.source}' sends no spikes"
+            )
+    populations = {item.name for item in program.populations}
+    for output in program.outputs:
+        if output not in populations:
+            yield _finding("P013", "program", f"output '{output}' is not a population")
+    if not program.outputs:
+        yield _finding("P013", "program", "no output is named")
+    for entry in program.inputs:
+        where = f"input '{entry.name}'"
+        if entry.kind not in get_args(InputKind) or entry.low > entry.high or entry.shift < 0:
+            yield _finding("P014", where, "kind, bounds or shift is not valid")
+
+
+def _check_neurons(neurons: Neurons) -> Iterable[Diagnostic]:
+    where = f"population '{neurons.name}'"
+    ranges: tuple[tuple[str, Array | None, int, int], ...] = (
+        ("du", neurons.du, 0, DECAY_UNITY - 1),
+        ("dv", neurons.dv, 0, DECAY_UNITY),
+        ("vth", neurons.vth, -(1 << 17), (1 << 17) - 1),
+        ("bias_mant", neurons.bias_mant, -(1 << 12), (1 << 12) - 1),
+        ("bias_exp", neurons.bias_exp, -8, 7),
+        ("reset_value", neurons.reset_value, -STATE_MAX - 64, STATE_MAX + 64),
+        ("initial_current", neurons.initial_current, -STATE_MAX, STATE_MAX),
+        ("initial_voltage", neurons.initial_voltage, -STATE_MAX, STATE_MAX),
+    )
+    for name, values, low, high in ranges:
+        if values is not None and values.size and (values.min() < low or values.max() > high):
+            yield _finding(
+                "P011", where, f"{name} spans {values.min()}..{values.max()}, not {low}..{high}"
+            )
+    if neurons.reset not in get_args(Reset) or neurons.reset_order not in get_args(ResetOrder):
+        yield _finding("P011", where, f"reset {neurons.reset} {neurons.reset_order} is unknown")
+    if neurons.reset == "value" and neurons.reset_value is None:
+        yield _finding("P011", where, "reset 'value' without reset_value")
+    if neurons.vth is None and neurons.reset != "none":
+        yield _finding("P011", where, "a leaky integrator has reset 'none'")
+    if neurons.refractory < 0 or neurons.start < 0:
+        yield _finding("P011", where, "refractory and start are 0 or more")
+    if neurons.refractory and neurons.reset_order != "at_spike":
+        yield _finding("P011", where, "refractory steps need reset_order 'at_spike'")
+
+
+def _check_connection(
+    connection: Connection, shapes: Mapping[str, Shape]
+) -> Iterable[Diagnostic]:
+    where = f"connection '{connection.name}'"
+    if connection.source not in shapes or connection.target not in shapes:
+        yield _finding(
+            "P020", where, f"'{connection.source}' or '{connection.target}' does not exist"
+        )
+        return
+    if connection.delay < 1:
+        yield _finding("P021", where, f"delay is {connection.delay}", "retime the graph first")
+    if not 1 <= connection.num_weight_bits <= 8 or not 0 <= connection.weight_exp <= 15:
+        yield _finding(
+            "P022",
+            where,
+            f"num_weight_bits {connection.num_weight_bits} or weight_exp "
+            f"{connection.weight_exp} is out of range",
+            "1..8 bits; exponents of 0 and more mean the same everywhere",
+        )
+        return
+    weights = connection.operator.weight
+    bounds = {"mixed": (-256, 254), "excitatory": (0, 255), "inhibitory": (-255, 0)}
+    low, high = bounds.get(connection.sign_mode, (1, 0))
+    if weights.size and (weights.min() < low or weights.max() > high):
+        yield _finding(
+            "P023", where, f"{connection.sign_mode} mantissas leave {low}..{high}"
+        )
+    elif (weights % connection.step).any():
+        yield _finding(
+            "P023", where, f"mantissas are not multiples of {connection.step}",
+            f"{connection.num_weight_bits} {connection.sign_mode} bits store no finer step",
+        )  # fmt: skip
+    try:
+        shape = connection.operator.output_shape(shapes[connection.source])
+    except ValueError as error:
+        yield _finding("P024", where, str(error))
+        return
+    if size(shape) != size(shapes[connection.target]):
+        yield _finding("P024", where, f"gives {shape}, target has {shapes[connection.target]}")

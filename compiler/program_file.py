@@ -1,0 +1,66 @@
+"""Programs on disk (``.spk``): integers, provenance, and nothing to execute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikec.compiler.container import (
+    Packer,
+    Unpacker,
+    read_container,
+    read_header,
+    reading,
+    write_container,
+)
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+
+__all__ = ["SCHEMA", "read_program", "recognises", "write_program"]
+
+SCHEMA = "spikec.program"
+VERSION = 1
+
+
+def recognises(path: Path) -> bool:
+    """Say whether ``path`` holds a program, by its content."""
+    header = read_header(path)
+    return header is not None and header["schema"] == SCHEMA
+
+
+def write_program(program: Program, path: str | Path) -> None:
+    """Save ``program`` to ``path``; the same program gives the same bytes."""
+    packer = Packer()
+    body = {
+        "target": program.target,
+        "dt": program.dt,
+        "outputs": list(program.outputs),
+        "provenance": dict(program.provenance),
+        "inputs": [packer.pack(item, f"input/{item.name}") for item in program.inputs],
+        "populations": [
+            packer.pack(item, f"population/{item.name}") for item in program.populations
+        ],
+        "connections": [
+            packer.pack(item, f"connection/{item.name}") for item in program.connections
+        ],
+    }
+    write_container(
+        Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors
+    )
+
+
+def read_program(path: str | Path) -> Program:
+    """Load a program that :func:`write_program` saved; every rule is checked again."""
+    path = Path(path)
+    body, tensors = read_container(path, schema=SCHEMA, version=VERSION)
+    unpacker = Unpacker(tensors)
+    try:
+        return Program(
+            target=str(body["target"]),
+            dt=body["dt"],
+            outputs=tuple(str(name) for name in body["outputs"]),
+            provenance=dict(body["provenance"]),
+            inputs=tuple(unpacker.unpack(ProgramInput, item) for item in body["inputs"]),
+            populations=tuple(unpacker.unpack(Neurons, item) for item in body["populations"]),
+            connections=tuple(unpacker.unpack(Connection, item) for item in body["connections"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise reading(path, error) from error

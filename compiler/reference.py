@@ -1,0 +1,176 @@
+"""What a graph means: its equations run in float, step by step (rung F, and Q).
+
+The order of operations is that of :mod:`spikec.compiler.ir`, left to right, so
+that a float32 run can equal a framework's own float32 run to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.ir import LIF, Graph, Input, Population
+from spikec.compiler.operators import Operator, with_weight
+from spikec.compiler.timeline import Link, State, Timeline, run_whole
+from spikec.compiler.trace import Probe, Trace
+
+__all__ = ["default_probes", "in_source_units", "run", "session"]
+
+
+def default_probes(graph: Graph) -> tuple[Probe, ...]:
+    """Return what every run records: all spikes, and the voltage of readouts."""
+    return tuple(
+        (node.name, "spikes" if isinstance(node, LIF) else "voltage")
+        for node in graph.populations
+    )
+
+
+def session(
+    graph: Graph,
+    *,
+    samples: int,
+    dtype: type[np.floating] = np.float64,
+    probes: Sequence[Probe] | None = None,
+) -> Timeline[Population]:
+    """Return ``graph`` at its initial state, for ``samples`` samples side by side.
+
+    Feed it chunks of a long stream: its state is carried from chunk to chunk.
+    """
+    links = {
+        node.name: tuple(
+            Link(
+                source=edge.source,
+                delay=edge.delay + _shift(graph, edge.source),
+                transmit=_transmit(edge.operator, dtype),
+            )
+            for edge in graph.edges_into(node.name)
+        )
+        for node in graph.populations
+    }
+    typed = {node.name: _Equations(node, dtype) for node in graph.populations}
+    return Timeline(
+        order=graph.immediate_order(),
+        links=links,
+        initial={name: constants.initial(samples) for name, constants in typed.items()},
+        advance=lambda node, state, arriving: typed[node.name].advance(state, arriving),
+        probes=default_probes(graph) if probes is None else probes,
+        outputs=graph.outputs,
+    )
+
+
+def run(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    *,
+    dtype: type[np.floating] = np.float64,
+    probes: Sequence[Probe] | None = None,
+) -> Trace:
+    """Run ``graph`` on ``inputs``, ``[sample, step, *shape]`` per input name.
+
+    Records ``probes``, by default all spikes and the voltage of readouts.
+    Voltages and currents are in the source framework's units.
+    """
+    samples = len(next(iter(inputs.values())))
+    trace = run_whole(session(graph, samples=samples, dtype=dtype, probes=probes), inputs)
+    return in_source_units(graph, trace)
+
+
+def in_source_units(graph: Graph, trace: Trace) -> Trace:
+    """Return ``trace`` with rewritten voltages and currents expressed as the source does."""
+    values = {}
+    for (name, quantity), recorded in trace.values.items():
+        node = graph[name]
+        assert isinstance(node, Population)
+        if quantity == "voltage" and node.view.voltage_offset.any():
+            recorded = recorded + node.view.voltage_offset.astype(recorded.dtype)
+        if quantity == "current" and (node.view.current_scale != 1).any():
+            recorded = recorded / node.view.current_scale.astype(recorded.dtype)
+        values[name, quantity] = recorded
+    return Trace(values=values, outputs=trace.outputs, events=trace.events)
+
+
+def _shift(graph: Graph, name: str) -> int:
+    node = graph[name]
+    return node.shift if isinstance(node, Input) else 0
+
+
+def _transmit(operator: Operator, dtype: type[np.floating]) -> Callable[[Array], Array]:
+    cast = with_weight(operator, operator.weight.astype(dtype))
+    return lambda values: cast.apply(values.astype(dtype))
+
+
+class _Equations:
+    """One population's parameters in the working precision, and its equations."""
+
+    def __init__(self, node: Population, dtype: type[np.floating]) -> None:
+        def cast(values: Array) -> Array:
+            return values.astype(dtype)
+
+        self.node = node
+        self.dtype = dtype
+        self.alpha = None if node.alpha is None else cast(node.alpha)
+        self.beta, self.gain, self.bias, self.rest = map(
+            cast, (node.beta, node.gain, node.bias, node.rest)
+        )
+        if isinstance(node, LIF):
+            self.vth = cast(node.vth)
+            self.amount = cast(node.reset_amount)
+            self.reset_voltage = cast(node.reset_voltage)
+
+    def initial(self, samples: int) -> State:
+        """The state before step 0, for ``samples`` samples."""
+        current, voltage = (
+            np.repeat(values.astype(self.dtype)[None], samples, axis=0)
+            for values in self.node.initial_state
+        )
+        silent = np.zeros(voltage.shape, np.uint8)
+        return State(
+            current=current, voltage=voltage, spikes=silent, idle=np.zeros(voltage.shape, np.int64)
+        )
+
+    def advance(self, state: State, arriving: Array) -> State:
+        """One step of the equations of :mod:`spikec.compiler.ir`."""
+        node = self.node
+        current = arriving if self.alpha is None else self.alpha * state.current + arriving
+        effective = current if node.coupling == "immediate" else state.current
+        drive = self.gain * effective + self.bias
+        if not isinstance(node, LIF):
+            voltage = self._leak(state.voltage, drive)
+            return State(
+                current=current, voltage=voltage, spikes=state.spikes, idle=state.idle
+            )
+        voltage = self._integrate(node, state, drive)
+        active = state.idle == 0
+        voltage = np.where(active, voltage, state.voltage)
+        above = voltage > self.vth if node.compare == ">" else voltage >= self.vth
+        spikes = above & active
+        if node.reset_order == "at_spike":
+            voltage = self._reset(node, voltage, spikes)
+        idle = np.where(spikes, node.refractory, np.maximum(state.idle - 1, 0))
+        return State(
+            current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle
+        )
+
+    def _leak(self, voltage: Array, drive: Array) -> Array:
+        result: Array = self.rest + self.beta * (voltage - self.rest) + drive
+        return result
+
+    def _integrate(self, node: LIF, state: State, drive: Array) -> Array:
+        """Leak and drive, with the reset of the last spike where it comes a step late."""
+        if node.reset_order == "at_spike" or node.reset == "none":
+            return self._leak(state.voltage, drive)
+        spiked = state.spikes.astype(bool)
+        if node.reset == "subtract":
+            return self._leak(state.voltage, drive) - self.amount * spiked
+        if node.reset_drops_input:
+            return np.where(spiked, self.reset_voltage, self._leak(state.voltage, drive))
+        return self._leak(np.where(spiked, self.reset_voltage, state.voltage), drive)
+
+    def _reset(self, node: LIF, voltage: Array, spikes: Array) -> Array:
+        if node.reset == "none":
+            return voltage
+        if node.reset == "subtract":
+            return voltage - self.amount * spikes
+        return np.where(spikes, self.reset_voltage, voltage)

@@ -1,0 +1,126 @@
+"""What a run gives: spikes and probed state, and the classes read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import Diagnostic, UsageError
+
+__all__ = ["QUANTITIES", "Probe", "Quantity", "Readout", "Trace", "parse_probes", "read_out"]
+
+Quantity: TypeAlias = Literal["spikes", "voltage", "current"]
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+#: A population's name and what to record of it.
+Probe: TypeAlias = tuple[str, Quantity]
+Readout: TypeAlias = Literal["spike-count", "max-voltage", "last-voltage", "mean-voltage"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trace:
+    """Recorded values, ``[sample, step, *neurons]`` under ``(population, quantity)``.
+
+    Index n is what the source framework gives at step n: every lag is undone.
+    ``outputs`` names the output populations. ``events`` counts what went out of
+    range, e.g. ``{"hidden/voltage saturated": 3}``; an integer run that stayed
+    in range has none.
+    """
+
+    values: Mapping[Probe, Array]
+    outputs: tuple[str, ...]
+    events: Mapping[str, int] = field(default_factory=dict)
+
+    def __getitem__(self, probe: Probe) -> Array:
+        return self.values[probe]
+
+    def spikes(self, population: str) -> Array:
+        """Return the spikes of ``population``, 0 or 1."""
+        return self.values[population, "spikes"]
+
+    def indices(self, population: str) -> Array:
+        """Return the spikes as events: rows of (sample, step, neuron...) in order."""
+        return np.argwhere(self.spikes(population))
+
+    @property
+    def num_steps(self) -> int:
+        """The number of recorded steps."""
+        return int(next(iter(self.values.values())).shape[1]) if self.values else 0
+
+    @staticmethod
+    def joined(traces: Iterable[Trace], axis: Literal["sample", "step"]) -> Trace:
+        """Return one trace from consecutive ones; events add up."""
+        parts = list(traces)
+        events: dict[str, int] = {}
+        for part in parts:
+            for name, count in part.events.items():
+                events[name] = events.get(name, 0) + count
+        if len(parts) == 1:
+            return parts[0]
+        place = 0 if axis == "sample" else 1
+        values = {
+            probe: np.concatenate([part.values[probe] for part in parts], axis=place)
+            for probe in parts[0].values
+        }
+        return Trace(values=values, outputs=parts[0].outputs, events=events)
+
+
+def parse_probes(specs: Sequence[str], populations: Sequence[str]) -> tuple[Probe, ...]:
+    """Read ``NAME:quantity`` texts; raise :class:`UsageError` naming every bad one."""
+    probes: list[Probe] = []
+    findings = []
+    for spec in specs:
+        name, _, quantity = spec.rpartition(":")
+        known = [item for item in QUANTITIES if item == quantity]
+        if name in populations and known:
+            probes.append((name, known[0]))
+            continue
+        findings.append(
+            Diagnostic(
+                code="U010",
+                where=f"probe '{spec}'",
+                message="it does not name a population and one of its quantities",
+                hint=f"NAME:QUANTITY with NAME one of {', '.join(populations)} "
+                f"and QUANTITY one of {', '.join(QUANTITIES)}",
+            )
+        )
+    if findings:
+        raise UsageError(*findings)
+    return tuple(probes)
+
+
+def read_out(trace: Trace, readout: Readout | None = None) -> Array:
+    """Return the predicted class of each sample, read from the first output population.
+
+    ``spike-count`` takes the neuron with most spikes, the voltage readouts the
+    one with the largest maximum, last or mean voltage; the first of equals
+    wins. By default an output that spikes is read by spike count, a leaky
+    integrator by its maximum voltage.
+    """
+    output = trace.outputs[0]
+    has_spikes = (output, "spikes") in trace.values
+    chosen: Readout = readout or ("spike-count" if has_spikes else "max-voltage")
+    needed: Quantity = "spikes" if chosen == "spike-count" else "voltage"
+    if (output, needed) not in trace.values:
+        raise UsageError(
+            Diagnostic(
+                code="U011",
+                where=f"output '{output}'",
+                message=f"readout '{chosen}' needs its {needed}, which the run did not record",
+                hint=f"probe {output}:{needed}, or choose another readout",
+            )
+        )
+    values = trace.values[output, needed]
+    values = values.reshape(*values.shape[:2], -1)
+    if chosen == "spike-count":
+        score = values.sum(axis=1, dtype=np.int64)
+    elif chosen == "max-voltage":
+        score = values.max(axis=1)
+    elif chosen == "last-voltage":
+        score = values[:, -1]
+    else:
+        score = values.mean(axis=1, dtype=np.float64)
+    return np.argmax(score, axis=1)

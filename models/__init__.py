@@ -1,0 +1,1 @@
+"""Describe networks in Python, and a small zoo of trained ones."""

@@ -1,0 +1,1 @@
+"""Trained networks of the seed model, with the data to judge them."""
