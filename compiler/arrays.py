@@ -23,7 +23,7 @@ def size(shape: Shape) -> int:
     return product
 
 
-def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike = None) -> Array:
+def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
     """Return ``values`` as a contiguous array that nobody can write to.
 
     A read-only array of the right type is returned as it is, so that rewritten

@@ -72,7 +72,7 @@ def sha256_of(content: bytes | memoryview) -> str:
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays to ``path`` as compressed ``.npz``, atomically; the same arrays, same bytes."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getvalue())
 
 

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import ClassVar, Literal, TypeAlias, TypeVar, cast
 
 import networkx as nx
 
@@ -131,7 +131,7 @@ class Population:
     view: SourceView = field(default_factory=SourceView)
 
     #: Fields that hold one float per neuron.
-    PER_NEURON = ("alpha", "beta", "gain", "bias", "rest", "initial_current", "initial_voltage")
+    PER_NEURON: ClassVar[tuple[str, ...]] = ("alpha", "beta", "gain", "bias", "rest", "initial_current", "initial_voltage")
 
     def __post_init__(self) -> None:
         if self.initial_voltage is None:
@@ -176,7 +176,7 @@ class LIF(Population):
     reset_drops_input: bool = False
     refractory: int = 0
 
-    PER_NEURON = (*Population.PER_NEURON, "vth", "reset_value")
+    PER_NEURON: ClassVar[tuple[str, ...]] = (*Population.PER_NEURON, "vth", "reset_value")
 
     @property
     def reset_amount(self) -> Array:

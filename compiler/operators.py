@@ -10,7 +10,7 @@ all sums stay below 2**53.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -129,9 +129,7 @@ class Conv2d:
 
 Operator: TypeAlias = Dense | Conv2d
 
-_Op = TypeVar("_Op", Dense, Conv2d)
 
-
-def with_weight(operator: _Op, weight: Array) -> _Op:
+def with_weight(operator: Operator, weight: Array) -> Operator:
     """Return the same operator with other weights of the same shape."""
     return replace(operator, weight=weight)

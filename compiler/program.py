@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class Neurons:
     view: SourceView = field(default_factory=SourceView)
 
     #: Fields that hold one integer per neuron.
-    PER_NEURON = (
+    PER_NEURON: ClassVar[tuple[str, ...]] = (
         "du", "dv", "vth", "bias_mant", "bias_exp", "reset_value", "initial_current",
         "initial_voltage",
     )  # fmt: skip
@@ -207,7 +207,8 @@ def _integers(values: Array) -> Array:
     rounded = np.rint(array)
     if array.dtype.kind != "f" or not (rounded == array).all():
         raise TypeError("integers are needed")
-    return rounded.astype(np.int64)
+    integers: Array = rounded.astype(np.int64)
+    return integers
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
@@ -215,8 +216,9 @@ def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
 
 
 def _check(program: Program) -> Iterable[Diagnostic]:
-    shapes = {item.name: item.shape for item in (*program.inputs, *program.populations)}
-    names = [item.name for item in (*program.inputs, *program.populations)]
+    shapes = {item.name: item.shape for item in program.inputs}
+    shapes |= {item.name: item.shape for item in program.populations}
+    names = [*(item.name for item in program.inputs), *(i.name for i in program.populations)]
     if len(shapes) < len(names):
         yield _finding("P010", "program", f"names are used twice: {sorted(names)}")
     spiking = {item.name for item in program.populations if item.vth is not None}

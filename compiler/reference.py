@@ -163,7 +163,8 @@ class _Equations:
             return self._leak(state.voltage, drive)
         spiked = state.spikes.astype(bool)
         if node.reset == "subtract":
-            return self._leak(state.voltage, drive) - self.amount * spiked
+            subtracted: Array = self._leak(state.voltage, drive) - self.amount * spiked
+            return subtracted
         if node.reset_drops_input:
             return np.where(spiked, self.reset_voltage, self._leak(state.voltage, drive))
         return self._leak(np.where(spiked, self.reset_voltage, state.voltage), drive)
@@ -172,5 +173,6 @@ class _Equations:
         if node.reset == "none":
             return voltage
         if node.reset == "subtract":
-            return voltage - self.amount * spikes
+            subtracted: Array = voltage - self.amount * spikes
+            return subtracted
         return np.where(spikes, self.reset_voltage, voltage)

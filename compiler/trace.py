@@ -123,4 +123,5 @@ def read_out(trace: Trace, readout: Readout | None = None) -> Array:
         score = values[:, -1]
     else:
         score = values.mean(axis=1, dtype=np.float64)
-    return np.argmax(score, axis=1)
+    classes: Array = np.argmax(score, axis=1)
+    return classes

@@ -1,1 +1,1 @@
-"""Lava: emits a self-contained program and runs it in a child process."""
+"""Lava: emit a program as a Lava network, and run it under Python 3.10."""

@@ -24,12 +24,13 @@ from spikec.compiler.fixedpoint import (
     saturate24,
     wrap24,
 )
+from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Operator, with_weight
 from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["default_probes", "run", "session", "to_integers"]
+__all__ = ["default_probes", "run", "session"]
 
 #: Integers beyond this are not exact in float64.
 _EXACT = 1 << 53
@@ -40,27 +41,6 @@ def default_probes(program: Program) -> tuple[Probe, ...]:
     return tuple(
         (item.name, "voltage" if item.vth is None else "spikes") for item in program.populations
     )
-
-
-def to_integers(
-    program: Program, inputs: Mapping[str, Array]
-) -> tuple[dict[str, Array], dict[str, int]]:
-    """Return the integers that enter the chip, and how many values had to be clipped.
-
-    Binary and graded values must be integers already; an analog value x becomes
-    ``rint(x * 2**frac_bits)``, half to even.
-    """
-    integers, events = {}, {}
-    for entry in program.inputs:
-        values = np.asarray(inputs[entry.name])
-        if entry.kind == "analog":
-            values = np.rint(np.ldexp(values.astype(np.float64), entry.frac_bits))
-        clipped = np.clip(values, entry.low, entry.high)
-        count = int((clipped != values).sum())
-        if count:
-            events[f"{entry.name}/input clipped"] = count
-        integers[entry.name] = clipped.astype(np.int32)
-    return integers, events
 
 
 class Golden(Timeline[Neurons]):

@@ -29,7 +29,8 @@ def load(path: str | Path) -> Graph:
         )
     for frontend in FRONTENDS:
         if frontend.recognises(path):
-            return frontend.read(path)
+            graph: Graph = frontend.read(path)
+            return graph
     raise FrontendError(
         Diagnostic(
             code="F002",

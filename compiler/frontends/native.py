@@ -39,7 +39,7 @@ def write(graph: Graph, path: str | Path) -> None:
         "outputs": list(graph.outputs),
         "choices": [packer.pack(choice, "choice") for choice in graph.choices],
         "nodes": [
-            {"kind": _KIND_NAMES[type(node)], **packer.pack(node, f"node/{node.name}")}
+            {"node": _KIND_NAMES[type(node)], **packer.pack(node, f"node/{node.name}")}
             for node in graph.nodes
         ],
         "edges": [packer.pack(edge, f"edge/{edge.name}") for edge in graph.edges],
@@ -76,7 +76,7 @@ def _graph(body: Any, unpacker: Unpacker) -> Graph:
 
 
 def _node(table: dict[str, Any], unpacker: Unpacker) -> Node:
-    kind = _KINDS[table["kind"]]
-    fields = {name: value for name, value in table.items() if name != "kind"}
+    kind = _KINDS[table["node"]]
+    fields = {name: value for name, value in table.items() if name != "node"}
     node: Node = unpacker.unpack(kind, fields)
     return node

@@ -1,1 +1,8 @@
-"""quantize."""
+"""From float to integers: a graph, a target and data become a program and a report."""
+
+from __future__ import annotations
+
+from spikec.compiler.quantize.lower import Compilation, compile_graph
+from spikec.compiler.quantize.report import QuantizationReport
+
+__all__ = ["Compilation", "QuantizationReport", "compile_graph"]

@@ -1,0 +1,368 @@
+"""Write a program as a directory that runs on lava-nc alone.
+
+``network.py`` names every Lava process, so that it can be read and changed by
+hand; ``parameters.npz`` holds its arrays; the files in ``templates/`` are copied
+as they are. The same program gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import keyword
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from spikec.backends.lava.placement import Placement, placement
+from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.operators import Dense, Operator
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+
+__all__ = ["LAVA_VERSION", "MANIFEST", "SCHEMA", "emit", "matrix_of", "message_bits", "npz_bytes"]
+
+#: The release of lava-nc that the emitted files and the tests are for.
+LAVA_VERSION = "0.10.0"
+MANIFEST = "manifest.json"
+SCHEMA = "spikec.lava"
+VERSION = 1
+
+#: Where the files that are copied go: name in ``templates/`` -> path in the directory.
+_COPIED = {
+    "requirements.txt": "requirements.txt",
+    "runtime.py": "runtime.py",
+    "process.py": "spikec_processes/process.py",
+    "models.py": "spikec_processes/models.py",
+}
+#: Names that generated code uses itself.
+_TAKEN = ("LIF", "LIFReset", "ExactLIF", "ONCE", "Path", "SignMode", "build", "main", "net", "p")
+
+
+def emit(program: Program, directory: Path) -> None:
+    """Write ``program`` to ``directory`` as a self-contained Lava network, all or nothing.
+
+    An empty directory or one written by this function before is replaced.
+    Raises :class:`UsageError` when there is anything else, or no place to write.
+    """
+    directory = Path(directory)
+    _check_replaceable(directory)
+    content = _contents(program)
+    try:
+        staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    except OSError as error:
+        raise _refused(directory, f"cannot write there: {error.strerror}") from error
+    try:
+        new = staging / "new"
+        for name, data in content.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(data)
+        if directory.exists():
+            directory.rename(staging / "old")
+        new.rename(directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_replaceable(directory: Path) -> None:
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise _refused(directory, "it is not a directory")
+    if not directory.exists() or not any(directory.iterdir()):
+        return
+    known = _files_written(directory)
+    if known is None:
+        raise _refused(directory, "the directory is not empty and was not written by spikec")
+    present = {
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    foreign = sorted(present - known)
+    if foreign:
+        raise _refused(directory, f"it holds files that are not spikec's: {', '.join(foreign)}")
+
+
+def _files_written(directory: Path) -> set[str] | None:
+    """Return the names in the manifest of a directory of ours, None for another's."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        return {*manifest["files"], MANIFEST} if manifest["schema"] == SCHEMA else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _refused(directory: Path, message: str) -> UsageError:
+    return UsageError(
+        Diagnostic(
+            code="U060",
+            where=str(directory),
+            message=message,
+            hint="name a new or empty directory in a folder that you may write to, "
+            "or move the files away",
+        )
+    )
+
+
+def _contents(program: Program) -> dict[str, bytes]:
+    """Return every file of the directory by its path."""
+    places = placement(program)
+    writer = _Writer(program, places)
+    templates = files("spikec.backends.lava") / "templates"
+    content = {to: (templates / name).read_bytes() for name, to in _COPIED.items()}
+    content["spikec_processes/__init__.py"] = b'"""The processes of spikec for Lava."""\n'
+    fill = Template((templates / "network.py.txt").read_text(encoding="utf-8"))
+    content["network.py"] = fill.substitute(writer.network()).encode()
+    content["parameters.npz"] = npz_bytes(writer.parameters)
+    fill = Template((templates / "README.md").read_text(encoding="utf-8"))
+    content["README.md"] = fill.substitute(_readme(program, places)).encode()
+    content[MANIFEST] = _manifest(program, places, [*content, MANIFEST])
+    return content
+
+
+def _manifest(program: Program, places: Sequence[Placement], names: Iterable[str]) -> bytes:
+    manifest = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "lava": LAVA_VERSION,
+        "target": program.target,
+        "dt": program.dt,
+        "outputs": list(program.outputs),
+        "populations": {
+            item.population: {"process": item.process, "stock": item.stock, "reason": item.reason}
+            for item in places
+        },
+        "provenance": dict(program.provenance),
+        "files": sorted(names),
+    }
+    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _readme(program: Program, places: Sequence[Placement]) -> dict[str, str]:
+    return {
+        "title": _title(program),
+        "inputs": "\n".join(
+            f"- {_code(item.name)}: shape `{item.shape}`, {item.low} to {item.high}"
+            for item in program.inputs
+        ),
+        "placements": "\n".join(
+            f"| {_code(item.population)} | `{item.process}` | {'yes' if item.stock else '**no**'} "
+            f"| {_one_line(item.reason)} |"
+            for item in places
+        ),
+        "extra_steps": str(_extra_steps(program)),
+    }
+
+
+class _Writer:
+    """Turns a program into the statements of ``network.py`` and their arrays."""
+
+    def __init__(self, program: Program, places: Sequence[Placement]) -> None:
+        self.program = program
+        self.places = places
+        self.parameters: dict[str, Array] = {}
+        self._shapes = {item.name: item.shape for item in program.inputs}
+        self._shapes |= {item.name: item.shape for item in program.populations}
+        self._variables = _identifiers(self._shapes)
+        self._connections = _identifiers([item.name for item in program.connections])
+
+    def network(self) -> dict[str, str]:
+        """Return what goes into the blanks of the template."""
+        stock = sorted({item.process for item in self.places if item.stock})
+        exact = [item.population for item in self.places if not item.stock]
+        imports = [
+            *([f"from lava.proc.lif.process import {', '.join(stock)}"] if stock else []),
+            "from lava.utils.weightutils import SignMode",
+            "",
+            "from runtime import ONCE, main" if "LIFReset" in stock else "from runtime import main",
+            *(["from spikec_processes.process import ExactLIF"] if exact else []),
+        ]
+        populations = zip(self.program.populations, self.places, strict=True)
+        return {
+            "title": _title(self.program),
+            "imports": "\n".join(imports),
+            "inputs": _indented(map(self._input, self.program.inputs)),
+            "populations": _indented(self._population(item, place) for item, place in populations),
+            "connections": _indented(map(self._connection, self.program.connections)),
+            "input_names": repr([item.name for item in self.program.inputs]),
+            "exact": repr(exact),
+            "extra_steps": str(_extra_steps(self.program)),
+        }
+
+    def _input(self, item: ProgramInput) -> str:
+        return _statement(
+            f"{self._variables[item.name]} = net.input",
+            [repr(item.name)],
+            shape=repr(item.shape),
+            shift=repr(item.shift),
+            num_message_bits=repr(message_bits(item)),
+        )
+
+    def _population(self, neurons: Neurons, place: Placement) -> str:
+        variable = self._variables[neurons.name]
+        arguments = {
+            "shape": repr(neurons.shape),
+            **{
+                name: self._values(values, f"{variable}.{name}")
+                for name, values in _parameters(neurons, place).items()
+            },
+            **_switches(neurons, place),
+        }
+        return f"# {place.reason}\n" + _statement(
+            f"{variable} = net.population", [repr(neurons.name), place.process], **arguments
+        )
+
+    def _connection(self, connection: Connection) -> str:
+        key = f"{self._connections[connection.name]}.weights"
+        self.parameters[key] = matrix_of(connection.operator, self._shapes[connection.source])
+        return _statement(
+            "net.connect",
+            [self._variables[connection.source], self._variables[connection.target]],
+            weights=f"p[{key!r}]",
+            weight_exp=repr(connection.weight_exp),
+            num_weight_bits=repr(connection.num_weight_bits),
+            sign_mode=f"SignMode.{connection.sign_mode.upper()}",
+            delay=repr(connection.delay),
+        )
+
+    def _values(self, values: Array, key: str) -> str:
+        """Return a number when all are equal, else the name under which they are kept."""
+        flat = values.reshape(-1)
+        if flat.size and (flat == flat[0]).all():
+            return repr(int(flat[0]))
+        self.parameters[key] = values.astype(np.int32)
+        return f"p[{key!r}]"
+
+
+def _parameters(neurons: Neurons, place: Placement) -> dict[str, Array]:
+    """Return the arrays that define a population, by their names in Lava."""
+    zero = np.zeros(neurons.shape, np.int64)
+    named = {
+        "du": neurons.du,
+        "dv": neurons.dv,
+        "vth": zero if neurons.vth is None else neurons.vth,
+        "bias_mant": neurons.bias_mant,
+        "bias_exp": neurons.bias_exp,
+        "u": neurons.initial_current,
+        "v": neurons.initial_voltage + place.held_voltage,
+    }
+    if not place.stock and neurons.vth is not None:
+        named["reset_amount"] = neurons.reset_amount
+        named["reset_voltage"] = zero if neurons.reset_value is None else neurons.reset_value
+    always = ("du", "dv", "vth")
+    return {name: values for name, values in named.items() if name in always or values.any()}
+
+
+def _switches(neurons: Neurons, place: Placement) -> dict[str, str]:
+    """Return the remaining arguments of a population, as source text."""
+    if place.stock:
+        switches: dict[str, str] = {}
+        if place.process == "LIFReset":
+            switches.update(reset_interval="ONCE", reset_offset=repr(neurons.start + 1))
+        if neurons.reset_order == "next_step":
+            switches["before_reset"] = "True"
+        return switches
+    switches = {"reset": repr(neurons.reset), "reset_order": repr(neurons.reset_order)}
+    if neurons.vth is None:
+        switches = {"spiking": "False"}
+    if neurons.reset_drops_input:
+        switches["reset_drops_input"] = "True"
+    if neurons.refractory:
+        switches["refractory"] = repr(neurons.refractory)
+    if neurons.start:
+        switches["start"] = repr(neurons.start)
+    return switches
+
+
+def message_bits(item: ProgramInput) -> int:
+    """Return ``num_message_bits`` for an input: 0 for spikes, else 8, 16 or 24."""
+    if item.kind == "binary":
+        return 0
+    needed = max(abs(item.low), abs(item.high)).bit_length() + (item.low < 0)
+    return 8 if needed <= 8 else 16 if needed <= 16 else 24
+
+
+def matrix_of(operator: Operator, source: Shape) -> Array:
+    """Return ``operator`` on ``source`` as the matrix ``[out, in]`` that Lava multiplies with.
+
+    Lava's own Conv ignores weight exponents and bits, so a convolution is written out.
+    """
+    if isinstance(operator, Dense):
+        return operator.weight
+    inputs = size(source)
+    matrix = np.zeros((size(operator.output_shape(source)), inputs), np.int16)
+    for start in range(0, inputs, 256):
+        units = np.zeros((min(256, inputs - start), inputs), np.int16)
+        units[np.arange(len(units)), start + np.arange(len(units))] = 1
+        given = operator.apply(units.reshape(-1, *source))
+        matrix[:, start : start + len(units)] = given.reshape(len(units), -1).T
+    return matrix
+
+
+def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
+    """Return ``arrays`` as the bytes of an ``.npz`` file, with no time of day in it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _extra_steps(program: Program) -> int:
+    return max([0, *(item.view.lag for item in program.populations)])
+
+
+def _identifiers(names: Iterable[str]) -> dict[str, str]:
+    """Return a distinct Python name for each name; those of a file may hold anything."""
+    given: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_") or "unnamed"
+        if plain[0].isdigit() or keyword.iskeyword(plain) or plain in _TAKEN:
+            plain = f"n_{plain}"
+        unique, count = plain, 2
+        while unique in given.values():
+            unique, count = f"{plain}_{count}", count + 1
+        given[name] = unique
+    return given
+
+
+def _statement(call: str, arguments: Sequence[str], **named: str) -> str:
+    """Return one call on one line, or on several when it is long."""
+    words = [*arguments, *(f"{name}={value}" for name, value in named.items())]
+    line = f"{call}({', '.join(words)})"
+    if len(line) <= 92:
+        return line
+    head, tail = ", ".join(arguments), ", ".join(words[len(arguments) :])
+    if len(tail) <= 86:
+        return f"{call}(\n    {head},\n    {tail},\n)"
+    return "\n".join(
+        [f"{call}(", f"    {head},", *(f"    {w}," for w in words[len(arguments) :]), ")"]
+    )
+
+
+def _indented(blocks: Iterable[str]) -> str:
+    lines = [line for block in blocks for line in block.splitlines()]
+    return "\n".join(f"    {line}".rstrip() for line in lines)
+
+
+def _title(program: Program) -> str:
+    names = " -> ".join(_one_line(name) for name in (program.inputs[0].name, program.outputs[0]))
+    return f"A spiking network for Lava: {names}, {program.num_neurons} neurons."
+
+
+def _one_line(text: str) -> str:
+    r"""Return ``text`` fit for a comment, a docstring or a table, where names may hold anything."""
+    return re.sub(r"[^\w \-.,:;/()<>=\'+]", "?", text)
+
+
+def _code(name: str) -> str:
+    return f"`{_one_line(name)}`"

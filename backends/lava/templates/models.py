@@ -1,0 +1,172 @@
+"""How the processes of process.py run on a CPU; ``fixed_pt`` is the only precision."""
+
+import numpy as np
+
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
+
+from spikec_processes.process import ExactLIF, ProbedLIF, ProbedLIFReset, Recorder
+
+#: 24-bit state; decays are fractions of 4096; thresholds and input are 6 bits up.
+STATE_MAX = (1 << 23) - 1
+DECAY_BITS = 12
+ALIGN = 6
+
+
+class Files:
+    """Open ``.npy`` files by quantity; a row is one step."""
+
+    def __init__(self, record):
+        self.rows = {
+            quantity: np.lib.format.open_memmap(path, mode="r+")
+            for quantity, path in record.items()
+        }
+
+    def write(self, row, **values):
+        """Write what is recorded among ``values`` to ``row``."""
+        for quantity, rows in self.rows.items():
+            if quantity in values:
+                rows[row] = values[quantity]
+
+
+@implements(proc=Recorder, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyRecorder(PyLoihiProcessModel):
+    """Row ``time_step - 1`` is what the source sent in ``time_step``."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    tie_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    tie_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.files = Files({"spikes": proc_params["path"]})
+
+    def run_spk(self):
+        self.files.write(self.time_step - 1, spikes=self.a_in.recv())
+
+
+@implements(proc=ExactLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyExactLIF(PyLoihiProcessModel):
+    """The equations of :class:`ExactLIF`, in int64 so that no product can overflow."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    tie_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    tie_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    u: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+    v: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+    du: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=12)
+    dv: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=13)
+    vth: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=18)
+    bias_mant: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=13)
+    bias_exp: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=4)
+    reset_amount: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+    reset_voltage: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.spiking = proc_params["spiking"]
+        self.reset = proc_params["reset"]
+        self.reset_order = proc_params["reset_order"]
+        self.reset_drops_input = proc_params["reset_drops_input"]
+        self.refractory = proc_params["refractory"]
+        self.first_step = proc_params["start"]  # Lava's models have a method called start
+        self.spiked = np.zeros(proc_params["shape"], bool)
+        self.idle = np.zeros(proc_params["shape"], np.int64)
+        self.files = Files(proc_params["record"])
+
+    def run_spk(self):
+        arriving = self.a_in.recv().astype(np.int64)
+        step = self.time_step - 1
+        if step >= self.first_step:
+            self.integrate(arriving)
+        self.s_out.send(self.spiked.astype(np.int32))
+        self.files.write(step, spikes=self.spiked, voltage=self.v, current=self.u)
+
+    def integrate(self, arriving):
+        """Advance u, v and ``spiked`` by one step."""
+        self.u = wrap24(decay(self.u, self.du + 1) + (arriving << ALIGN))
+        before = self.v
+        if self.reset_order == "next_step" and self.reset in ("zero", "value"):
+            before = np.where(self.spiked, self.reset_voltage, before)
+        drive = self.u + shift(self.bias_mant, self.bias_exp)
+        if self.reset_order == "next_step" and self.reset == "subtract":
+            drive = drive - self.reset_amount * self.spiked
+        after = decay(before, self.dv) + drive
+        if self.reset_drops_input:
+            after = np.where(self.spiked, self.reset_voltage, after)
+        active = self.idle == 0
+        self.v = saturate24(np.where(active, after, self.v))
+        if self.spiking:
+            self.fire(active)
+
+    def fire(self, active):
+        """Find the spikes and do what an ``at_spike`` reset does."""
+        self.spiked = (self.v > (self.vth << ALIGN)) & active
+        if self.reset_order == "at_spike" and self.reset == "subtract":
+            self.v = saturate24(self.v - self.reset_amount * self.spiked)
+        if self.reset_order == "at_spike" and self.reset in ("zero", "value"):
+            self.v = np.where(self.spiked, self.reset_voltage, self.v)
+        self.idle = np.where(self.spiked, self.refractory, np.maximum(self.idle - 1, 0))
+
+
+class Watching:
+    """Added to a stock model: writes its state once a step, changes nothing."""
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.files = Files(proc_params["record"])
+        self.before_reset = proc_params["before_reset"]
+        self.record_start = proc_params["record_start"]
+
+    def reset_voltage(self, spike_vector):
+        """Lava calls this once a step, when u and v are new."""
+        voltage = self.v.copy()
+        super().reset_voltage(spike_vector)
+        if self.time_step - 1 >= self.record_start:
+            voltage = voltage if self.before_reset else self.v
+            self.files.write(self.time_step - 1, voltage=voltage, current=self.u)
+
+
+class PyProbedLIF(Watching, PyLifModelBitAcc):
+    """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
+
+    implements_process = ProbedLIF
+
+
+class PyProbedLIFReset(Watching, PyLifResetModelBitAcc):
+    """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
+
+    implements_process = ProbedLIFReset
+
+
+def decay(state, constant):
+    """Multiply by ``(4096 - constant) / 4096``, rounding toward zero."""
+    product = state * ((1 << DECAY_BITS) - constant)
+    return np.sign(product) * (np.abs(product) >> DECAY_BITS)
+
+
+def shift(mantissa, exponent):
+    """Multiply by ``2 ** exponent``; a negative exponent rounds down."""
+    return (mantissa << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
+
+
+def wrap24(values):
+    """Wrap once into (-2**23, 2**23], as Lava's LIF does."""
+    span = 1 << 24
+    above = np.where(values > STATE_MAX + 1, values - span, values)
+    return np.where(above <= -(STATE_MAX + 1), values + span, above)
+
+
+def saturate24(values):
+    """Clip to +-(2**23 - 1)."""
+    return np.clip(values, -STATE_MAX, STATE_MAX)

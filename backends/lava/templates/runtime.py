@@ -1,0 +1,321 @@
+"""What network.py runs on: samples side by side, recordings, and a run that always ends.
+
+Step n of a trace is Lava's time step n + 1. Lava has no batch axis: several
+samples run side by side as one larger network with block-diagonal weights.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.dense.process import DelayDense, Dense
+from lava.proc.io.source import RingBuffer
+from lava.proc.lif.process import LIF, LIFReset
+from lava.proc.sparse.process import DelaySparse, Sparse
+
+from spikec_processes.process import ExactLIF, ProbedLIF, ProbedLIFReset, Recorder, new_file
+
+#: An interval that no run reaches: LIFReset then clears its state once.
+ONCE = 1 << 30
+
+PROBED = {LIF: ProbedLIF, LIFReset: ProbedLIFReset}
+DTYPES = {"spikes": np.uint8, "voltage": np.int32, "current": np.int32}
+
+
+class Network:
+    """The processes of one run of ``data`` (input name -> ``[sample, step, *shape]``).
+
+    ``probes`` are pairs of a population and ``voltage`` or ``current`` to record
+    besides all spikes and the voltage of populations that never spike.
+    """
+
+    def __init__(self, *, parameters, data, steps, probes, folder, hardware):
+        self.parameters = parameters
+        self.data = data
+        self.steps = steps
+        self.probes = set(probes)
+        self.folder = Path(folder)
+        self.hardware = hardware
+        self.batch = len(next(iter(data.values())))
+        self.shapes = {}
+        self.files = {}
+        self.processes = []
+        self.recording = []
+
+    def input(self, name, *, shape, shift, num_message_bits):
+        """Add the input ``name``; column k of its data is sent in step ``k + shift``.
+
+        ``num_message_bits`` 0 sends spikes, more sends integers of that width.
+        """
+        values = self.data[name]
+        if values.shape[2:] != shape or values.dtype.kind not in "uib":
+            raise SystemExit(
+                f"input {name!r}: integers [sample, step, {shape}] are needed, "
+                f"got {values.dtype} {values.shape}"
+            )
+        size = int(np.prod(shape))
+        columns = np.zeros((self.batch * size, self.steps), np.int32)
+        given = np.moveaxis(values.reshape(self.batch, -1, size), 1, 2)
+        shown = max(0, min(given.shape[2], self.steps - shift))
+        columns[:, shift : shift + shown] = given[:, :, :shown].reshape(-1, shown)
+        source = self._add(RingBuffer(data=columns))
+        source.num_message_bits = num_message_bits
+        if self.hardware:
+            return to_hardware(source, num_message_bits)
+        return source
+
+    def population(self, name, process, *, shape, before_reset=False, **parameters):
+        """Add a population of ``process`` (a class) and record it.
+
+        A stock population whose voltage or current is probed is built from a
+        subclass that records them and changes nothing else; ``before_reset``
+        says that the voltage to record is the one before a spike clears it.
+        """
+        size = int(np.prod(shape))
+        wide = {key: self._tiled(value, size) for key, value in parameters.items()}
+        self.shapes[name] = shape
+        spiking = parameters.get("spiking", True)
+        probed = [q for q in ("voltage", "current") if (name, q) in self.probes]
+        if not spiking and "voltage" not in probed:
+            probed.append("voltage")
+        if issubclass(process, ExactLIF):
+            quantities = [*(["spikes"] if spiking else []), *probed]
+            record = {quantity: self._file(name, quantity, size) for quantity in quantities}
+            added = self._add(process(shape=(self.batch * size,), record=record, **wide))
+            self.recording.append(added)
+        else:
+            if probed:
+                process = PROBED[process]
+                wide["record"] = {quantity: self._file(name, quantity, size) for quantity in probed}
+                wide["before_reset"] = before_reset
+            added = self._add(process(shape=(self.batch * size,), **wide))
+            recorder = self._add(
+                Recorder(shape=(self.batch * size,), path=self._file(name, "spikes", size))
+            )
+            from_hardware(added, recorder) if self.hardware else added.s_out.connect(recorder.a_in)
+            self.recording.append(recorder)
+        added.num_message_bits = 0
+        return added
+
+    def connect(self, source, target, *, weights, delay, **options):
+        """Connect so that what ``source`` sends in step n arrives in step ``n + delay``.
+
+        One sample at a time: ``Dense`` (which takes one step) or ``DelayDense``.
+        Several samples: the same weights once per sample, on the diagonal of a
+        ``Sparse`` or ``DelaySparse``.
+        """
+        options["num_message_bits"] = source.num_message_bits
+        weights = weights.astype(np.int32)
+        if self.batch == 1:
+            link = dense(weights, delay, options)
+        else:
+            link = side_by_side(weights, delay, self.batch, options)
+        self._add(link)
+        source.s_out.connect(link.s_in)
+        link.a_out.connect(target.a_in)
+
+    def run(self):
+        """Run all steps; return ``name/quantity`` -> ``[sample, step, *shape]``."""
+        for one, other in zip(self.recording, self.recording[1:]):
+            one.tie_out.connect(other.tie_in)
+        first = self.recording[0]
+        with watched():
+            first.create_runtime(run_cfg=run_configuration(self.hardware))
+            first.run(condition=RunSteps(num_steps=self.steps))
+        first.stop()
+        return {key: self._recorded(key) for key in self.files}
+
+    def _add(self, process):
+        self.processes.append(process)
+        return process
+
+    def _tiled(self, value, size):
+        if isinstance(value, np.ndarray):
+            return np.tile(np.broadcast_to(value.reshape(-1), (size,)), self.batch)
+        return value
+
+    def _file(self, name, quantity, size):
+        path = self.folder / f"{len(self.files)}-{quantity}.npy"
+        self.files[f"{name}/{quantity}"] = path
+        new_file(path, self.steps, self.batch * size, DTYPES[quantity])
+        return str(path)
+
+    def _recorded(self, key):
+        rows = np.load(self.files[key], mmap_mode="r")
+        shape = self.shapes[key.rpartition("/")[0]]
+        return np.moveaxis(rows.reshape(self.steps, self.batch, *shape), 0, 1)
+
+
+def dense(weights, delay, options):
+    """Return the connection of one sample, as it is on the chip."""
+    if delay == 1:
+        return Dense(weights=weights, **options)
+    # DelayDense(delays=0) takes the one step that Dense takes.
+    return DelayDense(weights=weights, delays=delay - 1, max_delay=delay - 1, **options)
+
+
+def side_by_side(weights, delay, batch, options):
+    """Return one connection that holds ``weights`` once per sample."""
+    blocks = sparse.block_diag([sparse.csr_matrix(weights)] * batch, format="csr", dtype=np.int32)
+    if delay == 1:
+        return Sparse(weights=blocks, **options)
+    # A number for all would fill the whole matrix: give one where a weight is.
+    delays = blocks.astype(int)
+    delays.data[:] = delay - 1
+    return DelaySparse(weights=blocks, delays=delays, max_delay=delay - 1, **options)
+
+
+def run_configuration(hardware):
+    """Return Lava's run configuration; without a tag it would silently choose floats."""
+    if not hardware:
+        return Loihi2SimCfg(select_tag="fixed_pt")
+    from lava.magma.core.run_configs import Loihi2HwCfg
+
+    return Loihi2HwCfg(select_tag="fixed_pt")
+
+
+def to_hardware(source, num_message_bits):
+    """Return what hands ``source`` to the chip (Intel's extension; not tried by spikec)."""
+    from lava.proc.embedded_io.spike import PyToNxAdapter
+
+    adapter = PyToNxAdapter(shape=source.s_out.shape, num_message_bits=num_message_bits)
+    source.s_out.connect(adapter.inp)
+    adapter.s_out = adapter.out
+    adapter.num_message_bits = num_message_bits
+    return adapter
+
+
+def from_hardware(population, recorder):
+    """Hand spikes from the chip to ``recorder`` (Intel's extension; not tried by spikec)."""
+    from lava.proc.embedded_io.spike import NxToPyAdapter
+
+    adapter = NxToPyAdapter(shape=population.s_out.shape)
+    population.s_out.connect(adapter.inp)
+    adapter.out.connect(recorder.a_in)
+
+
+@contextmanager
+def watched():
+    """End everything when a process of the network fails: Lava would wait for it for ever."""
+    finished = threading.Event()
+    thread = threading.Thread(target=_watch, args=(finished,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+
+
+def _watch(finished):
+    children = set()
+    while not finished.wait(0.2):
+        children |= set(multiprocessing.active_children())
+        dead = [child for child in children if not child.is_alive()]
+        if dead and not finished.is_set():
+            end(_reason(dead), children)
+
+
+def _reason(dead):
+    for child in dead:
+        if getattr(child, "exception", None):
+            return child.exception[1]
+    return f"a process of the network ended with code {dead[0].exitcode}"
+
+
+def end(message, children):
+    """Print ``message``, stop ``children`` and leave; other threads may be stuck."""
+    print(message, file=sys.stderr, flush=True)
+    for child in children:
+        if child.is_alive():
+            child.terminate()
+    os._exit(1)
+
+
+def main(build, *, folder, inputs, exact, extra_steps):
+    """Parse the command line and run; ``build`` adds the network to a :class:`Network`.
+
+    ``exact`` names the populations that Lava has no process for, ``extra_steps``
+    are the silent steps until the last output has come out.
+    """
+    arguments = command_line(extra_steps)
+    if arguments.hardware:
+        refuse_hardware(arguments, exact)
+    data = {name: values for name, values in np.load(arguments.input).items() if name in inputs}
+    missing = sorted(set(inputs) - set(data))
+    if missing:
+        raise SystemExit(f"{arguments.input} holds no array for input {', '.join(missing)}")
+    parameters = dict(np.load(Path(folder) / "parameters.npz").items())
+    try:
+        parts = list(run_batches(build, parameters, data, arguments))
+    except BaseException:
+        end(traceback.format_exc(), multiprocessing.active_children())
+    traces = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    with open(arguments.output, "wb") as file:
+        np.savez(file, **traces)
+
+
+def run_batches(build, parameters, data, arguments):
+    """Yield the trace of one batch after the other."""
+    samples = len(next(iter(data.values())))
+    batch = arguments.batch or samples
+    given = next(iter(data.values())).shape[1]
+    steps = arguments.steps or given + arguments.extra_steps
+    for start in range(0, samples, batch):
+        chosen = {name: values[start : start + batch] for name, values in data.items()}
+        with tempfile.TemporaryDirectory(prefix="spikec-lava-") as folder:
+            network = Network(
+                parameters=parameters,
+                data=chosen,
+                steps=steps,
+                probes=[tuple(probe.rsplit(":", 1)) for probe in arguments.probe],
+                folder=folder,
+                hardware=arguments.hardware,
+            )
+            build(network)
+            yield {key: np.array(values) for key, values in network.run().items()}
+        print(f"samples {min(start + batch, samples)}/{samples}", flush=True)
+
+
+def refuse_hardware(arguments, exact):
+    """Stop before a hardware run that would not mean what this network means."""
+    if exact:
+        raise SystemExit(
+            "not on hardware: these populations are no stock LIF, and the chip's LIF would run "
+            f"them with another reset: {', '.join(exact)}"
+        )
+    if arguments.probe:
+        raise SystemExit("not on hardware: --probe records with a process of the CPU")
+    if arguments.batch not in (None, 1):
+        raise SystemExit("not on hardware: one sample at a time, --batch 1")
+    arguments.batch = 1
+
+
+def command_line(extra_steps):
+    """Return the parsed arguments of network.py."""
+    parser = argparse.ArgumentParser(description="Run this network on lava-nc.")
+    parser.add_argument("--input", required=True, help=".npz, one integer array per input")
+    parser.add_argument("--output", required=True, help=".npz to write")
+    parser.add_argument("--batch", type=int, help="samples side by side (all)")
+    parser.add_argument("--steps", type=int, help=f"steps to run (those given + {extra_steps})")
+    parser.add_argument(
+        "--probe", action="append", default=[], metavar="NAME:QUANTITY",
+        help="also record a population's voltage or current; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--hardware", action="store_true", help="Loihi 2 (Intel's extension)")
+    arguments = parser.parse_args()
+    arguments.extra_steps = extra_steps
+    if arguments.batch is not None and arguments.batch < 1:
+        parser.error("--batch must be 1 or more")
+    return arguments

@@ -1,0 +1,43 @@
+"""Many samples in bounded memory: a run is cut into batches of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.backend import Progress
+from spikec.compiler.trace import Trace
+
+__all__ = ["batch_size", "in_batches", "run_in_batches"]
+
+#: State values that one batch may record.
+_VALUES_PER_BATCH = 32_000_000
+_MOST_SAMPLES = 500
+
+
+def batch_size(neurons: int, steps: int) -> int:
+    """Return how many samples to run at once so that a few records of all neurons fit memory."""
+    return max(1, min(_MOST_SAMPLES, _VALUES_PER_BATCH // max(1, neurons * steps)))
+
+
+def in_batches(samples: int, size: int) -> Iterator[slice]:
+    """Yield slices that cover ``samples`` in order."""
+    for start in range(0, samples, size):
+        yield slice(start, min(start + size, samples))
+
+
+def run_in_batches(
+    run: Callable[[Mapping[str, Array]], Trace],
+    inputs: Mapping[str, Array],
+    *,
+    size: int,
+    progress: Progress | None = None,
+) -> Trace:
+    """Return the trace of ``run`` over all samples, ``size`` of them at a time."""
+    samples = len(next(iter(inputs.values())))
+    traces = []
+    for part in in_batches(samples, size):
+        traces.append(run({name: values[part] for name, values in inputs.items()}))
+        if progress is not None:
+            progress(part.stop, samples)
+    return Trace.joined(traces, axis="sample")

@@ -1,0 +1,168 @@
+"""Data on its way in: checked against the network, turned into the chip's integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, size
+from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
+from spikec.compiler.files import read_npz
+from spikec.compiler.ir import Input
+from spikec.compiler.program import Program, ProgramInput
+
+__all__ = ["Dataset", "check_inputs", "read_dataset", "to_integers"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset:
+    """Samples for a network: ``inputs[name][sample, step, *shape]``, and labels if known."""
+
+    inputs: Mapping[str, Array]
+    labels: Array | None = None
+    events: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def num_samples(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def num_steps(self) -> int:
+        """The number of time steps of each sample."""
+        return int(next(iter(self.inputs.values())).shape[1])
+
+    def samples(self, start: int, stop: int) -> Dataset:
+        """Return samples ``start`` to ``stop``, as views."""
+        return Dataset(
+            inputs={name: values[start:stop] for name, values in self.inputs.items()},
+            labels=None if self.labels is None else self.labels[start:stop],
+        )
+
+
+def read_dataset(
+    path: str | Path, inputs: Sequence[Input | ProgramInput], *, samples: int | None = None
+) -> Dataset:
+    """Read a ``.npz`` of ``spikes`` ``[sample, step, features...]`` and optional ``labels``.
+
+    A network with several inputs reads one array per input, by the input's
+    name. At most ``samples`` samples are kept. Raises ``FrontendError`` for an
+    unreadable file and ``UsageError`` for data that does not fit the network.
+    """
+    path = Path(path)
+    arrays = read_npz(path)
+    labels = arrays.pop("labels", None)
+    if len(inputs) == 1 and "spikes" in arrays:
+        arrays = {inputs[0].name: arrays["spikes"]}
+    checked = check_inputs(arrays, inputs, where=str(path))
+    data = Dataset(inputs=checked, labels=_checked_labels(labels, checked, str(path)))
+    return data if samples is None else data.samples(0, samples)
+
+
+def check_inputs(
+    arrays: Mapping[str, Array], inputs: Sequence[Input | ProgramInput], *, where: str = "inputs"
+) -> dict[str, Array]:
+    """Return one array per input, shaped ``[sample, step, *shape]``.
+
+    Features may come in any shape with the right number of elements. Raises
+    :class:`UsageError` with everything that does not fit: missing arrays, wrong
+    shapes, NaN, values of a binary input other than 0 and 1, fractions in a
+    graded one.
+    """
+    findings: list[Diagnostic] = []
+    checked: dict[str, Array] = {}
+    for entry in inputs:
+        if entry.name not in arrays:
+            findings.append(_missing(entry, arrays, where, alone=len(inputs) == 1))
+            continue
+        values = np.asarray(arrays[entry.name])
+        problem = _problem(values, entry)
+        if problem is None:
+            checked[entry.name] = values.reshape(*values.shape[:2], *entry.shape)
+            continue
+        message, hint = problem
+        findings.append(_finding("U040", f"{where}, '{entry.name}'", message, hint))
+    raise_if_any(UsageError, findings)
+    counts = {values.shape[:2] for values in checked.values()}
+    if len(counts) > 1:
+        raise UsageError(
+            _finding("U041", where, f"inputs differ in samples and steps: {sorted(counts)}")
+        )
+    return checked
+
+
+def to_integers(
+    program: Program, inputs: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """Return the integers that enter the chip, and how many values had to be clipped.
+
+    Binary and graded values must be integers already; an analog value x becomes
+    ``rint(x * 2**frac_bits)``, half to even.
+    """
+    integers, events = {}, {}
+    for entry in program.inputs:
+        values = np.asarray(inputs[entry.name])
+        if entry.kind == "analog":
+            values = np.rint(np.ldexp(values.astype(np.float64), entry.frac_bits))
+        clipped = np.clip(values, entry.low, entry.high)
+        count = int((clipped != values).sum())
+        if count:
+            events[f"{entry.name}/input clipped"] = count
+        integers[entry.name] = clipped.astype(np.int32)
+    return integers, events
+
+
+def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(code=code, where=where, message=message, hint=hint)
+
+
+def _missing(
+    entry: Input | ProgramInput, arrays: Mapping[str, Array], where: str, *, alone: bool
+) -> Diagnostic:
+    wanted = "'spikes'" if alone else f"'{entry.name}'"
+    return _finding(
+        "U042",
+        where,
+        f"there is no array {wanted}; it holds {', '.join(sorted(arrays)) or 'nothing'}",
+        f"save {wanted} with shape [sample, step, {', '.join(map(str, entry.shape))}]",
+    )
+
+
+def _problem(values: Array, entry: Input | ProgramInput) -> tuple[str, str] | None:
+    """Return what is wrong with one array and what to do about it."""
+    if values.dtype.kind not in "buif":
+        return f"holds {values.dtype}, not numbers", "save integers, or floats for a current"
+    wanted = f"[sample, step, {', '.join(map(str, entry.shape))}]"
+    if values.ndim < 3 or size(values.shape[2:]) != size(entry.shape) or 0 in values.shape:
+        return f"has shape {list(values.shape)}", f"the network needs {wanted}"
+    if not np.isfinite(values).all():
+        return "holds NaN or infinity", "clean the data"
+    if entry.kind == "binary" and not ((values == 0) | (values == 1)).all():
+        return (
+            f"spans {values.min()}..{values.max()} where a binary input takes 0 and 1",
+            "encode it as spikes, or declare the input graded or analog",
+        )
+    if entry.kind == "graded" and not (np.rint(values) == values).all():
+        return "holds fractions where a graded input takes integers", "declare the input analog"
+    return None
+
+
+def _checked_labels(
+    labels: Array | None, inputs: Mapping[str, Array], where: str
+) -> Array | None:
+    if labels is None:
+        return None
+    samples = len(next(iter(inputs.values())))
+    if labels.shape != (samples,) or labels.dtype.kind not in "ui":
+        raise UsageError(
+            _finding(
+                "U043",
+                f"{where}, 'labels'",
+                f"has shape {list(labels.shape)} of {labels.dtype}",
+                f"one integer per sample: [{samples}]",
+            )
+        )
+    return labels

@@ -1,0 +1,69 @@
+"""Graphs and programs as text: for people, and for tests that compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.ir import LIF, Edge, Graph, Input, Population
+
+__all__ = ["describe", "to_text"]
+
+
+def to_text(graph: Graph) -> str:
+    """Return the graph with every switch, one line a node or edge."""
+    lines = [f"graph dt={graph.dt} outputs={', '.join(graph.outputs)}"]
+    for node in graph.nodes:
+        shape = "x".join(map(str, node.shape))
+        lines.append(f"  {type(node).__name__.lower()} {node.name}[{shape}] {_switches(node)}")
+        lines += [f"    {_edge(edge)}" for edge in graph.edges_into(node.name)]
+    return "\n".join(lines) + "\n"
+
+
+def describe(values: Array | None) -> str:
+    """Return one number, or the range of several."""
+    if values is None:
+        return "none"
+    low, high = np.min(values), np.max(values)
+    return f"{low:.6g}" if low == high else f"{low:.6g}..{high:.6g}"
+
+
+def _switches(node: Input | Population) -> str:
+    if isinstance(node, Input):
+        bounds = "" if node.low is None or node.high is None else f" {node.low:g}..{node.high:g}"
+        return f"{node.kind}{bounds}" + (f" shift={node.shift}" if node.shift else "")
+    return " ".join(f"{name}={value}" for name, value in _named(node))
+
+
+def _named(node: Population) -> Iterator[tuple[str, str]]:
+    yield "alpha", describe(node.alpha)
+    yield "beta", describe(node.beta)
+    yield "coupling", node.coupling
+    for name, usual in (("gain", 1.0), ("bias", 0.0), ("rest", 0.0), ("initial_current", 0.0)):
+        values = getattr(node, name)
+        if (values != usual).any():
+            yield name, describe(values)
+    _, initial_voltage = node.initial_state
+    if (initial_voltage != node.rest).any():
+        yield "initial_voltage", describe(initial_voltage)
+    if isinstance(node, LIF):
+        yield "vth", f"{node.compare}{describe(node.vth)}"
+        yield "reset", f"{node.reset}/{node.reset_order}"
+        if node.reset_value is not None:
+            yield "reset_value", describe(node.reset_value)
+        if node.reset_drops_input:
+            yield "reset_drops_input", "yes"
+        if node.refractory:
+            yield "refractory", str(node.refractory)
+    if node.start:
+        yield "start", str(node.start)
+    if node.view.lag:
+        yield "lag", str(node.view.lag)
+
+
+def _edge(edge: Edge) -> str:
+    shape = "x".join(map(str, edge.operator.weight.shape))
+    kind = type(edge.operator).__name__.lower()
+    return f"<- {edge.source} {edge.name}: {kind}[{shape}] delay={edge.delay}"

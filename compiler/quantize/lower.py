@@ -1,0 +1,378 @@
+"""From a canonical graph to a program: every float becomes the target's integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array, frozen
+from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
+from spikec.compiler.fixedpoint import STATE_MAX, VTH_SHIFT
+from spikec.compiler.inputs import Dataset
+from spikec.compiler.ir import LIF, Graph, Input
+from spikec.compiler.operators import with_weight
+from spikec.compiler.passes.pipeline import canonical_passes, run_passes
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
+from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
+from spikec.compiler.quantize.plan import Bounds, Plan, input_resolution, plan_populations
+from spikec.compiler.quantize.report import (
+    InputLoss,
+    PopulationLoss,
+    QuantizationReport,
+    WeightLoss,
+)
+from spikec.compiler.targets import Target
+from spikec.compiler.trace import Probe
+from spikec.compiler.version import VERSION
+
+__all__ = ["Compilation", "compile_graph"]
+
+#: Samples of the calibration data that are simulated to see how far voltages go.
+_CALIBRATION_SAMPLES = 128
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Compilation:
+    """What compiling gives: the program, what it lost, and the canonical graph between."""
+
+    program: Program
+    report: QuantizationReport
+    canonical: Graph
+
+
+def compile_graph(
+    graph: Graph,
+    target: Target,
+    *,
+    weight_bits: int = 8,
+    calibration: Dataset | None = None,
+) -> Compilation:
+    """Compile ``graph`` to integers for ``target`` with weights of ``weight_bits`` bits (1..8).
+
+    ``calibration`` supplies the range of analog inputs that declare none, and
+    keeps the scale small enough for the voltages seen on its first samples. Raises
+    :class:`QuantizationError` naming each population that does not fit, by how
+    much, and what would make it fit.
+    """
+    if weight_bits not in target.weight_bits:
+        raise QuantizationError(
+            _finding(
+                "Q001",
+                f"target '{target.name}'",
+                f"weights of {weight_bits} bits do not exist",
+                f"choose {target.weight_bits}",
+            )
+        )
+    canonical, changed = run_passes(graph, canonical_passes(target.delay.low))
+    bounds, origins = _input_bounds(canonical, calibration)
+    raise_if_any(QuantizationError, list(_unsupported(canonical, target)))
+    seen = {} if calibration is None else _seen_voltages(canonical, calibration)
+    plans = plan_populations(canonical, target, weight_bits, bounds, seen)
+    frac_bits = input_resolution(canonical, plans, bounds, target)
+    inputs = _program_inputs(canonical, bounds, frac_bits)
+    parts = [_lower(plan, inputs) for plan in plans]
+    report = QuantizationReport(
+        target=target.name,
+        weight_bits=weight_bits,
+        passes=changed,
+        populations=tuple(part.loss for part in parts),
+        weights=tuple(loss for part in parts for loss in part.weights),
+        inputs=tuple(
+            InputLoss(
+                input=item.name,
+                low=item.low,
+                high=item.high,
+                resolution=math.ldexp(1.0, -item.frac_bits),
+                bounds_from=origins[item.name],
+            )
+            for item in inputs.values()
+            if item.kind == "analog"
+        ),
+    )
+    program = Program(
+        target=target.name,
+        inputs=tuple(inputs.values()),
+        populations=tuple(part.neurons for part in parts),
+        connections=tuple(item for part in parts for item in part.connections),
+        outputs=canonical.outputs,
+        dt=canonical.dt,
+        provenance={
+            "spikec": VERSION,
+            "source": {
+                "path": graph.source.path,
+                "format": graph.source.format,
+                "sha256": graph.source.sha256,
+            },
+            "choices": [[item.what, item.value, item.origin] for item in graph.choices],
+            "quantization": report.as_dict(),
+        },
+    )
+    return Compilation(program=program, report=report, canonical=canonical)
+
+
+def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(code=code, where=where, message=message, hint=hint)
+
+
+def _input_bounds(
+    graph: Graph, calibration: Dataset | None
+) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
+    """Return the range of every input, and where it came from."""
+    bounds: dict[str, tuple[float, float]] = {}
+    origins: dict[str, str] = {}
+    findings = []
+    for node in graph.inputs:
+        if node.low is not None and node.high is not None:
+            bounds[node.name], origins[node.name] = (node.low, node.high), "declared"
+        elif calibration is not None:
+            values = calibration.inputs[node.name]
+            bounds[node.name] = (float(values.min()), float(values.max()))
+            origins[node.name] = "calibration data"
+        else:
+            findings.append(
+                _finding(
+                    "Q002",
+                    f"input '{node.name}'",
+                    "the range of this analog input is unknown",
+                    "compile with --calibrate DATA.npz, or declare low and high",
+                )
+            )
+    raise_if_any(QuantizationError, findings)
+    return bounds, origins
+
+
+def _seen_voltages(graph: Graph, calibration: Dataset) -> dict[str, float]:
+    """Return the largest magnitude of every population's voltage on the first samples."""
+    probes: list[Probe] = [(node.name, "voltage") for node in graph.populations]
+    some = calibration.samples(0, _CALIBRATION_SAMPLES)
+    trace = reference.run(graph, some.inputs, probes=probes)
+    offsets = {node.name: node.view.voltage_offset for node in graph.populations}
+    return {
+        name: float(np.abs(values - offsets[name]).max())
+        for (name, _), values in trace.values.items()
+    }
+
+
+def _unsupported(graph: Graph, target: Target) -> Iterable[Diagnostic]:
+    for node in graph.inputs:
+        if node.kind != "binary" and target.graded_bits == 0:
+            yield _finding(
+                "Q003",
+                f"input '{node.name}'",
+                f"target '{target.name}' has no graded spikes for {node.kind} input",
+                "encode it as binary spikes, or choose another target",
+            )
+    for edge in graph.edges:
+        if edge.delay > target.delay.high:
+            yield _finding(
+                "Q004",
+                f"edge '{edge.name}'",
+                f"delay {edge.delay} is beyond the target's {target.delay.high}",
+                "split the delay over a relay population",
+            )
+    for population in graph.populations:
+        if isinstance(population, LIF) and (population.vth < 0).any():
+            yield _finding(
+                "Q005",
+                f"population '{population.name}'",
+                f"threshold {population.vth.min():g} lies below rest: the target's is unsigned",
+                "shift the resting voltage",
+            )
+
+
+def _program_inputs(
+    graph: Graph, bounds: Bounds, frac_bits: Mapping[str, int]
+) -> dict[str, ProgramInput]:
+    return {node.name: _program_input(node, bounds, frac_bits) for node in graph.inputs}
+
+
+def _program_input(
+    node: Input, bounds: Bounds, frac_bits: Mapping[str, int]
+) -> ProgramInput:
+    shift = frac_bits.get(node.name, 0)
+    low, high = (round(math.ldexp(bound, shift)) for bound in bounds[node.name])
+    return ProgramInput(
+        name=node.name,
+        shape=node.shape,
+        kind=node.kind,
+        low=low,
+        high=high,
+        frac_bits=shift,
+        shift=node.shift,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Lowered:
+    neurons: Neurons
+    connections: tuple[Connection, ...]
+    loss: PopulationLoss
+    weights: tuple[WeightLoss, ...]
+
+
+def _lower(plan: Plan, inputs: Mapping[str, ProgramInput]) -> _Lowered:
+    """Round one population and its edges, and prove the result once more in integers."""
+    neurons = _neurons(plan)
+    connections, losses = [], []
+    for index, edge in enumerate(plan.edges):
+        connection = _connection(plan, index, inputs)
+        connections.append(connection)
+        losses.append(_weight_loss(plan, index, connection))
+    bound = _proved_bound(plan, neurons, connections, inputs)
+    return _Lowered(
+        neurons=neurons,
+        connections=tuple(connections),
+        loss=_population_loss(plan, neurons, bound),
+        weights=tuple(losses),
+    )
+
+
+def _neurons(plan: Plan) -> Neurons:
+    node, scale = plan.node, plan.scale
+    initial_current, initial_voltage = node.initial_state
+    mantissa, exponent = _bias(node.bias * scale)
+    spiking = _spiking_fields(node, scale) if isinstance(node, LIF) else _silent_fields()
+    return Neurons(
+        name=node.name,
+        shape=node.shape,
+        du=frozen(plan.du),
+        dv=frozen(plan.dv),
+        bias_mant=mantissa,
+        bias_exp=exponent,
+        initial_current=_rounded(initial_current * scale),
+        initial_voltage=_rounded(initial_voltage * scale),
+        start=node.start,
+        lsb=1.0 / scale,
+        view=node.view,
+        **spiking,
+    )
+
+
+def _silent_fields() -> dict[str, Any]:
+    return {"vth": None, "reset": "none", "reset_order": "at_spike"}
+
+
+def _spiking_fields(node: LIF, scale: float) -> dict[str, Any]:
+    threshold = _rounded(node.vth * scale / (1 << VTH_SHIFT))
+    value: Array | None = None
+    if node.reset == "subtract":
+        # What is taken off is the threshold itself, whatever the comparison.
+        exact = node.reset_value is not None
+        value = _rounded(node.reset_amount * scale) if exact else frozen(threshold << VTH_SHIFT)
+    elif node.reset == "value":
+        value = _rounded(node.reset_voltage * scale)
+    # v >= t is v > t - 1 on the grid of thresholds.
+    vth = threshold if node.compare == ">" else frozen(threshold - 1)
+    return {
+        "vth": vth,
+        "reset": node.reset,
+        "reset_order": node.reset_order,
+        "reset_value": value,
+        "reset_drops_input": node.reset_drops_input,
+        "refractory": node.refractory,
+    }
+
+
+def _rounded(values: Array) -> Array:
+    return frozen(np.rint(values).astype(np.int64))
+
+
+def _bias(values: Array) -> tuple[Array, Array]:
+    """Return mantissas and the smallest exponents that hold them, per neuron."""
+    needed = np.ceil(np.log2(np.maximum(np.abs(values), 1.0) / 4095.0))
+    exponent = np.maximum(needed, 0).astype(np.int64)
+    return frozen(np.rint(np.ldexp(values, -exponent)).astype(np.int64)), frozen(exponent)
+
+
+def _connection(
+    plan: Plan, index: int, inputs: Mapping[str, ProgramInput]
+) -> Connection:
+    edge, grid = plan.edges[index], plan.grids[index]
+    source = inputs.get(edge.source)
+    shift = plan.powers[index] + plan.exponent - (source.frac_bits if source else 0)
+    if grid.widest_step == 0:
+        shift = grid.top_shift
+    mantissas, exponent, stored = grid.mantissas(plan.step(index), shift)
+    return Connection(
+        name=edge.name,
+        source=edge.source,
+        target=edge.target,
+        operator=with_weight(edge.operator, mantissas),
+        weight_exp=exponent,
+        num_weight_bits=stored,
+        sign_mode=grid.sign_mode,
+        delay=edge.delay,
+    )
+
+
+def _weight_loss(plan: Plan, index: int, connection: Connection) -> WeightLoss:
+    grid, step = plan.grids[index], plan.step(index)
+    weight = grid.weight.astype(np.float64)
+    error = weight - step * grid.levels(step) if grid.widest_step > 0 else np.zeros(1)
+    power = float(np.sqrt(np.mean(weight * weight)))
+    return WeightLoss(
+        edge=connection.name,
+        bits=grid.bits,
+        stored_bits=connection.num_weight_bits,
+        sign_mode=grid.sign_mode,
+        weight_exp=connection.weight_exp,
+        step=step,
+        max_error=float(np.abs(error).max()),
+        rms_error=float(np.sqrt(np.mean(error * error))) / power if power else 0.0,
+        clipped=grid.clipped(step) if grid.widest_step > 0 else 0,
+        count=int(weight.size),
+    )
+
+
+def _proved_bound(
+    plan: Plan,
+    neurons: Neurons,
+    connections: Sequence[Connection],
+    inputs: Mapping[str, ProgramInput],
+) -> int:
+    """Prove the final integers: return the largest |u| that any accepted input can cause."""
+    arrivals = []
+    for connection, shape in zip(connections, plan.sources, strict=True):
+        source = inputs.get(connection.source)
+        low, high = (source.low, source.high) if source else (0, 1)
+        arrivals.append(Arrival(connection.effective, shape, low, high))
+    bound = math.ceil(current_bound(arrival_bound(arrivals), neurons.du, neurons.initial_current))
+    assert bound <= STATE_MAX, f"'{neurons.name}': the plan promised what rounding broke"
+    return bound
+
+
+def _voltage_margin(plan: Plan, current: int) -> float | None:
+    if isinstance(plan.node, LIF):
+        return None
+    reach = plan.voltage_bound(current)
+    return STATE_MAX / reach if reach else float(STATE_MAX)
+
+
+def _population_loss(plan: Plan, neurons: Neurons, bound: int) -> PopulationLoss:
+    node, scale = plan.node, plan.scale
+    vth_error = None
+    if isinstance(node, LIF) and neurons.vth is not None:
+        threshold = neurons.vth + (node.compare == ">=")
+        kept = threshold * float(1 << VTH_SHIFT) / scale
+        scales = np.maximum(np.abs(node.vth), np.finfo(np.float64).tiny)
+        vth_error = float((np.abs(kept - node.vth) / scales).max())
+    return PopulationLoss(
+        population=node.name,
+        du=(int(neurons.du.min()), int(neurons.du.max())),
+        dv=(int(neurons.dv.min()), int(neurons.dv.max())),
+        tau_syn_error=time_constant_error(node.alpha, alpha_of(plan.du)),
+        tau_mem_error=time_constant_error(node.beta, beta_of(plan.dv)),
+        vth_error=vth_error,
+        bias_error=float(np.abs(neurons.bias / scale - node.bias).max()),
+        scale=scale,
+        proof_bound=bound,
+        voltage_margin=_voltage_margin(plan, bound),
+        proof_margin=STATE_MAX / bound if bound else float(STATE_MAX),
+        limited_by=plan.limited_by,
+    )

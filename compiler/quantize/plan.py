@@ -1,0 +1,260 @@
+"""Each population's scale: the one free number that decides how much of a chip is used.
+
+A leaky layer is unchanged when weights, threshold and bias are multiplied by
+one factor, so each population has one real-valued scale, free to choose. Its
+fraction is chosen for the weights; its power of two is the largest for which
+everything fits and the current provably cannot overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spikec.compiler.arrays import IntArray, Shape
+from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
+from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
+from spikec.compiler.ir import LI, LIF, Edge, Graph
+from spikec.compiler.operators import with_weight
+from spikec.compiler.quantize.decay import du_of, dv_of
+from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
+from spikec.compiler.quantize.weights import Grid, choose_unit
+from spikec.compiler.targets import Target
+
+__all__ = ["Plan", "input_resolution", "plan_populations"]
+
+#: Lower and upper bound of what an input sends, in source units.
+Bounds = Mapping[str, tuple[float, float]]
+
+#: An analog input must get at least this many integer levels.
+_LEAST_LEVELS = 8
+#: An analog bound may round up by half of one of those levels: the proof leaves room for it.
+#: Voltages may grow this much beyond those of the calibration data before they saturate.
+_CALIBRATION_ROOM = 1.25
+_ANALOG_SLACK = 1 / (1 + 0.5 / _LEAST_LEVELS)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan:
+    """One population on its way to integers; ``exponent`` scales everything by a power of two.
+
+    A weight level of edge e counts ``2**(powers[e] + exponent)`` units of ``a``,
+    one of which is ``unit / 2**exponent`` source volts. ``seen_voltage`` is the
+    largest magnitude of the float voltage on calibration data, 0 without data.
+    """
+
+    node: LIF | LI
+    edges: tuple[Edge, ...]
+    sources: tuple[Shape, ...]
+    grids: tuple[Grid, ...]
+    unit: float
+    powers: tuple[int, ...]
+    du: IntArray
+    dv: IntArray
+    seen_voltage: float = 0.0
+    exponent: int = 0
+    limited_by: str = ""
+
+    @property
+    def scale(self) -> float:
+        """Units of v per source volt."""
+        return math.ldexp(64.0 / self.unit, self.exponent)
+
+    def voltage_bound(self, current: float) -> float:
+        """The largest |v| of a readout whose current stays within ``current``, in units of v.
+
+        Infinite without leak; 0 for a spiking population, which may saturate.
+        """
+        if isinstance(self.node, LIF):
+            return 0.0
+        if (self.dv == 0).any():
+            return math.inf
+        driven = current + float(np.abs(self.node.bias).max()) * self.scale
+        return driven * DECAY_UNITY / float(self.dv.min())
+
+    def fixed_edges(self, analog: Collection[str]) -> Iterator[tuple[Edge, Grid, int]]:
+        """Yield edges that carry weight and whose source counts in whole numbers."""
+        for edge, grid, power in zip(self.edges, self.grids, self.powers, strict=True):
+            if edge.source not in analog and grid.widest_step > 0:
+                yield edge, grid, power
+
+    def step(self, index: int) -> float:
+        """The distance of neighbouring levels of an edge, in source units."""
+        return math.ldexp(self.unit, self.powers[index])
+
+
+def plan_populations(
+    graph: Graph,
+    target: Target,
+    bits: int,
+    bounds: Bounds,
+    seen_voltages: Mapping[str, float],
+) -> list[Plan]:
+    """Choose every population's scale; raise once with all that do not fit."""
+    analog = {item.name for item in graph.inputs if item.kind == "analog"}
+    plans: list[Plan] = []
+    findings: list[Diagnostic] = []
+    for node in graph.populations:
+        edges = graph.edges_into(node.name)
+        grids = tuple(Grid(weight=edge.operator.weight, bits=bits) for edge in edges)
+        unit, powers = choose_unit(grids)
+        plan = Plan(
+            node=node,
+            edges=edges,
+            sources=tuple(graph[edge.source].shape for edge in edges),
+            grids=grids,
+            unit=unit,
+            powers=powers,
+            du=du_of(node.alpha, target.du),
+            dv=dv_of(node.beta, target.dv),
+            seen_voltage=seen_voltages.get(node.name, 0.0),
+        )
+        try:
+            plans.append(_scaled(plan, bounds, analog, target))
+        except QuantizationError as error:
+            findings.extend(error.diagnostics)
+    raise_if_any(QuantizationError, findings)
+    return plans
+
+
+def _scaled(plan: Plan, bounds: Bounds, analog: set[str], target: Target) -> Plan:
+    """Return the plan with the largest exponent that every limit allows."""
+    limits = dict(_limits(plan, bounds, analog, target))
+    limited_by = min(limits, key=lambda name: limits[name])
+    exponent = limits[limited_by]
+    needed = max(
+        (grid.least_shift - power for _, grid, power in plan.fixed_edges(analog)),
+        default=exponent,
+    )
+    if exponent < needed:
+        raise QuantizationError(_does_not_fit(plan, limited_by, needed - exponent))
+    for wish, wished in _wishes(plan, bounds, target):
+        if wished < exponent:
+            exponent, limited_by = max(wished, needed), wish
+    return replace(plan, exponent=exponent, limited_by=limited_by)
+
+
+def _wishes(plan: Plan, bounds: Bounds, target: Target) -> Iterable[tuple[str, int]]:
+    """Name what the scale should allow if it can: voltages that do not saturate.
+
+    Wishes, since a voltage beyond the range is clipped by definition, and counted.
+    """
+    reach = plan.voltage_bound(_current_bound(plan, bounds))
+    if 0 < reach < math.inf:
+        yield "overflow proof of the readout voltage", _largest(target.state_max, reach)
+    if plan.seen_voltage > 0:
+        seen = plan.seen_voltage * _CALIBRATION_ROOM * 64.0 / plan.unit
+        yield "voltage range of the calibration data", _largest(target.state_max, seen)
+
+
+def _largest(limit: float, at_zero: float) -> int:
+    """Return the largest exponent e for which ``at_zero * 2**e`` stays within ``limit``."""
+    return math.floor(math.log2(limit / at_zero))
+
+
+def _limits(
+    plan: Plan, bounds: Bounds, analog: set[str], target: Target
+) -> Iterable[tuple[str, int]]:
+    """Name every limit of the scale, and the largest exponent it allows."""
+    node, scale = plan.node, 64.0 / plan.unit
+    current = _current_bound(plan, bounds)
+    is_analog = bool(analog & {edge.source for edge in plan.edges})
+    room = target.state_max * (_ANALOG_SLACK if is_analog else 1.0)
+    bias = float(np.abs(node.bias).max()) * scale
+    if current > 0:
+        yield "overflow proof of the current", _largest(room, current)
+    if isinstance(node, LIF) and node.vth.any():
+        highest = float(node.vth.max()) * scale / (1 << VTH_SHIFT)
+        yield "threshold", _largest(target.vth_max + 0.49, highest)
+    for name, reach in _held(node, scale):
+        if reach > 0:
+            yield name, _largest(target.state_max, reach)
+    if bias > 0:
+        yield "bias", _largest(float(target.bias_mant.high << target.bias_exp.high), bias)
+    for _, grid, power in plan.fixed_edges(analog):
+        yield "weight exponent", target.weight_exp.high + grid.top_shift - power
+    yield "state width", target.state_bits
+
+
+def _current_bound(plan: Plan, bounds: Bounds) -> float:
+    """Return the largest current at exponent 0, in units of u."""
+    initial = plan.node.initial_current * (64.0 / plan.unit)
+    return current_bound(arrival_bound(_arrivals(plan, bounds)), plan.du, initial)
+
+
+def _held(node: LIF | LI, scale: float) -> Iterable[tuple[str, float]]:
+    """Return the largest voltages that a population is set to."""
+    _, initial_voltage = node.initial_state
+    yield "initial voltage", float(np.abs(initial_voltage).max()) * scale
+    if isinstance(node, LIF):
+        value = node.reset_amount if node.reset == "subtract" else node.reset_voltage
+        yield "reset", float(np.abs(value).max()) * scale
+
+
+def _arrivals(plan: Plan, bounds: Bounds) -> Iterable[Arrival]:
+    for index, edge in enumerate(plan.edges):
+        grid = plan.grids[index]
+        if grid.widest_step == 0:
+            continue
+        levels = np.ldexp(grid.levels(plan.step(index)), plan.powers[index])
+        low, high = bounds.get(edge.source, (0.0, 1.0))
+        yield Arrival(with_weight(edge.operator, levels), plan.sources[index], low, high)
+
+
+def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(code=code, where=where, message=message, hint=hint)
+
+
+def _does_not_fit(plan: Plan, limited_by: str, deficit: int) -> Diagnostic:
+    bits = plan.grids[0].bits
+    fewer = bits - deficit
+    return _finding(
+        "Q010",
+        f"population '{plan.node.name}'",
+        f"{bits}-bit weights do not fit: the {limited_by} fails by a factor of {1 << deficit}",
+        f"--weight-bits {fewer} fits"
+        if fewer >= 1
+        else "use fewer or smaller inputs, or a shorter synaptic time constant",
+    )
+
+
+def input_resolution(
+    graph: Graph,
+    plans: Sequence[Plan],
+    bounds: Bounds,
+    target: Target,
+) -> dict[str, int]:
+    """Return the fractional bits of every analog input: as fine as all its edges allow."""
+    frac_bits: dict[str, int] = {}
+    findings = []
+    for node in graph.inputs:
+        if node.kind != "analog":
+            continue
+        room = [
+            power + plan.exponent - grid.least_shift
+            for plan in plans
+            for edge, grid, power in zip(plan.edges, plan.grids, plan.powers, strict=True)
+            if edge.source == node.name and grid.widest_step > 0
+        ]
+        reach = max(abs(bound) for bound in bounds[node.name]) or 1.0
+        payload = math.floor(math.log2(((1 << (target.graded_bits - 1)) - 1) / reach))
+        frac_bits[node.name] = min([*room, payload])
+        levels = math.ldexp(reach, frac_bits[node.name])
+        if levels < _LEAST_LEVELS:
+            short = math.ceil(math.log2(_LEAST_LEVELS / levels))
+            findings.append(
+                _finding(
+                    "Q011",
+                    f"input '{node.name}'",
+                    f"its range leaves {levels:.2g} integer levels, fewer than {_LEAST_LEVELS}: "
+                    "values and weights share 24 bits",
+                    f"take {short} weight bits less, or present it as spikes",
+                )
+            )
+    raise_if_any(QuantizationError, findings)
+    return frac_bits
+
+

@@ -1,0 +1,80 @@
+"""What quantization lost, as data: every rounding and clipping has its number here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["InputLoss", "PopulationLoss", "QuantizationReport", "WeightLoss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightLoss:
+    """One edge: float weights against ``mantissa * 2**exp`` in source units.
+
+    ``step`` is the float difference between neighbouring levels, ``rms_error``
+    relative to the weights' own RMS, ``clipped`` the number of weights beyond
+    the outermost level.
+    """
+
+    edge: str
+    bits: int
+    stored_bits: int
+    sign_mode: str
+    weight_exp: int
+    step: float
+    max_error: float
+    rms_error: float
+    clipped: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationLoss:
+    """One population: decays, threshold, bias, and the overflow proof.
+
+    ``tau_*_error`` is the largest relative error of a time constant (None
+    without one), ``scale`` the integer units of v per source volt,
+    ``proof_bound`` the largest current any accepted input can cause,
+    ``proof_margin`` how many times that fits into 24 bits. ``limited_by`` names
+    what kept the scale from being twice as large.
+    """
+
+    population: str
+    du: tuple[int, int]
+    dv: tuple[int, int]
+    tau_syn_error: float | None
+    tau_mem_error: float | None
+    vth_error: float | None
+    bias_error: float
+    scale: float
+    proof_bound: int
+    proof_margin: float
+    voltage_margin: float | None
+    limited_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputLoss:
+    """One analog input: its integer range and rounding, in source units."""
+
+    input: str
+    low: int
+    high: int
+    resolution: float
+    bounds_from: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationReport:
+    """All of it, with the passes that rewrote the graph before."""
+
+    target: str
+    weight_bits: int
+    passes: tuple[str, ...]
+    populations: tuple[PopulationLoss, ...]
+    weights: tuple[WeightLoss, ...]
+    inputs: tuple[InputLoss, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain values that JSON can hold."""
+        return asdict(self)

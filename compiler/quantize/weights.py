@@ -1,0 +1,139 @@
+"""Weights to mantissas: which grid an edge uses, and what rounding to it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, FloatArray, IntArray
+from spikec.compiler.program import SignMode, sign_mode_of
+
+__all__ = ["Grid", "choose_unit"]
+
+#: Weights looked at while a scale is searched; more change it by less than rounding does.
+_SEARCH_SAMPLE = 20_000
+#: Candidate scales in each octave.
+_PER_OCTAVE = 64
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Grid:
+    """The levels an edge of ``bits`` bits may use: ``k * step``, k in ``low..high``.
+
+    Mixed signs store b bits including the sign, one sign stores b bits of
+    magnitude. One mixed bit means the two levels -1 and +1, which take two
+    stored bits.
+    """
+
+    weight: Array
+    bits: int
+
+    @property
+    def sign_mode(self) -> SignMode:
+        """How the chip stores the sign."""
+        return sign_mode_of(self.weight)
+
+    @property
+    def stored_bits(self) -> int:
+        """The bits a level takes on the chip."""
+        return 2 if self.bits == 1 and self.sign_mode == "mixed" else self.bits
+
+    @property
+    def low(self) -> int:
+        """The lowest level."""
+        if self.sign_mode == "mixed":
+            return -1 if self.bits == 1 else -(1 << (self.bits - 1))
+        return 0 if self.sign_mode == "excitatory" else -((1 << self.bits) - 1)
+
+    @property
+    def high(self) -> int:
+        """The highest level."""
+        if self.sign_mode == "mixed":
+            return 1 if self.bits == 1 else (1 << (self.bits - 1)) - 1
+        return (1 << self.bits) - 1 if self.sign_mode == "excitatory" else 0
+
+    @property
+    def least_shift(self) -> int:
+        """The least power of two by which a level counts: mixed mantissas are even."""
+        return 1 if self.sign_mode == "mixed" else 0
+
+    @property
+    def top_shift(self) -> int:
+        """The power of two of a level in a mantissa whose unused low bits are dropped."""
+        return 8 - self.stored_bits + self.least_shift
+
+    @property
+    def widest_step(self) -> float:
+        """The smallest step that clips no weight; 0 if all weights are 0."""
+        above = float(self.weight.max(initial=0.0)) / max(self.high, 1)
+        below = float(self.weight.min(initial=0.0)) / min(self.low, -1)
+        return max(above, below, 0.0)
+
+    def levels(self, step: float, weight: Array | None = None) -> FloatArray:
+        """Return the nearest level of each weight, clipped to the grid (half to even)."""
+        values = (self.weight if weight is None else weight).astype(np.float64) / step
+        if self.bits == 1 and self.sign_mode == "mixed":
+            signs: FloatArray = np.where(values < 0, -1.0, 1.0)
+            return signs
+        nearest: FloatArray = np.clip(np.rint(values), self.low, self.high)
+        return nearest
+
+    def clipped(self, step: float) -> int:
+        """Return how many weights lie more than half a step beyond the outermost level."""
+        values = self.weight / step
+        return int(((values > self.high + 0.5) | (values < self.low - 0.5)).sum())
+
+    def loss(self, step: float, weight: Array) -> float:
+        """Return the mean squared rounding error of ``weight`` at ``step``."""
+        error = weight - step * self.levels(step, weight)
+        return float(np.mean(error * error))
+
+    def mantissas(self, step: float, shift: int) -> tuple[IntArray, int, int]:
+        """Return mantissas, exponent and stored bits for levels that count ``2**shift`` each.
+
+        Below :attr:`top_shift` there is no exponent left to lower: the levels
+        move down into low mantissa bits, which then must be stored.
+        """
+        levels = self.levels(step).astype(np.int64)
+        if shift >= self.top_shift:
+            return levels << self.top_shift, shift - self.top_shift, self.stored_bits
+        return levels << shift, 0, 8 + self.least_shift - shift
+
+
+def choose_unit(grids: Sequence[Grid]) -> tuple[float, tuple[int, ...]]:
+    """Return a step unit m in [1, 2) and a power p per edge: edge e rounds to ``m * 2**p``.
+
+    One scale serves all edges of a population, so their steps differ by powers
+    of two. The unit is the one with the least summed mean squared error, each
+    edge relative to its own weights; each edge takes its own best power, which
+    may clip outliers.
+    """
+    active = [grid for grid in grids if grid.widest_step > 0]
+    if not active:
+        return 1.0, (0,) * len(grids)
+    samples = {id(grid): _sample(grid.weight) for grid in active}
+    units = {2.0 ** (index / _PER_OCTAVE) for index in range(_PER_OCTAVE)}
+    units |= {math.ldexp(math.frexp(grid.widest_step)[0], 1) for grid in active}
+
+    def best(grid: Grid, unit: float) -> tuple[float, int]:
+        sample = samples[id(grid)]
+        power = float(np.mean(sample * sample)) or 1.0
+        top = math.ceil(math.log2(grid.widest_step / unit) - 1e-12)
+        return min(
+            (grid.loss(math.ldexp(unit, shift), sample) / power, -shift)
+            for shift in range(top - 3, top + 1)
+        )
+
+    unit = min(sorted(units), key=lambda unit: sum(best(grid, unit)[0] for grid in active))
+    powers = tuple(-best(grid, unit)[1] if grid.widest_step > 0 else 0 for grid in grids)
+    return unit, powers
+
+
+def _sample(weight: Array) -> FloatArray:
+    """Return an evenly spaced sample of the weights that includes both extremes."""
+    flat = weight.reshape(-1).astype(np.float64)
+    stride = max(1, flat.size // _SEARCH_SAMPLE)
+    return np.concatenate([flat[::stride], [flat.min(), flat.max()]])

@@ -1,0 +1,268 @@
+"""The ladder: F (float) -> Q (quantized parameters, float) -> I (integers) -> backends.
+
+F to Q is approximation and Q to I is truncation: both are measured. I to a
+backend is a promise: every recorded value must be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.backend import Executable, Progress
+from spikec.compiler.batches import batch_size, in_batches
+from spikec.compiler.inputs import Dataset
+from spikec.compiler.ir import LIF, Graph
+from spikec.compiler.program import Neurons, Program
+from spikec.compiler.trace import Probe, Quantity, Readout, Trace, read_out
+from spikec.compiler.verification.metrics import (
+    Tally,
+    first_difference,
+    tally_spikes,
+    tally_voltages,
+)
+from spikec.compiler.verification.report import (
+    Comparison,
+    Divergence,
+    Margin,
+    Rung,
+    VerificationReport,
+)
+from spikec.compiler.verification.rungs import Way, build_ways
+
+__all__ = ["verify"]
+
+#: Samples whose voltages are compared with the threshold.
+_MARGIN_SAMPLES = 64
+#: A decision this close to the threshold, relative to it, counts as near.
+_NEAR = 0.01
+
+
+def verify(
+    program: Program,
+    data: Dataset,
+    *,
+    golden: Executable,
+    backends: Mapping[str, Executable],
+    graph: Graph | None = None,
+    readout: Readout | None = None,
+    backend_samples: int | None = None,
+    progress: Progress | None = None,
+) -> VerificationReport:
+    """Climb the ladder with ``data`` and report every rung and every step between.
+
+    ``graph`` is the float network the program was compiled from; without it the
+    ladder starts at Q. ``golden`` runs the integers; each of ``backends`` must
+    equal it in every recorded value, on the first ``backend_samples`` samples
+    (all by default).
+    """
+    chosen = readout or _default_readout(program)
+    compared = _compared_probes(program)
+    quantity: Quantity = "spikes" if chosen == "spike-count" else "voltage"
+    probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))
+    ways = build_ways(program, graph, golden, backends, backend_samples)
+    sums = {way.name: _Sums() for way in ways}
+    for part in in_batches(data.num_samples, batch_size(program.num_neurons, data.num_steps)):
+        _climb(ways, sums, compared, probes, data, part, chosen)
+        if progress is not None:
+            progress(part.stop, data.num_samples)
+    labelled = data.labels is not None
+    return VerificationReport(
+        samples=data.num_samples,
+        steps=data.num_steps,
+        readout=chosen,
+        rungs=tuple(sums[way.name].rung(way, labelled=labelled) for way in ways),
+        comparisons=tuple(
+            _comparison(way, sums[way.name], ways, compared, data)
+            for way in ways
+            if way.below is not None
+        ),
+        margins=_margins(ways[0], graph, program, data),
+    )
+
+
+@dataclass(eq=False, kw_only=True)
+class _Sums:
+    """What one rung adds up while the batches go by."""
+
+    samples: int = 0
+    right: int = 0
+    agreeing: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    tallies: dict[Probe, Tally] = field(default_factory=dict)
+    first: tuple[int, int, str, tuple[int, ...]] | None = None
+
+    def add_predictions(self, predicted: Array, first_rung: Array, labels: Array | None) -> None:
+        """Count right and agreeing predictions of one batch."""
+        self.samples += len(predicted)
+        self.agreeing += int((predicted == first_rung[: len(predicted)]).sum())
+        if labels is not None:
+            self.right += int((predicted == labels).sum())
+
+    def add_events(self, events: Mapping[str, int]) -> None:
+        """Count what went out of range."""
+        for event, count in events.items():
+            self.events[event] = self.events.get(event, 0) + count
+
+    def rung(self, way: Way, *, labelled: bool) -> Rung:
+        """Return the rung these sums describe."""
+        return Rung(
+            name=way.name,
+            meaning=way.meaning,
+            samples=self.samples,
+            accuracy=self.right / self.samples if labelled else None,
+            agreement=self.agreeing / self.samples,
+            events=self.events,
+        )
+
+
+def _default_readout(program: Program) -> Readout:
+    spiking = program.population(program.outputs[0]).vth is not None
+    return "spike-count" if spiking else "max-voltage"
+
+
+def _compared_probes(program: Program) -> tuple[Probe, ...]:
+    """Return spikes of spiking populations, voltages of readouts."""
+    return tuple(
+        (item.name, "voltage" if item.vth is None else "spikes") for item in program.populations
+    )
+
+
+def _climb(
+    ways: Sequence[Way],
+    sums: Mapping[str, _Sums],
+    compared: tuple[Probe, ...],
+    probes: tuple[Probe, ...],
+    data: Dataset,
+    part: slice,
+    readout: Readout,
+) -> None:
+    """Run one batch on every rung and add up what it shows."""
+    traces: dict[str, Trace] = {}
+    first_rung: Array | None = None
+    for way in ways:
+        stop = part.stop if way.most_samples is None else min(part.stop, way.most_samples)
+        if stop <= part.start:
+            continue
+        batch = data.samples(part.start, stop)
+        trace = way.run(batch.inputs, probes)
+        total = sums[way.name]
+        predicted = read_out(trace, readout)
+        first_rung = predicted if first_rung is None else first_rung
+        total.add_predictions(predicted, first_rung, batch.labels)
+        total.add_events(trace.events)
+        traces[way.name] = trace
+        if way.below is not None:
+            below = next(item for item in ways if item.name == way.below)
+            lower = _first_samples(traces[way.below], batch.num_samples)
+            _add_comparison(total, below, way, lower, trace, compared, part.start)
+
+
+def _first_samples(trace: Trace, samples: int) -> Trace:
+    values = {probe: recorded[:samples] for probe, recorded in trace.values.items()}
+    return replace(trace, values=values)
+
+
+def _add_comparison(
+    total: _Sums,
+    below: Way,
+    way: Way,
+    lower: Trace,
+    upper: Trace,
+    compared: Sequence[Probe],
+    offset: int,
+) -> None:
+    for probe in compared:
+        name, quantity = probe
+        if quantity == "spikes":
+            found = tally_spikes(lower[probe], upper[probe])
+        elif way.must_agree:
+            found = tally_voltages(lower[probe], upper[probe])
+        else:
+            volts = (side.scales[name].volts(trace[probe])
+                     for side, trace in ((below, lower), (way, upper)))  # fmt: skip
+            # Voltages of approximations always differ: their error counts, not their number.
+            found = replace(tally_voltages(*volts), differing=0)
+        total.tallies[probe] = total.tallies.get(probe, Tally()) + found
+    if total.first is None:
+        looked_at = [probe for probe in compared if way.must_agree or probe[1] == "spikes"]
+        first = first_difference(lower, upper, looked_at)
+        if first is not None:
+            total.first = (first[0] + offset, *first[1:])
+
+
+def _comparison(
+    way: Way, total: _Sums, ways: Sequence[Way], compared: Sequence[Probe], data: Dataset
+) -> Comparison:
+    below = next(item for item in ways if item.name == way.below)
+    first = None if total.first is None else _divergence(below, way, total.first, data)
+    return Comparison(
+        lower=below.name,
+        upper=way.name,
+        samples=total.samples,
+        must_agree=way.must_agree,
+        populations=tuple(total.tallies[probe].difference(probe) for probe in compared),
+        first=first,
+    )
+
+
+def _divergence(
+    below: Way, way: Way, first: tuple[int, int, str, tuple[int, ...]], data: Dataset
+) -> Divergence:
+    """Run the sample once more on both rungs and look at the neuron that parted."""
+    sample, step, name, neuron = first
+    batch = data.samples(sample, sample + 1)
+    probes: tuple[Probe, ...] = ((name, "spikes"), (name, "voltage"), (name, "current"))
+    states = {}
+    for side in (below, way):
+        trace = side.run(batch.inputs, probes)
+        place = (0, step, *neuron)
+        scale = side.scales[name]
+        state = {
+            "spike": float(trace[name, "spikes"][place]),
+            "voltage": float(np.broadcast_to(scale.volts(trace[name, "voltage"][0, step]),
+                                             trace[name, "voltage"].shape[2:])[neuron]),
+        }  # fmt: skip
+        if scale.vth is not None:
+            state["threshold"] = float(np.broadcast_to(scale.volts(scale.vth),
+                                                       scale.vth.shape)[neuron])  # fmt: skip
+        states[side.name] = state
+    return Divergence(sample=sample, step=step, population=name, neuron=neuron, states=states)
+
+
+def _margins(
+    way: Way, graph: Graph | None, program: Program, data: Dataset
+) -> tuple[Margin, ...]:
+    """Return how near to threshold the lowest rung's decisions are, on the first samples."""
+    some = data.samples(0, _MARGIN_SAMPLES)
+    spiking = [name for name, scale in way.scales.items() if scale.vth is not None]
+    margins = []
+    for name in spiking:
+        trace = way.run(some.inputs, ((name, "voltage"), (name, "spikes")))
+        neurons = program.population(name) if graph is None else graph[name]
+        margins.append(_margin(way, name, neurons, trace))
+    return tuple(margins)
+
+
+def _margin(way: Way, name: str, neurons: object, trace: Trace) -> Margin:
+    vth = way.scales[name].vth
+    assert vth is not None
+    assert isinstance(neurons, (LIF, Neurons))
+    scale = np.maximum(np.abs(vth), np.finfo(np.float64).tiny)
+    distance = np.abs(trace[name, "voltage"] - vth) / scale
+    if neurons.reset_order == "at_spike" and neurons.reset != "none":
+        # The recorded voltage is the one after the reset: those decisions cannot be seen.
+        distance = distance[trace.spikes(name) == 0]
+    if distance.size == 0:
+        return Margin(population=name, rung=way.name, decisions=0, smallest=0, median=0, near=0)
+    return Margin(
+        population=name,
+        rung=way.name,
+        decisions=int(distance.size),
+        smallest=float(distance.min()),
+        median=float(np.median(distance)),
+        near=float((distance < _NEAR).mean()),
+    )

@@ -1,0 +1,130 @@
+"""What verification found, as plain frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+__all__ = [
+    "Comparison",
+    "Divergence",
+    "Margin",
+    "PopulationDifference",
+    "Rung",
+    "VerificationReport",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One way to run the network: ``accuracy`` (with labels) over ``samples``.
+
+    ``agreement`` is the share of predictions equal to the first rung's.
+    """
+
+    name: str
+    meaning: str
+    samples: int
+    accuracy: float | None
+    agreement: float
+    events: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationDifference:
+    """One population on two rungs.
+
+    ``mismatch`` is the number of differing spikes relative to the spikes of the
+    lower rung; a readout has ``voltage_rmse`` instead, relative to the RMS of
+    the lower rung's voltage. ``identical_samples`` counts samples without any
+    difference.
+    """
+
+    population: str
+    differing: int
+    spikes: int
+    mismatch: float | None
+    rate_change: float | None
+    voltage_rmse: float | None
+    identical_samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """Where two rungs first part: the earliest step of the first sample that differs.
+
+    ``states`` gives spike, voltage and current of that neuron at that step on
+    both sides, voltages relative to the threshold where there is one.
+    """
+
+    sample: int
+    step: int
+    population: str
+    neuron: tuple[int, ...]
+    states: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two neighbouring rungs; ``must_agree`` marks those that differ only by a bug."""
+
+    lower: str
+    upper: str
+    samples: int
+    must_agree: bool
+    populations: tuple[PopulationDifference, ...]
+    first: Divergence | None
+
+    @property
+    def differing(self) -> int:
+        """The number of differing values in all populations."""
+        return sum(item.differing for item in self.populations)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rungs agree as far as they must."""
+        return not self.must_agree or self.differing == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """How close a population's voltages come to its threshold, relative to it.
+
+    ``smallest`` is the least distance of all ``decisions``, ``near`` the share
+    within 1 %: those a small error can turn.
+    """
+
+    population: str
+    rung: str
+    decisions: int
+    smallest: float
+    median: float
+    near: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationReport:
+    """The whole ladder; ``passed`` is what the exit code says."""
+
+    samples: int
+    steps: int
+    readout: str
+    rungs: tuple[Rung, ...]
+    comparisons: tuple[Comparison, ...]
+    margins: tuple[Margin, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that must be equal is."""
+        return all(item.passed for item in self.comparisons)
+
+    def rung(self, name: str) -> Rung:
+        """Return the rung called ``name``; ``KeyError`` if it was not climbed."""
+        return {item.name: item for item in self.rungs}[name]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain values that JSON can hold."""
+        comparisons = [
+            {**asdict(item), "differing": item.differing, "passed": item.passed}
+            for item in self.comparisons
+        ]
+        return {**asdict(self), "comparisons": comparisons, "passed": self.passed}

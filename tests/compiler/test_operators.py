@@ -1,0 +1,111 @@
+"""Operators against naive loops."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from spikec.compiler.operators import Conv2d, Dense, Operator, Weighted, with_weight
+from support.scalar_operators import taps
+
+
+def naive(operator: Operator, values: np.ndarray) -> list[list[float]]:
+    rows = taps(operator, values.shape[1:])
+    flat = values.reshape(len(values), -1).tolist()
+    return [[sum(w * sample[place] for place, w in row) for row in rows] for sample in flat]
+
+
+CASES = [
+    case
+    for case in itertools.product(
+        [(1, 1), (2, 1), (2, 3)],  # stride
+        [(0, 0), (1, 0), (2, 3)],  # padding
+        [(1, 1), (2, 1), (1, 2)],  # dilation
+        [1, 2],  # groups
+        [(1, 1), (3, 2)],  # kernel
+    )
+]
+
+
+@pytest.mark.parametrize(("stride", "padding", "dilation", "groups", "kernel"), CASES)
+def test_conv2d_equals_naive_loops(
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    kernel: tuple[int, int],
+) -> None:
+    rng = np.random.default_rng(0)
+    conv = Conv2d(
+        weight=rng.integers(-9, 10, (6, 4 // groups, *kernel)),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    values = rng.integers(-5, 6, (3, 4, 6, 7))
+    result = conv.apply(values)
+    assert result.shape == (3, *conv.output_shape((4, 6, 7)))
+    assert result.reshape(3, -1).tolist() == naive(conv, values)
+
+
+def test_conv2d_does_not_flip_its_kernel() -> None:
+    conv = Conv2d(weight=np.arange(1, 5).reshape(1, 1, 2, 2), padding=(1, 1))
+    impulse = np.zeros((1, 1, 3, 3))
+    impulse[0, 0, 1, 1] = 1
+    assert conv.apply(impulse)[0, 0, 1:3, 1:3].tolist() == [[4, 3], [2, 1]]
+
+
+@pytest.mark.parametrize("source", [(6,), (1, 6), (1, 2, 3)])
+def test_dense_flattens_its_source(source: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    dense = Dense(weight=rng.integers(-9, 10, (4, 6)))
+    values = rng.integers(-5, 6, (3, *source))
+    assert dense.output_shape(source) == (4,)
+    assert dense.apply(values).tolist() == naive(dense, values)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize(
+    "operator", [Dense(weight=np.ones((2, 4))), Conv2d(weight=np.ones((2, 1, 1, 1)))]
+)
+def test_operators_compute_in_the_type_of_their_input(operator: Operator, dtype: type) -> None:
+    assert operator.apply(np.ones((2, 1, 2, 2), dtype)).dtype == dtype
+    assert isinstance(operator, Weighted)
+
+
+@pytest.mark.parametrize(
+    ("operator", "source", "message"),
+    [
+        (Dense(weight=np.ones(3)), (3,), r"must be \[out, in\], has shape \(3,\)"),
+        (Dense(weight=np.ones((2, 3))), (4,), "takes 3 inputs, the source has 4"),
+        (Conv2d(weight=np.ones((2, 3))), (1, 2, 3), "needs weight"),
+        (Conv2d(weight=np.ones((2, 3, 1, 1))), (3, 4), "needs weight"),
+        (Conv2d(weight=np.ones((2, 3, 1, 1))), (2, 4, 4), "does not take 2 channels"),
+        (Conv2d(weight=np.ones((3, 1, 1, 1)), groups=2), (2, 4, 4), "does not take 2 channels"),
+        (Conv2d(weight=np.ones((1, 1, 5, 1))), (1, 4, 4), "does not fit into"),
+        (Conv2d(weight=np.ones((1, 1, 2, 2)), dilation=(1, 4)), (1, 4, 4), "does not fit into"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    operator: Operator, source: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        operator.output_shape(source)
+
+
+def test_with_weight_changes_nothing_else() -> None:
+    conv = Conv2d(weight=np.ones((2, 1, 1, 1)), stride=(2, 1), padding=(1, 0), groups=2)
+    changed = with_weight(conv, np.zeros((2, 1, 1, 1)))
+    assert not changed.weight.any()
+    assert (changed.stride, changed.padding, changed.groups) == ((2, 1), (1, 0), 2)
+
+
+def test_weights_are_read_only() -> None:
+    mine = np.ones((2, 2))
+    dense = Dense(weight=mine)
+    mine[:] = 0
+    assert dense.weight.all()
+    with pytest.raises(ValueError, match="read-only"):
+        dense.weight[0, 0] = 5

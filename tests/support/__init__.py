@@ -1,0 +1,1 @@
+"""Oracles and generators; the oracles use plain Python numbers and lists only."""

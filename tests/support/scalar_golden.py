@@ -1,0 +1,215 @@
+"""The integer semantics of the numeric contract, one sample and one neuron at a time.
+
+Written from the contract and the docstring of ``spikec.compiler.program`` alone.
+Only Python integers and lists: nothing can overflow, broadcast or wrap unseen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from spikec.compiler.program import Neurons, Program, ProgramInput
+from support.scalar_operators import flat, taps
+
+__all__ = ["ScalarRun", "rtz", "run", "sat24", "wrap24"]
+
+STATE = 1 << 23
+
+
+def rtz(value: int, shift: int) -> int:
+    """Divide by ``2**shift`` toward zero."""
+    return value >> shift if value >= 0 else -(-value >> shift)
+
+
+def wrap24(value: int) -> int:
+    """Map into (-2**23, 2**23] as Lava does: one turn at most."""
+    if value > STATE:
+        return value - 2 * STATE
+    if value <= -STATE:
+        return value + 2 * STATE
+    return value
+
+
+def sat24(value: int) -> int:
+    """Clip to +-(2**23 - 1)."""
+    return max(-(STATE - 1), min(STATE - 1, value))
+
+
+@dataclass
+class Neuron:
+    """One neuron's constants, state and history; ``history`` starts at step -1."""
+
+    du: int
+    dv: int
+    vth: int | None
+    bias: int
+    amount: int
+    value: int
+    current: int
+    voltage: int
+    spike: int = 0
+    silent: int = 0
+    history: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def record(self) -> None:
+        """Append (spike, voltage, current) to the history."""
+        self.history.append((self.spike, self.voltage, self.current))
+
+
+@dataclass
+class ScalarRun:
+    """``values[population, quantity]`` as nested lists [sample][step][neuron], and events."""
+
+    values: dict[tuple[str, str], list[list[list[int]]]]
+    events: Counter[str]
+
+
+def run(program: Program, inputs: dict[str, Any]) -> ScalarRun:
+    """Run every sample of ``inputs``, ``[sample, step, *shape]`` a name."""
+    events: Counter[str] = Counter()
+    values: dict[tuple[str, str], list[list[list[int]]]] = {
+        (item.name, quantity): []
+        for item in program.populations
+        for quantity in ("spikes", "voltage", "current")
+    }
+    samples = len(next(iter(inputs.values())))
+    for sample in range(samples):
+        data = {
+            item.name: [
+                [_converted(number, item, events) for number in flat(step)]
+                for step in inputs[item.name][sample]
+            ]
+            for item in program.inputs
+        }
+        for probe, recorded in _run_sample(program, data, events).items():
+            values[probe].append(recorded)
+    return ScalarRun(values, events)
+
+
+def _converted(number: Any, item: ProgramInput, events: Counter[str]) -> int:
+    integer = round(number * 2.0**item.frac_bits) if item.kind == "analog" else int(number)
+    clipped = max(item.low, min(item.high, integer))
+    if clipped != integer:
+        events[f"{item.name}/input clipped"] += 1
+    return clipped
+
+
+def _run_sample(
+    program: Program, data: dict[str, list[list[int]]], events: Counter[str]
+) -> dict[tuple[str, str], list[list[int]]]:
+    steps = len(next(iter(data.values())))
+    lags = [lag for p in program.populations for lag in (p.view.lag, p.view.current_lag)]
+    neurons = {item.name: _neurons(item) for item in program.populations}
+    shapes = {item.name: item.shape for item in (*program.inputs, *program.populations)}
+    wires = [
+        (item, taps(item.operator, shapes[item.source])) for item in program.connections
+    ]
+    shifts = {item.name: item.shift for item in program.inputs}
+
+    def sent(name: str, step: int) -> list[int]:
+        """What a source gives at a step; zeros outside its data."""
+        if name in data:
+            place = step - shifts[name]
+            return data[name][place] if 0 <= place < steps else [0] * len(data[name][0])
+        if step < 0:
+            return [0] * len(neurons[name])
+        return [neuron.history[step + 1][0] for neuron in neurons[name]]
+
+    for cells in neurons.values():
+        for neuron in cells:
+            neuron.record()
+    for step in range(steps + max(0, *lags)):
+        # Every connection takes a step or more: what arrives was sent before this step.
+        arriving = {name: [0] * len(cells) for name, cells in neurons.items()}
+        for connection, rows in wires:
+            spikes = sent(connection.source, step - connection.delay)
+            for place, row in enumerate(rows):
+                total = sum(weight * spikes[source] for source, weight in row)
+                arriving[connection.target][place] += total << connection.weight_exp
+        for item in program.populations:
+            for neuron, arrived in zip(neurons[item.name], arriving[item.name], strict=True):
+                if step >= item.start:
+                    _advance(item, neuron, arrived, events)
+                neuron.record()
+    return _aligned(program, neurons, steps)
+
+
+def _neurons(item: Neurons) -> list[Neuron]:
+    count = item.num_neurons
+
+    def each(values: Any) -> list[Any]:
+        return [None] * count if values is None else flat(values)
+
+    cells = []
+    for du, dv, vth, mant, exp, value, current, voltage in zip(
+        *map(each, (item.du, item.dv, item.vth, item.bias_mant, item.bias_exp)),
+        *map(each, (item.reset_value, item.initial_current, item.initial_voltage)),
+        strict=True,
+    ):
+        amount = value if value is not None else (vth or 0) << 6
+        cells.append(
+            Neuron(
+                du=du,
+                dv=dv,
+                vth=vth,
+                bias=mant << exp if exp >= 0 else mant >> -exp,
+                amount=amount,
+                value=value if item.reset == "value" else 0,
+                current=current,
+                voltage=voltage,
+            )
+        )
+    return cells
+
+
+def _advance(item: Neurons, cell: Neuron, arrived: int, events: Counter[str]) -> None:
+    summed = rtz(cell.current * (4096 - (cell.du + 1)), 12) + (arrived << 6)
+    cell.current = wrap24(summed)
+    if abs(summed) >= STATE:  # 2**23 itself stays, but a chip's 24 bits cannot hold it
+        events[f"{item.name}/current wrapped"] += 1
+    if cell.silent:
+        cell.silent -= 1
+        cell.spike = 0
+        return
+    late = item.reset_order == "next_step" and cell.spike == 1
+    before, amount = cell.voltage, 0
+    if late and item.reset == "subtract":
+        amount = cell.amount
+    if late and item.reset in ("zero", "value"):
+        before = cell.value
+    if late and item.reset_drops_input:
+        cell.voltage = before
+    else:
+        total = rtz(before * (4096 - cell.dv), 12) + cell.current + cell.bias - amount
+        cell.voltage = sat24(total)
+        if cell.voltage != total:
+            events[f"{item.name}/voltage saturated"] += 1
+    cell.spike = int(cell.vth is not None and cell.voltage > cell.vth << 6)
+    if not cell.spike:
+        return
+    cell.silent = item.refractory
+    if item.reset_order == "at_spike":
+        if item.reset == "subtract":
+            cell.voltage = sat24(cell.voltage - cell.amount)
+        elif item.reset in ("zero", "value"):
+            cell.voltage = cell.value
+
+
+def _aligned(
+    program: Program, neurons: dict[str, list[Neuron]], steps: int
+) -> dict[tuple[str, str], list[list[int]]]:
+    values = {}
+    for item in program.populations:
+        lags = (item.view.lag, item.view.lag, item.view.current_lag)
+        for place, quantity in enumerate(("spikes", "voltage", "current")):
+            # history[0] is step -1, the initial state; nothing is before it.
+            values[item.name, quantity] = [
+                [
+                    neuron.history[max(0, step + lags[place] + 1)][place]
+                    for neuron in neurons[item.name]
+                ]
+                for step in range(steps)
+            ]
+    return values

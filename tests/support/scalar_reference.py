@@ -1,0 +1,188 @@
+"""The equations of ``spikec.compiler.ir``'s docstring, one sample and one neuron at a time.
+
+With ``number=Fraction`` every value is exact; with ``number=float`` it is IEEE double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from spikec.compiler.ir import LIF, Edge, Graph, Input, Population
+from support.scalar_operators import flat, taps
+
+__all__ = ["run"]
+
+Number = Any
+Values = dict[tuple[str, str], list[list[list[Number]]]]
+
+
+@dataclass
+class Neuron:
+    """One neuron's constants, state and history; ``history`` starts at step -1."""
+
+    alpha: Number | None
+    beta: Number
+    gain: Number
+    bias: Number
+    rest: Number
+    vth: Number | None
+    reset_value: Number | None
+    current: Number
+    voltage: Number
+    spike: int = 0
+    silent: int = 0
+    history: list[tuple[Number, Number, Number]] = field(default_factory=list)
+
+
+def run(
+    graph: Graph, inputs: dict[str, Any], number: Callable[[Any], Number] = Fraction
+) -> Values:
+    """Return ``[population, quantity][sample][step][neuron]`` in the source's units."""
+    values: Values = {
+        (item.name, quantity): []
+        for item in graph.populations
+        for quantity in ("spikes", "voltage", "current")
+    }
+    for sample in range(len(next(iter(inputs.values())))):
+        data = {
+            item.name: [
+                [number(value) for value in flat(step)] for step in inputs[item.name][sample]
+            ]
+            for item in graph.inputs
+        }
+        for probe, recorded in _run_sample(graph, data, number).items():
+            values[probe].append(recorded)
+    return values
+
+
+def _run_sample(
+    graph: Graph, data: dict[str, list[list[Number]]], number: Callable[[Any], Number]
+) -> dict[tuple[str, str], list[list[Number]]]:
+    steps = len(next(iter(data.values())))
+    lags = [lag for p in graph.populations for lag in (p.view.lag, p.view.current_lag)]
+    neurons = {item.name: _neurons(item, number) for item in graph.populations}
+    wires = {edge.name: _wires(graph, edge, number) for edge in graph.edges}
+    shifts = {item.name: item.shift for item in graph.inputs}
+
+    def sent(name: str, step: int) -> list[Number]:
+        if name in data:
+            place = step - shifts[name]
+            return data[name][place] if 0 <= place < steps else [number(0)] * len(data[name][0])
+        if step < 0:
+            return [number(0)] * len(neurons[name])
+        return [number(neuron.history[step + 1][0]) for neuron in neurons[name]]
+
+    for cells in neurons.values():
+        for cell in cells:
+            cell.history.append((cell.spike, cell.voltage, cell.current))
+    for step in range(steps + max(0, *lags)):
+        for item in _order(graph):
+            cells = neurons[item.name]
+            arriving = [number(0)] * len(cells)
+            for edge in graph.edges_into(item.name):
+                source = sent(edge.source, step - edge.delay)
+                for place, row in enumerate(wires[edge.name]):
+                    arriving[place] += sum((w * source[tap] for tap, w in row), number(0))
+            for cell, arrived in zip(cells, arriving, strict=True):
+                if step >= item.start:
+                    _advance(item, cell, arrived)
+                cell.history.append((cell.spike, cell.voltage, cell.current))
+    return _aligned(graph, neurons, steps, number)
+
+
+def _order(graph: Graph) -> list[Population]:
+    """Return the populations, each after all it hears from without delay."""
+    done: list[Population] = []
+    waiting = list(graph.populations)
+    while waiting:
+        names = {item.name for item in waiting}
+        ready = next(
+            item
+            for item in waiting
+            if not any(e.delay == 0 and e.source in names for e in graph.edges_into(item.name))
+        )
+        waiting.remove(ready)
+        done.append(ready)
+    return done
+
+
+def _wires(graph: Graph, edge: Edge, number: Callable[[Any], Number]) -> list[Any]:
+    rows = taps(edge.operator, graph[edge.source].shape)
+    return [[(source, number(weight)) for source, weight in row] for row in rows]
+
+
+def _neurons(item: Population, number: Callable[[Any], Number]) -> list[Neuron]:
+    def each(name: str) -> list[Number | None]:
+        values = getattr(item, name, None)
+        if values is None:
+            return [None] * item.num_neurons
+        return [number(value) for value in flat(values)]
+
+    names = ("alpha", "beta", "gain", "bias", "rest", "vth", "reset_value")
+    columns = [each(name) for name in (*names, "initial_current", "initial_voltage")]
+    return [Neuron(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+
+
+def _advance(item: Population, cell: Neuron, arrived: Number) -> None:
+    previous = cell.current
+    cell.current = arrived if cell.alpha is None else cell.alpha * previous + arrived
+    drive = cell.gain * (cell.current if item.coupling == "immediate" else previous) + cell.bias
+    if not isinstance(item, LIF):
+        cell.voltage = cell.rest + cell.beta * (cell.voltage - cell.rest) + drive
+        return
+    if cell.silent:
+        cell.silent -= 1
+        cell.spike = 0
+        return
+    amount = cell.vth - cell.rest if cell.reset_value is None else cell.reset_value
+    target = cell.reset_value if item.reset == "value" else cell.rest
+    late = item.reset_order == "next_step" and cell.spike == 1
+    before = target if late and item.reset in ("zero", "value") else cell.voltage
+    if late and item.reset_drops_input:
+        cell.voltage = target
+    else:
+        cell.voltage = cell.rest + cell.beta * (before - cell.rest) + drive
+        if late and item.reset == "subtract":
+            cell.voltage -= amount
+    above = cell.voltage > cell.vth
+    cell.spike = int(above or (item.compare == ">=" and cell.voltage == cell.vth))
+    if cell.spike:
+        cell.silent = item.refractory
+    if cell.spike and item.reset_order == "at_spike":
+        if item.reset == "subtract":
+            cell.voltage -= amount
+        elif item.reset in ("zero", "value"):
+            cell.voltage = target
+
+
+def _aligned(
+    graph: Graph,
+    neurons: dict[str, list[Neuron]],
+    steps: int,
+    number: Callable[[Any], Number],
+) -> dict[tuple[str, str], list[list[Number]]]:
+    values = {}
+    for item in graph.populations:
+        assert not isinstance(item, Input)
+        cells, view = neurons[item.name], item.view
+        offsets = [number(value) for value in flat(view.voltage_offset)]
+        scales = [number(value) for value in flat(view.current_scale)]
+        offsets = offsets * len(cells) if len(offsets) == 1 else offsets
+        scales = scales * len(cells) if len(scales) == 1 else scales
+
+        def at(step: int, place: int, cells: list[Neuron] = cells) -> list[Number]:
+            return [cell.history[max(0, step + 1)][place] for cell in cells]
+
+        rows = range(steps)
+        values[item.name, "spikes"] = [at(n + view.lag, 0) for n in rows]
+        values[item.name, "voltage"] = [
+            [u + o for u, o in zip(at(n + view.lag, 1), offsets, strict=True)] for n in rows
+        ]
+        values[item.name, "current"] = [
+            [i / s for i, s in zip(at(n + view.current_lag, 2), scales, strict=True)]
+            for n in rows
+        ]
+    return values
