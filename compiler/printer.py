@@ -9,7 +9,7 @@ import numpy as np
 from spikec.compiler.arrays import Array
 from spikec.compiler.ir import LIF, Edge, Graph, Input, Population
 
-__all__ = ["describe", "to_text"]
+__all__ = ["describe", "switches", "to_text"]
 
 
 def to_text(graph: Graph) -> str:
@@ -17,7 +17,8 @@ def to_text(graph: Graph) -> str:
     lines = [f"graph dt={graph.dt} outputs={', '.join(graph.outputs)}"]
     for node in graph.nodes:
         shape = "x".join(map(str, node.shape))
-        lines.append(f"  {type(node).__name__.lower()} {node.name}[{shape}] {_switches(node)}")
+        named = " ".join(f"{name}={value}" for name, value in switches(node))
+        lines.append(f"  {type(node).__name__.lower()} {node.name}[{shape}] {named}")
         lines += [f"    {_edge(edge)}" for edge in graph.edges_into(node.name)]
     return "\n".join(lines) + "\n"
 
@@ -30,14 +31,15 @@ def describe(values: Array | None) -> str:
     return f"{low:.6g}" if low == high else f"{low:.6g}..{high:.6g}"
 
 
-def _switches(node: Input | Population) -> str:
+def switches(node: Input | Population) -> Iterator[tuple[str, str]]:
+    """Yield every semantic choice of a node that is not the plain default."""
     if isinstance(node, Input):
-        bounds = "" if node.low is None or node.high is None else f" {node.low:g}..{node.high:g}"
-        return f"{node.kind}{bounds}" + (f" shift={node.shift}" if node.shift else "")
-    return " ".join(f"{name}={value}" for name, value in _named(node))
-
-
-def _named(node: Population) -> Iterator[tuple[str, str]]:
+        yield "values", node.kind
+        if node.low is not None and node.high is not None:
+            yield "range", f"{node.low:g}..{node.high:g}"
+        if node.shift:
+            yield "shift", str(node.shift)
+        return
     yield "alpha", describe(node.alpha)
     yield "beta", describe(node.beta)
     yield "coupling", node.coupling

@@ -49,21 +49,21 @@ def verify(
     backends: Mapping[str, Executable],
     graph: Graph | None = None,
     readout: Readout | None = None,
-    backend_samples: int | None = None,
+    backend_samples: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Climb the ladder with ``data`` and report every rung and every step between.
 
     ``graph`` is the float network the program was compiled from; without it the
     ladder starts at Q. ``golden`` runs the integers; each of ``backends`` must
-    equal it in every recorded value, on the first ``backend_samples`` samples
-    (all by default).
+    equal it in every recorded value, on all samples, or on the first
+    ``backend_samples[name]``.
     """
     chosen = readout or _default_readout(program)
     compared = _compared_probes(program)
     quantity: Quantity = "spikes" if chosen == "spike-count" else "voltage"
     probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))
-    ways = build_ways(program, graph, golden, backends, backend_samples)
+    ways = build_ways(program, graph, golden, backends, backend_samples or {})
     sums = {way.name: _Sums() for way in ways}
     for part in in_batches(data.num_samples, batch_size(program.num_neurons, data.num_steps)):
         _climb(ways, sums, compared, probes, data, part, chosen)

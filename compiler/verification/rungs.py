@@ -59,7 +59,7 @@ def build_ways(
     graph: Graph | None,
     golden: Executable,
     backends: Mapping[str, Executable],
-    backend_samples: int | None,
+    backend_samples: Mapping[str, int],
 ) -> list[Way]:
     """Return the rungs from the float reference up; without ``graph`` they start at Q."""
     scales = _integer_scales(program)
@@ -90,7 +90,7 @@ def build_ways(
             scales=scales,
             below="I",
             must_agree=True,
-            most_samples=backend_samples,
+            most_samples=backend_samples.get(name),
         )
         for name, executable in backends.items()
     ]

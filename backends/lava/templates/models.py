@@ -9,8 +9,15 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
+from lava.proc.sparse.models import PyDelaySparseModelBitAcc
 
-from spikec_processes.process import ExactLIF, ProbedLIF, ProbedLIFReset, Recorder
+from spikec_processes.process import (
+    ExactLIF,
+    ProbedLIF,
+    ProbedLIFReset,
+    Recorder,
+    SteadyDelaySparse,
+)
 
 #: 24-bit state; decays are fractions of 4096; thresholds and input are 6 bits up.
 STATE_MAX = (1 << 23) - 1
@@ -147,6 +154,22 @@ class PyProbedLIFReset(Watching, PyLifResetModelBitAcc):
     """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
 
     implements_process = ProbedLIFReset
+
+
+class PySteadyDelaySparse(PyDelaySparseModelBitAcc):
+    """Lava's own model, which sorts the weights by delay once and not in every step."""
+
+    implements_process = SteadyDelaySparse
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.sorted_weights = None
+
+    def get_delay_wgts_mat(self, weights, delays, max_delay):
+        """Called once a step, with the same weights and delays each time."""
+        if self.sorted_weights is None:
+            self.sorted_weights = super().get_delay_wgts_mat(weights, delays, max_delay).tocsr()
+        return self.sorted_weights
 
 
 def decay(state, constant):

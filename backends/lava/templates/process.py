@@ -14,6 +14,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.proc.lif.process import LIF, LIFReset
+from lava.proc.sparse.process import DelaySparse
 
 
 class Recorder(AbstractProcess):
@@ -107,6 +108,10 @@ class ProbedLIFReset(LIFReset):
     def __init__(self, *, shape, record, before_reset=False, **parameters):
         super().__init__(shape=shape, **parameters)
         watch(self, record, before_reset, start=parameters["reset_offset"] - 1)
+
+
+class SteadyDelaySparse(DelaySparse):
+    """The stock DelaySparse for delays that never change; used for samples side by side."""
 
 
 def watch(process, record, before_reset, start):

@@ -7,6 +7,7 @@ samples run side by side as one larger network with block-diagonal weights.
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -22,9 +23,16 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.io.source import RingBuffer
 from lava.proc.lif.process import LIF, LIFReset
-from lava.proc.sparse.process import DelaySparse, Sparse
+from lava.proc.sparse.process import Sparse
 
-from spikec_processes.process import ExactLIF, ProbedLIF, ProbedLIFReset, Recorder, new_file
+from spikec_processes.process import (
+    ExactLIF,
+    ProbedLIF,
+    ProbedLIFReset,
+    Recorder,
+    SteadyDelaySparse,
+    new_file,
+)
 
 #: An interval that no run reaches: LIFReset then clears its state once.
 ONCE = 1 << 30
@@ -113,7 +121,7 @@ class Network:
 
         One sample at a time: ``Dense`` (which takes one step) or ``DelayDense``.
         Several samples: the same weights once per sample, on the diagonal of a
-        ``Sparse`` or ``DelaySparse``.
+        ``Sparse`` or ``DelaySparse`` (one that sorts its weights by delay once).
         """
         options["num_message_bits"] = source.num_message_bits
         weights = weights.astype(np.int32)
@@ -130,7 +138,7 @@ class Network:
         for one, other in zip(self.recording, self.recording[1:]):
             one.tie_out.connect(other.tie_in)
         first = self.recording[0]
-        with watched():
+        with watched(self.folder):
             first.create_runtime(run_cfg=run_configuration(self.hardware))
             first.run(condition=RunSteps(num_steps=self.steps))
         first.stop()
@@ -173,7 +181,7 @@ def side_by_side(weights, delay, batch, options):
     # A number for all would fill the whole matrix: give one where a weight is.
     delays = blocks.astype(int)
     delays.data[:] = delay - 1
-    return DelaySparse(weights=blocks, delays=delays, max_delay=delay - 1, **options)
+    return SteadyDelaySparse(weights=blocks, delays=delays, max_delay=delay - 1, **options)
 
 
 def run_configuration(hardware):
@@ -206,10 +214,10 @@ def from_hardware(population, recorder):
 
 
 @contextmanager
-def watched():
+def watched(folder):
     """End everything when a process of the network fails: Lava would wait for it for ever."""
     finished = threading.Event()
-    thread = threading.Thread(target=_watch, args=(finished,), daemon=True)
+    thread = threading.Thread(target=_watch, args=(finished, folder), daemon=True)
     thread.start()
     try:
         yield
@@ -218,12 +226,13 @@ def watched():
         thread.join()
 
 
-def _watch(finished):
+def _watch(finished, folder):
     children = set()
     while not finished.wait(0.2):
         children |= set(multiprocessing.active_children())
         dead = [child for child in children if not child.is_alive()]
         if dead and not finished.is_set():
+            shutil.rmtree(folder, ignore_errors=True)
             end(_reason(dead), children)
 
 

@@ -1,0 +1,174 @@
+"""What is in a file, as plain values for JSON and as tables for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from spikec.cli.tables import say, table
+from spikec.compiler.ir import Graph
+from spikec.compiler.printer import describe, switches
+from spikec.compiler.program import Neurons, Program
+from spikec.compiler.quantize import QuantizationReport
+
+__all__ = [
+    "graph_summary",
+    "program_summary",
+    "show_graph",
+    "show_program",
+    "show_quantization",
+]
+
+
+def graph_summary(graph: Graph) -> dict[str, Any]:
+    """Return every node, edge and choice of a graph as plain values."""
+    return {
+        "kind": "graph",
+        "source": asdict(graph.source),
+        "dt": graph.dt,
+        "outputs": list(graph.outputs),
+        "nodes": [
+            {
+                "name": node.name,
+                "kind": type(node).__name__.lower(),
+                "shape": list(node.shape),
+                "switches": dict(switches(node)),
+            }
+            for node in graph.nodes
+        ],
+        "edges": [
+            {
+                "name": edge.name,
+                "source": edge.source,
+                "target": edge.target,
+                "operator": type(edge.operator).__name__.lower(),
+                "weights": list(edge.operator.weight.shape),
+                "delay": edge.delay,
+            }
+            for edge in graph.edges
+        ],
+        "choices": [asdict(choice) for choice in graph.choices],
+    }
+
+
+def program_summary(program: Program) -> dict[str, Any]:
+    """Return every population and connection of a program as plain values."""
+    return {
+        "kind": "program",
+        "target": program.target,
+        "dt": program.dt,
+        "outputs": list(program.outputs),
+        "inputs": [asdict(item) for item in program.inputs],
+        "populations": [
+            {"name": item.name, "shape": list(item.shape), "parameters": _parameters(item)}
+            for item in program.populations
+        ],
+        "connections": [
+            {
+                "name": item.name,
+                "source": item.source,
+                "target": item.target,
+                "weights": list(item.operator.weight.shape),
+                "num_weight_bits": item.num_weight_bits,
+                "weight_exp": item.weight_exp,
+                "sign_mode": item.sign_mode,
+                "delay": item.delay,
+            }
+            for item in program.connections
+        ],
+        "provenance": dict(program.provenance),
+    }
+
+
+def show_graph(graph: Graph) -> None:
+    """Print a graph: what flows into what, and every switch."""
+    step = "not given" if graph.dt is None else f"{graph.dt:g} s"
+    say(f"network from {graph.source.path or 'Python'}: time step {step}, "
+        f"output {', '.join(graph.outputs)}")  # fmt: skip
+    rows = [
+        [node.name, type(node).__name__, "x".join(map(str, node.shape)),
+         ", ".join(f"{key} {value}" for key, value in switches(node))]
+        for node in graph.nodes
+    ]  # fmt: skip
+    table("nodes", ["name", "kind", "shape", "switches"], rows)
+    rows = [
+        [edge.name, edge.source, edge.target, type(edge.operator).__name__.lower(),
+         "x".join(map(str, edge.operator.weight.shape)), str(edge.delay)]
+        for edge in graph.edges
+    ]  # fmt: skip
+    table("edges", ["name", "from", "to", "operator", "weights", "delay"], rows)
+    if graph.choices:
+        rows = [[choice.what, choice.value, choice.origin] for choice in graph.choices]
+        table("choices", ["what", "value", "where from"], rows)
+
+
+def show_program(program: Program) -> None:
+    """Print a program in the chip's terms."""
+    say(f"program for {program.target}: {program.num_neurons} neurons, "
+        f"output {', '.join(program.outputs)}")  # fmt: skip
+    rows = [
+        [item.name, "x".join(map(str, item.shape)),
+         ", ".join(f"{key} {value}" for key, value in _parameters(item).items())]
+        for item in program.populations
+    ]  # fmt: skip
+    table("populations", ["name", "shape", "parameters"], rows)
+    rows = [
+        [item.name, item.source, item.target, "x".join(map(str, item.operator.weight.shape)),
+         f"{item.num_weight_bits} {item.sign_mode}", str(item.weight_exp), str(item.delay)]
+        for item in program.connections
+    ]  # fmt: skip
+    table("connections", ["name", "from", "to", "weights", "bits", "exponent", "delay"], rows)
+
+
+def show_quantization(report: QuantizationReport) -> None:
+    """Print what quantization lost."""
+    rows = [
+        [item.population, _span(item.du), _span(item.dv), _percent(item.tau_syn_error),
+         _percent(item.tau_mem_error), _percent(item.vth_error), f"{item.proof_margin:.2f}",
+         item.limited_by]
+        for item in report.populations
+    ]  # fmt: skip
+    table(
+        f"populations on {report.target}",
+        ["name", "du", "dv", "tau_syn error", "tau_mem error", "vth error", "overflow margin",
+         "scale limited by"],
+        rows,
+    )  # fmt: skip
+    rows = [
+        [item.edge, f"{item.bits} {item.sign_mode}", str(item.weight_exp), f"{item.step:.4g}",
+         _percent(item.rms_error), f"{item.max_error:.3g}", f"{item.clipped} of {item.count}"]
+        for item in report.weights
+    ]  # fmt: skip
+    table(
+        "weights",
+        ["edge", "bits", "exponent", "step", "rms error", "max error", "clipped"],
+        rows,
+    )
+    for entry in report.inputs:
+        say(f"input {entry.input}: integers {entry.low}..{entry.high}, one is "
+            f"{entry.resolution:g} ({entry.bounds_from})")  # fmt: skip
+
+
+def _parameters(neurons: Neurons) -> dict[str, str]:
+    """Return the integers of a population that differ from the usual ones."""
+    named = {"du": describe(neurons.du), "dv": describe(neurons.dv)}
+    if neurons.vth is None:
+        named["readout"] = "voltage"
+    else:
+        named |= {"vth": describe(neurons.vth), "reset": f"{neurons.reset}/{neurons.reset_order}"}
+    if neurons.bias.any():
+        named["bias"] = describe(neurons.bias)
+    for name, value in (("refractory", neurons.refractory), ("start", neurons.start),
+                        ("lag", neurons.view.lag)):  # fmt: skip
+        if value:
+            named[name] = str(value)
+    return named
+
+
+def _span(values: tuple[int, int]) -> str:
+    return str(values[0]) if values[0] == values[1] else f"{values[0]}..{values[1]}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.3g} %"
+

@@ -1,0 +1,84 @@
+"""From paths and options to graphs, programs and executables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikec.backends import open_backend
+from spikec.compiler import frontends, program_file
+from spikec.compiler.backend import Backend
+from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
+from spikec.compiler.files import sha256_of
+from spikec.compiler.inputs import read_dataset
+from spikec.compiler.ir import Graph
+from spikec.compiler.program import Program
+from spikec.compiler.quantize import QuantizationReport, compile_graph
+from spikec.compiler.targets import load_target
+
+__all__ = ["Loaded", "backend_for", "load", "source_of"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loaded:
+    """A network from a file: the float graph if there is one, and its program."""
+
+    graph: Graph | None
+    program: Program
+    report: QuantizationReport | None = None
+
+
+def load(
+    path: Path, *, target: str = "loihi2", weight_bits: int = 8, calibrate: Path | None = None
+) -> Loaded:
+    """Read a program as it is, or read a network and compile it with these options."""
+    if program_file.recognises(path):
+        return Loaded(graph=None, program=program_file.read_program(path))
+    graph = frontends.load(path)
+    calibration = None if calibrate is None else read_dataset(calibrate, graph.inputs)
+    compilation = compile_graph(
+        graph, load_target(target), weight_bits=weight_bits, calibration=calibration
+    )
+    return Loaded(graph=graph, program=compilation.program, report=compilation.report)
+
+
+def source_of(program: Program, beside: Path, given: Path | None) -> Graph | None:
+    """Return the float graph a program was compiled from, if it can be found.
+
+    ``given`` must be that very file (its hash is recorded). Else a file of the
+    recorded name beside the program, or in the current folder, is taken if its
+    hash agrees.
+    """
+    recorded = program.provenance.get("source")
+    origin = recorded if isinstance(recorded, dict) else {}
+    digest = str(origin.get("sha256", ""))
+    name = Path(str(origin.get("path", ""))).name
+    if given is not None:
+        graph = frontends.load(given)
+        if graph.source.sha256 != digest:
+            raise UsageError(
+                Diagnostic(
+                    code="U080",
+                    where=str(given),
+                    message="the program was not compiled from this file (its hash differs)",
+                    hint=f"it was compiled from '{name}'; compile this file anew to verify it",
+                )
+            )
+        return graph
+    for folder in (beside.parent, Path()):
+        candidate = folder / name
+        if name and candidate.is_file() and sha256_of(candidate.read_bytes()) == digest:
+            return frontends.load(candidate)
+    return None
+
+
+def backend_for(
+    name: str, program: Program, *, lava_python: str | None, time_limit: float
+) -> Backend:
+    """Return the backend ``name`` if it can run ``program``; raise all it cannot do."""
+    options: dict[str, object] = {}
+    if name == "lava":
+        options = {"python": lava_python, "timeout": time_limit}
+    backend = open_backend(name, **options)
+    raise_if_any(BackendError, backend.check(program))
+    return backend

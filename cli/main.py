@@ -1,0 +1,348 @@
+"""The ``spikec`` command.
+
+Heavy imports are inside the commands: ``spikec --help`` loads none of them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from spikec.cli.session import FAILED, guarded, print_json, progress_bar
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="spikec",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Compile trained spiking networks to fixed-point neuromorphic hardware, "
+    "run them bit for bit on a CPU, and verify what quantization did.",
+)
+
+
+class RunBackend(str, Enum):
+    """Where ``spikec run`` runs."""
+
+    reference = "reference"
+    simulator = "simulator"
+    lava = "lava"
+
+
+class ReadoutName(str, Enum):
+    """How a class is read from the output."""
+
+    spike_count = "spike-count"
+    max_voltage = "max-voltage"
+    last_voltage = "last-voltage"
+    mean_voltage = "mean-voltage"
+
+
+# Typer reads annotations at run time, on Python 3.10 too: Optional instead of "| None".
+NetworkFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A network file, or a compiled program (.spk).")
+]
+DataFile = Annotated[
+    Path,
+    typer.Option("--data", metavar="D.npz", help="spikes [sample, step, features...], labels."),
+]
+TargetName = Annotated[
+    str, typer.Option("--target", help="A target's name (see 'spikec targets') or .toml file.")
+]
+WeightBits = Annotated[int, typer.Option("--weight-bits", min=1, max=8, help="Bits per weight.")]
+Calibrate = Annotated[
+    Optional[Path],
+    typer.Option("--calibrate", metavar="D.npz", help="Data that shows ranges and voltages."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Readout = Annotated[
+    Optional[ReadoutName],
+    typer.Option("--readout", help="By default spike-count, or max-voltage for integrators."),
+]
+Samples = Annotated[
+    Optional[int], typer.Option("--samples", min=1, help="Take only the first samples.")
+]
+LavaPython = Annotated[
+    Optional[str],
+    typer.Option("--lava-python", help="A Python 3.10 that has lava-nc, for the Lava backend."),
+]
+TimeLimit = Annotated[
+    float, typer.Option("--time-limit", help="Seconds that one Lava run may take.")
+]
+
+
+@app.command()
+@guarded
+def inspect(file: NetworkFile, as_json: AsJson = False) -> None:
+    """Show what a file holds: every population, edge and semantic choice."""
+    from spikec.cli import inspection
+    from spikec.compiler import frontends, program_file
+
+    if program_file.recognises(file):
+        program = program_file.read_program(file)
+        if as_json:
+            print_json(inspection.program_summary(program))
+        else:
+            inspection.show_program(program)
+        return
+    graph = frontends.load(file)
+    if as_json:
+        print_json(inspection.graph_summary(graph))
+    else:
+        inspection.show_graph(graph)
+
+
+@app.command(name="compile")
+@guarded
+def compile_command(
+    file: NetworkFile,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="NET.spk")],
+    target: TargetName = "loihi2",
+    weight_bits: WeightBits = 8,
+    calibrate: Calibrate = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a trained network into a fixed-point program, and say what that lost."""
+    from spikec.cli import inspection
+    from spikec.compiler import frontends, program_file
+    from spikec.compiler.inputs import read_dataset
+    from spikec.compiler.quantize import compile_graph
+    from spikec.compiler.targets import load_target
+
+    graph = frontends.load(file)
+    calibration = None if calibrate is None else read_dataset(calibrate, graph.inputs)
+    compilation = compile_graph(
+        graph, load_target(target), weight_bits=weight_bits, calibration=calibration
+    )
+    program_file.write_program(compilation.program, output)
+    if as_json:
+        print_json({"output": str(output), "report": compilation.report.as_dict()})
+    else:
+        inspection.show_quantization(compilation.report)
+        inspection.say(f"wrote {output}")
+
+
+@app.command()
+@guarded
+def run(
+    file: NetworkFile,
+    data: DataFile,
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", metavar="TRACE.npz")] = None,
+    backend: Annotated[RunBackend, typer.Option("--backend")] = RunBackend.simulator,
+    probe: Annotated[
+        Optional[list[str]],
+        typer.Option("--probe", metavar="NAME:voltage", help="Record it too; may be repeated."),
+    ] = None,
+    readout: Readout = None,
+    samples: Samples = None,
+    target: TargetName = "loihi2",
+    weight_bits: WeightBits = 8,
+    calibrate: Calibrate = None,
+    lava_python: LavaPython = None,
+    time_limit: TimeLimit = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run a network on data: in float (reference), in integers (simulator), or on Lava.
+
+    A network file is compiled on the way for the integer backends; a program
+    runs as it is.
+    """
+    from spikec.cli import running
+
+    with progress_bar("running", quiet=as_json) as progress:
+        result = running.run(
+            file,
+            data,
+            backend=backend.value,
+            probes=probe or [],
+            readout=None if readout is None else readout.value,
+            samples=samples,
+            target=target,
+            weight_bits=weight_bits,
+            calibrate=calibrate,
+            lava_python=lava_python,
+            time_limit=time_limit,
+            progress=progress,
+        )
+    if output is not None:
+        result.save(output)
+    if as_json:
+        print_json(result.summary(output))
+    else:
+        running.show(result, output)
+
+
+@app.command()
+@guarded
+def verify(
+    file: NetworkFile,
+    data: DataFile,
+    backends: Annotated[
+        str, typer.Option("--backends", help="Which must equal the integers: simulator,lava.")
+    ] = "simulator",
+    backend_samples: Annotated[
+        int, typer.Option("--backend-samples", min=1, help="Samples that Lava runs.")
+    ] = 100,
+    source: Annotated[
+        Optional[Path],
+        typer.Option("--source", metavar="FILE", help="The network a program came from."),
+    ] = None,
+    readout: Readout = None,
+    samples: Samples = None,
+    target: TargetName = "loihi2",
+    weight_bits: WeightBits = 8,
+    calibrate: Calibrate = None,
+    lava_python: LavaPython = None,
+    time_limit: TimeLimit = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Climb the ladder: float, quantized float, integers, backends. Exits with 1 if it breaks."""
+    from spikec.cli import running, tables
+
+    with progress_bar("verifying", quiet=as_json) as progress:
+        report = running.verify(
+            file,
+            data,
+            backends=[name.strip() for name in backends.split(",") if name.strip()],
+            backend_samples=backend_samples,
+            source=source,
+            readout=None if readout is None else readout.value,
+            samples=samples,
+            target=target,
+            weight_bits=weight_bits,
+            calibrate=calibrate,
+            lava_python=lava_python,
+            time_limit=time_limit,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        tables.show_verification(report)
+    if not report.passed:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@guarded
+def emit(
+    file: NetworkFile,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    backend: Annotated[str, typer.Option("--backend", help="What to emit for: lava.")] = "lava",
+    target: TargetName = "loihi2",
+    weight_bits: WeightBits = 8,
+    calibrate: Calibrate = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a self-contained program for a backend into a folder."""
+    from spikec.cli import running, tables
+
+    placements = running.emit(
+        file, output, backend=backend, target=target, weight_bits=weight_bits, calibrate=calibrate
+    )
+    if as_json:
+        print_json({"output": str(output), "populations": placements})
+    else:
+        tables.show_placements(placements)
+        tables.say(f"wrote {output}; {output}/README.md says how to run it")
+
+
+@app.command()
+@guarded
+def targets(as_json: AsJson = False) -> None:
+    """List the chips that programs can be compiled for."""
+    from dataclasses import asdict
+
+    from spikec.cli import tables
+    from spikec.compiler.targets import SHIPPED, load_target
+
+    known = [load_target(name) for name in SHIPPED]
+    if as_json:
+        print_json({"targets": [asdict(item) for item in known]})
+    else:
+        tables.show_targets(known)
+
+
+@app.command()
+@guarded
+def zoo(
+    name: Annotated[Optional[str], typer.Argument(help="Copy this network and its data.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path(),
+    samples: Annotated[int, typer.Option("--samples", min=1, max=10_000)] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """List the trained networks that come with spikec, or copy one to start from."""
+    from spikec.cli import running, tables
+
+    if name is None:
+        known = running.zoo_entries()
+        print_json({"networks": known}) if as_json else tables.show_zoo(known)
+        return
+    written = running.copy_from_zoo(name, output, samples)
+    if as_json:
+        print_json({"written": [str(path) for path in written]})
+    else:
+        tables.say("wrote " + " and ".join(str(path) for path in written))
+
+
+@app.command()
+@guarded
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path("demo-output"),
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, max=10_000, help="Test images to simulate.")
+    ] = 10_000,
+    lava_samples: Annotated[
+        int, typer.Option("--lava-samples", min=1, help="Of those, how many Lava runs too.")
+    ] = 100,
+    lava_python: LavaPython = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole job on a real network: compile, run, verify, and one picture."""
+    from spikec.cli import demo as demonstration
+
+    result = demonstration.run(
+        output,
+        samples=samples,
+        lava_samples=lava_samples,
+        lava_python=lava_python,
+        quiet=as_json,
+    )
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        demonstration.show(result)
+    if not result.report.passed:
+        raise typer.Exit(FAILED)
+
+
+@app.command(name="setup-lava")
+@guarded
+def setup_lava(
+    directory: Annotated[
+        Optional[Path], typer.Option("--directory", help="Where; by default the user's cache.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a Python 3.10 environment with lava-nc, for the Lava backend."""
+    from spikec.backends.lava import environment
+    from spikec.cli import tables
+
+    python = environment.setup(directory)
+    if as_json:
+        print_json({"python": str(python)})
+    else:
+        tables.say(f"Lava is ready: {python}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

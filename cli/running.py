@@ -1,0 +1,275 @@
+"""Commands that run networks: what they do between the options and the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from spikec.backends import open_backend
+from spikec.cli.loading import Loaded, backend_for, load, source_of
+from spikec.cli.tables import say, table
+from spikec.compiler import frontends, program_file, reference
+from spikec.compiler.arrays import Array
+from spikec.compiler.backend import Progress
+from spikec.compiler.batches import batch_size, run_in_batches
+from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
+from spikec.compiler.files import write_npz
+from spikec.compiler.inputs import Dataset, read_dataset, to_integers
+from spikec.compiler.ir import Graph
+from spikec.compiler.quantize.dequantize import dequantize
+from spikec.compiler.trace import Probe, Readout, Trace, parse_probes, read_out
+from spikec.compiler.trace_file import write_trace
+from spikec.compiler.verification import VerificationReport
+from spikec.compiler.verification import verify as climb
+
+__all__ = ["RunResult", "climb_with", "copy_from_zoo", "emit", "run", "show", "verify", "zoo_entries"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunResult:
+    """A finished run: its trace, predictions, and accuracy where labels were given."""
+
+    trace: Trace
+    predictions: Array
+    accuracy: float | None
+    lsb: Mapping[str, float]
+
+    def save(self, path: Path) -> None:
+        """Write the trace to ``path``."""
+        write_trace(path, self.trace, predictions=self.predictions, lsb=self.lsb)
+
+    def summary(self, path: Path | None) -> dict[str, Any]:
+        """Return the numbers that one line of output would say."""
+        rates = {
+            name: float(values.mean(dtype=np.float64))
+            for (name, quantity), values in self.trace.values.items()
+            if quantity == "spikes"
+        }
+        return {
+            "output": None if path is None else str(path),
+            "samples": len(self.predictions),
+            "steps": self.trace.num_steps,
+            "accuracy": self.accuracy,
+            "predictions": self.predictions.tolist(),
+            "rates": rates,
+            "events": dict(self.trace.events),
+        }
+
+
+def run(
+    file: Path,
+    data_file: Path,
+    *,
+    backend: str,
+    probes: Sequence[str],
+    readout: str | None,
+    samples: int | None,
+    target: str,
+    weight_bits: int,
+    calibrate: Path | None,
+    lava_python: str | None,
+    time_limit: float,
+    progress: Progress | None,
+) -> RunResult:
+    """Run ``file`` on the data in ``data_file`` and read out the classes."""
+    chosen = cast("Readout | None", readout)
+    if backend == "reference" and not program_file.recognises(file):
+        return _run_graph(frontends.load(file), data_file, probes, chosen, samples, progress)
+    loaded = load(file, target=target, weight_bits=weight_bits, calibrate=calibrate)
+    program = loaded.program
+    data = read_dataset(data_file, program.inputs, samples=samples)
+    wanted = parse_probes(probes, [item.name for item in program.populations])
+    wanted = _with_readout(wanted, chosen, program.outputs[0])
+    lsb = {item.name: item.lsb for item in program.populations}
+    if backend == "reference":
+        quantized = dequantize(program)
+        integers, events = to_integers(program, data.inputs)
+        trace = _run_reference(quantized, integers, wanted, progress)
+        trace = Trace(values=trace.values, outputs=trace.outputs, events=events)
+    else:
+        opened = backend_for(backend, program, lava_python=lava_python, time_limit=time_limit)
+        with opened.load(program) as executable:
+            trace = executable.run(data.inputs, probes=wanted, progress=progress)
+    return _result(trace, data, chosen, lsb)
+
+
+def _run_graph(
+    graph: Graph,
+    data_file: Path,
+    probes: Sequence[str],
+    readout: Readout | None,
+    samples: int | None,
+    progress: Progress | None,
+) -> RunResult:
+    data = read_dataset(data_file, graph.inputs, samples=samples)
+    wanted = parse_probes(probes, [node.name for node in graph.populations])
+    wanted = _with_readout(wanted, readout, graph.outputs[0])
+    trace = _run_reference(graph, data.inputs, wanted, progress)
+    return _result(trace, data, readout, {})
+
+
+def _run_reference(
+    graph: Graph, inputs: Mapping[str, Array], probes: Sequence[Probe], progress: Progress | None
+) -> Trace:
+    wanted = tuple(dict.fromkeys((*reference.default_probes(graph), *probes)))
+    neurons = sum(node.num_neurons for node in graph.populations)
+    steps = next(iter(inputs.values())).shape[1]
+    return run_in_batches(
+        lambda part: reference.run(graph, part, probes=wanted),
+        inputs,
+        size=batch_size(neurons, steps),
+        progress=progress,
+    )
+
+
+def _with_readout(
+    probes: tuple[Probe, ...], readout: Readout | None, output: str
+) -> tuple[Probe, ...]:
+    """Add the voltage that a voltage readout reads."""
+    if readout is None or readout == "spike-count":
+        return probes
+    return (*probes, (output, "voltage"))
+
+
+def _result(
+    trace: Trace, data: Dataset, readout: Readout | None, lsb: Mapping[str, float]
+) -> RunResult:
+    predictions = read_out(trace, readout)
+    accuracy = None if data.labels is None else float((predictions == data.labels).mean())
+    return RunResult(trace=trace, predictions=predictions, accuracy=accuracy, lsb=lsb)
+
+
+def show(result: RunResult, path: Path | None) -> None:
+    """Print what a run gave."""
+    summary = result.summary(path)
+    rows = [[name, f"{100 * rate:.3f} %"] for name, rate in summary["rates"].items()]
+    table("spikes per neuron and step", ["population", "rate"], rows)
+    if result.accuracy is not None:
+        say(f"accuracy {100 * result.accuracy:.2f} % of {len(result.predictions)} samples")
+    for event, count in result.trace.events.items():
+        say(f"out of range: {event}, {count} times")
+    if path is not None:
+        say(f"wrote {path}")
+
+
+def verify(
+    file: Path,
+    data_file: Path,
+    *,
+    backends: Sequence[str],
+    backend_samples: int,
+    source: Path | None,
+    readout: str | None,
+    samples: int | None,
+    target: str,
+    weight_bits: int,
+    calibrate: Path | None,
+    lava_python: str | None,
+    time_limit: float,
+    progress: Progress | None,
+) -> VerificationReport:
+    """Climb the ladder with the network in ``file`` and the data in ``data_file``."""
+    loaded = load(file, target=target, weight_bits=weight_bits, calibrate=calibrate)
+    graph = loaded.graph or source_of(loaded.program, file, source)
+    data = read_dataset(data_file, loaded.program.inputs, samples=samples)
+    return climb_with(
+        Loaded(graph=graph, program=loaded.program),
+        data,
+        backends=backends,
+        backend_samples=backend_samples,
+        readout=cast("Readout | None", readout),
+        lava_python=lava_python,
+        time_limit=time_limit,
+        progress=progress,
+    )
+
+
+def climb_with(
+    loaded: Loaded,
+    data: Dataset,
+    *,
+    backends: Sequence[str],
+    backend_samples: int,
+    readout: Readout | None = None,
+    lava_python: str | None = None,
+    time_limit: float = 600.0,
+    progress: Progress | None = None,
+) -> VerificationReport:
+    """Open the named backends and climb the ladder."""
+    program = loaded.program
+    with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(
+                backend_for(
+                    name, program, lava_python=lava_python, time_limit=time_limit
+                ).load(program)
+            )
+            for name in backends
+        }
+        golden = stack.enter_context(open_backend("simulator").load(program))
+        return climb(
+            program,
+            data,
+            golden=golden,
+            backends=opened,
+            graph=loaded.graph,
+            readout=readout,
+            backend_samples={"lava": backend_samples},
+            progress=progress,
+        )
+
+
+def emit(
+    file: Path,
+    output: Path,
+    *,
+    backend: str,
+    target: str,
+    weight_bits: int,
+    calibrate: Path | None,
+) -> list[dict[str, Any]]:
+    """Write a self-contained program for ``backend``; return where each population went."""
+    if backend != "lava":
+        raise UsageError(
+            Diagnostic(
+                code="U071",
+                where=f"backend '{backend}'",
+                message="it does not emit programs",
+                hint="--backend lava",
+            )
+        )
+    from spikec.backends.lava.emit import emit as emit_lava
+    from spikec.backends.lava.placement import placement
+
+    program = load(file, target=target, weight_bits=weight_bits, calibrate=calibrate).program
+    raise_if_any(BackendError, open_backend("lava").check(program))
+    emit_lava(program, output)
+    return [asdict(item) for item in placement(program)]
+
+
+def zoo_entries() -> list[dict[str, str]]:
+    """Return name and summary of every trained network."""
+    from spikec.models.zoo import ZOO
+
+    return [{"name": item.name, "summary": item.summary} for item in ZOO]
+
+
+def copy_from_zoo(name: str, folder: Path, samples: int) -> list[Path]:
+    """Copy a trained network and ``samples`` test samples into ``folder``."""
+    from spikec.compiler.files import write_atomically
+    from spikec.models import zoo
+
+    entry = zoo.entry(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = zoo.data(name, samples=samples)
+    (spikes,) = data.inputs.values()
+    assert data.labels is not None
+    network, samples_file = folder / f"{name}.safetensors", folder / f"{name}-data.npz"
+    write_atomically(network, entry.path.read_bytes())
+    write_npz(samples_file, {"spikes": spikes, "labels": data.labels})
+    return [network, samples_file]

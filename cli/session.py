@@ -1,0 +1,97 @@
+"""What every command shares: errors to exit codes, one JSON document, progress."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec
+
+import typer
+
+from spikec.compiler.backend import Progress
+from spikec.compiler.errors import SpikecError, VerificationError
+
+__all__ = ["BAD_INPUT", "FAILED", "guarded", "print_json", "progress_bar"]
+
+#: Exit codes: 0 fine, 1 verification failed, 2 bad input or usage, 3 our own mistake.
+FAILED = 1
+BAD_INPUT = 2
+_OUR_MISTAKE = 3
+
+_Parameters = ParamSpec("_Parameters")
+
+
+def guarded(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
+    """Return ``command`` with errors turned into messages and exit codes."""
+
+    @functools.wraps(command)
+    def run(*args: _Parameters.args, **options: _Parameters.kwargs) -> None:
+        as_json = bool(options.get("as_json"))
+        try:
+            command(*args, **options)
+        except SpikecError as error:
+            _report(error, as_json=as_json)
+            code = FAILED if isinstance(error, VerificationError) else BAD_INPUT
+            raise typer.Exit(code) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except typer.Exit:
+            raise
+        except Exception:
+            import traceback
+
+            traceback.print_exc()
+            sys.stderr.write("\nspikec failed in a way it should not: please report this.\n")
+            raise typer.Exit(_OUR_MISTAKE) from None
+
+    return run
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document; numbers that JSON lacks become null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Progress | None]:
+    """Show a bar on the terminal's error stream while the body runs; nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _report(error: SpikecError, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"errors": [item.as_dict() for item in error.diagnostics]})
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    for item in error.diagnostics:
+        console.print(f"[bold red]error[/] {item.code} at ", end="")
+        console.print(f"{item.where}: {item.message}", markup=False)
+        if item.hint:
+            console.print("  [green]hint:[/] ", end="")
+            console.print(item.hint, markup=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value != value:
+        return None
+    if hasattr(value, "item"):
+        return _plain(value.item())
+    return value

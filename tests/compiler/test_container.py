@@ -1,0 +1,334 @@
+"""Files of ours: the same content gives the same bytes; damage gives one kind of error."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from spikec.backends.simulator import golden
+from spikec.compiler import program_file, reference
+from spikec.compiler.container import read_container, read_header, write_container
+from spikec.compiler.errors import FrontendError, SpikecError, UsageError
+from spikec.compiler.files import canonical_json, read_npz, sha256_of, write_atomically, write_npz
+from spikec.compiler.frontends import native
+from spikec.compiler.ir import Choice, Graph
+from spikec.compiler.program import Program
+from support.random_graphs import random_graph, random_graph_inputs
+from support.random_programs import random_inputs, random_program
+
+Header = dict[str, Any]
+Edit = Callable[[Header], object]
+
+
+def drawn_graph(seed: int) -> Graph:
+    graph = random_graph(np.random.default_rng(seed))
+    return graph.rewritten(choices=[Choice(what="dt", value="1e-3", origin="option")])
+
+
+def drawn_program(seed: int) -> Program:
+    return random_program(np.random.default_rng(seed), max_populations=2)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_graph_comes_back_as_it_was(seed: int, tmp_path: Path) -> None:
+    graph = drawn_graph(seed)
+    native.write(graph, tmp_path / "a")
+    loaded = native.read(tmp_path / "a")
+    native.write(loaded, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert loaded.source.sha256 == sha256_of((tmp_path / "a").read_bytes())
+    assert loaded.choices == graph.choices
+    inputs = random_graph_inputs(graph, np.random.default_rng(seed), 2, 6)
+    before, after = reference.run(graph, inputs), reference.run(loaded, inputs)
+    for probe in before.values:
+        np.testing.assert_array_equal(before[probe], after[probe])
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_program_comes_back_as_it_was(seed: int, tmp_path: Path) -> None:
+    program = drawn_program(seed)
+    program_file.write_program(program, tmp_path / "a")
+    loaded = program_file.read_program(tmp_path / "a")
+    program_file.write_program(loaded, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    inputs = random_inputs(program, np.random.default_rng(seed), 2, 6)
+    before, after = golden.run(program, inputs), golden.run(loaded, inputs)
+    assert before.events == after.events
+    for probe in before.values:
+        np.testing.assert_array_equal(before[probe], after[probe])
+
+
+def test_files_are_recognised_by_their_content(tmp_path: Path) -> None:
+    graph, program, other = tmp_path / "g", tmp_path / "p", tmp_path / "x"
+    native.write(drawn_graph(0), graph)
+    program_file.write_program(drawn_program(0), program)
+    other.write_bytes(b"\x00" * 40)
+    assert [native.recognises(path) for path in (graph, program, other)] == [True, False, False]
+    found = [program_file.recognises(path) for path in (graph, program, other)]
+    assert found == [False, True, False]
+    assert not native.recognises(tmp_path / "missing")
+    with pytest.raises(FrontendError, match="it holds 'spikec.program', not 'spikec.graph'"):
+        native.read(program)
+
+
+def rebuilt(content: bytes, edit: Edit) -> bytes:
+    """Return a file of ours with its JSON header edited and everything else consistent."""
+    (length,) = struct.unpack("<Q", content[:8])
+    outer = json.loads(content[8 : 8 + length])
+    header = json.loads(outer["__metadata__"]["spikec"])
+    edit(header)
+    outer["__metadata__"]["spikec"] = json.dumps(header)
+    text = json.dumps(outer).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+def program_bytes(tmp_path: Path, seed: int = 3) -> bytes:
+    path = tmp_path / "whole.spk"
+    program_file.write_program(drawn_program(seed), path)
+    return path.read_bytes()
+
+
+def graph_bytes(tmp_path: Path, seed: int = 3) -> bytes:
+    path = tmp_path / "whole.graph"
+    native.write(drawn_graph(seed), path)
+    return path.read_bytes()
+
+
+def everywhere(table: Any, change: Callable[[Header], None]) -> None:
+    """Apply ``change`` to every uniform array in a body."""
+    if isinstance(table, dict):
+        if "all" in table:
+            change(table)
+        table = list(table.values())
+    if isinstance(table, list):
+        for item in table:
+            everywhere(item, change)
+
+
+EDITS: dict[str, tuple[Edit, str]] = {
+    "wrong version": (lambda h: h.update(version=2), "has version 2"),
+    "no version": (lambda h: h.pop("version"), "has version None"),
+    "other schema": (lambda h: h.update(schema="spikec.image"), "holds 'spikec.image'"),
+    "no schema": (lambda h: h.pop("schema"), "not a spikec file"),
+    "wrong digests": (lambda h: h.update(digests={}), "does not match its digest"),
+    "unknown field": (lambda h: h["body"]["populations"][0].update(colour=1), "'colour'"),
+    "missing field": (lambda h: h["body"]["populations"][0].pop("name"), "'name'"),
+    "missing list": (lambda h: h["body"].pop("connections"), "'connections'"),
+    "body is a list": (lambda h: h.update(body=[]), "TypeError"),
+    "population is a number": (lambda h: h["body"].update(populations=[1]), "TypeError"),
+    "unknown operator": (
+        lambda h: h["body"]["connections"][0]["operator"].update({"is": "os.system"}), "os.system",
+    ),
+    "unknown tensor": (
+        lambda h: h["body"]["populations"][0].update(du={"tensor": "elsewhere"}), "elsewhere",
+    ),
+    "huge uniform shape": (
+        lambda h: everywhere(h["body"], lambda t: t.update(shape=[1 << 62, 1 << 62])),
+        "larger than any network",
+    ),
+    "negative shape": (
+        lambda h: everywhere(h["body"], lambda t: t.update(shape=[-1])), "ValueError",
+    ),
+    "uniform text": (
+        lambda h: everywhere(h["body"], lambda t: t.update(all="x")), "ValueError",
+    ),
+    "shape that is no list": (
+        lambda h: everywhere(h["body"], lambda t: t.update(shape=3)), "TypeError",
+    ),
+    "unknown number type": (
+        lambda h: everywhere(h["body"], lambda t: t.update(dtype="float7")), "TypeError",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EDITS)
+def test_an_edited_header_is_refused(case: str, tmp_path: Path) -> None:
+    edit, text = EDITS[case]
+    path = tmp_path / "edited.spk"
+    path.write_bytes(rebuilt(program_bytes(tmp_path), edit))
+    with pytest.raises(FrontendError, match=text) as caught:
+        program_file.read_program(path)
+    (finding,) = caught.value.diagnostics
+    assert (finding.code, finding.where) == ("F020", str(path))
+    assert "spikec compile" in finding.hint
+
+
+def test_an_unedited_header_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "same.spk"
+    path.write_bytes(rebuilt(program_bytes(tmp_path), lambda header: None))
+    assert program_file.read_program(path).num_neurons > 0
+
+
+def test_a_file_that_breaks_a_rule_says_which(tmp_path: Path) -> None:
+    path = tmp_path / "rule.spk"
+    path.write_bytes(
+        rebuilt(
+            program_bytes(tmp_path), lambda h: h["body"]["connections"][0].update(delay=0)
+        )
+    )
+    with pytest.raises(SpikecError, match="P021 at connection"):
+        program_file.read_program(path)
+
+
+READERS: dict[str, tuple[Callable[[Path], bytes], Callable[[Path], object]]] = {
+    "graph": (graph_bytes, native.read),
+    "program": (program_bytes, program_file.read_program),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_flipped_bytes_are_found(kind: str, tmp_path: Path) -> None:
+    make, read = READERS[kind]
+    content, path = make(tmp_path), tmp_path / "mutant"
+    rng = np.random.default_rng(0)
+    refused = 0
+    for number in range(200):
+        mutant = bytearray(content)
+        for place in rng.integers(0, len(mutant), rng.integers(1, 4)):
+            mutant[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(mutant)
+        try:
+            read(path)
+        except SpikecError:
+            refused += 1
+        except Exception as error:
+            pytest.fail(f"mutant {number}: {error!r}")
+    assert refused > 100
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_no_byte_of_a_tensor_can_change_unseen(kind: str, tmp_path: Path) -> None:
+    make, read = READERS[kind]
+    content, path = make(tmp_path), tmp_path / "mutant"
+    (length,) = struct.unpack("<Q", content[:8])
+    assert len(content) > 8 + length
+    for place in range(8 + length, len(content)):
+        mutant = bytearray(content)
+        mutant[place] ^= 1
+        path.write_bytes(mutant)
+        with pytest.raises(FrontendError, match="does not match its digest"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_truncated_file_is_refused(kind: str, tmp_path: Path) -> None:
+    make, read = READERS[kind]
+    content, path = make(tmp_path), tmp_path / "short"
+    for length in {*range(0, len(content), 97), 7, 8, 9, len(content) - 1}:
+        path.write_bytes(content[:length])
+        with pytest.raises(FrontendError):
+            read(path)
+
+
+#: What a damaged or hostile JSON value may be.
+ODD_VALUES = (
+    None, True, -1, 0, 1.5, 1 << 70, -(1 << 70), "", "x", [], [1], {}, {"is": "view"},
+    {"tensor": "x"}, {"all": 1, "shape": [2], "dtype": "int8"},
+    {"all": 1, "shape": [], "dtype": "object"}, [[[]]], float("nan"),
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of everything inside a JSON value."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value))
+    found = []
+    for key in keys:
+        found.append((*path, key))
+        if isinstance(value[key], dict | list):
+            found += places(value[key], (*path, key))
+    return found
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_odd_values_in_a_header_give_no_other_error(kind: str, tmp_path: Path) -> None:
+    make, read = READERS[kind]
+    content, path = make(tmp_path), tmp_path / "mutant"
+    rng = np.random.default_rng(1)
+
+    def mutate(header: Header) -> None:
+        for _ in range(rng.integers(1, 3)):
+            known = places(header)
+            *outer, last = known[rng.integers(len(known))]
+            table: Any = header
+            for key in outer:
+                table = table[key]
+            table[last] = ODD_VALUES[rng.integers(len(ODD_VALUES))]
+
+    refused = 0
+    for number in range(300):
+        path.write_bytes(rebuilt(content, mutate))
+        try:
+            read(path)
+        except SpikecError:
+            refused += 1
+        except Exception as error:
+            pytest.fail(f"mutant {number}: {error!r}")
+    assert refused > 150
+
+
+def test_a_header_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    path.write_bytes(struct.pack("<Q", 1 << 62) + b"{}")
+    assert read_header(path) is None
+
+
+def test_the_same_content_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    one, two = np.arange(3), np.ones(2)
+    for name, tensors in (("a", {"x": one, "y": two}), ("b", {"y": two, "x": one})):
+        write_container(tmp_path / name, schema="s", version=1, body={}, tensors=tensors)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    body, tensors = read_container(tmp_path / "a", schema="s", version=1)
+    assert body == {}
+    assert tensors["x"].tolist() == [0, 1, 2]
+
+
+def test_canonical_json_does_not_depend_on_order() -> None:
+    assert canonical_json({"b": 1, "a": [1, 2]}) == canonical_json({"a": [1, 2], "b": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json(float("nan"))
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("crashing", ["fsync", "replace"])
+def test_a_crash_leaves_the_old_file(
+    crashing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def crash(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, crashing, crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"U030 at .*cannot write there"):
+        write_atomically(tmp_path / "missing" / "file", b"")
+
+
+def test_npz_files_round_trip_byte_for_byte(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(6).reshape(2, 3), "b": np.array(0.5)}
+    write_npz(tmp_path / "a.npz", arrays)
+    loaded = read_npz(tmp_path / "a.npz")
+    write_npz(tmp_path / "b.npz", loaded)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert loaded["a"].tolist() == arrays["a"].tolist()
