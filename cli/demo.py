@@ -92,8 +92,8 @@ def show(result: DemoResult) -> None:
         comparison = below.get(rung.name)
         different = "-"
         if comparison is not None:
-            (hidden, *_) = comparison.populations
-            different = f"{hidden.differing} of {hidden.spikes} spikes"
+            (layer, *_) = comparison.populations
+            different = f"{layer.differing} of {layer.spikes} spikes"
         accuracy = "-" if rung.accuracy is None else f"{100 * rung.accuracy:.2f} %"
         rows.append([rung.name, rung.meaning, str(rung.samples), accuracy,
                      f"{100 * rung.agreement:.2f} %", different])  # fmt: skip
@@ -114,4 +114,3 @@ def show(result: DemoResult) -> None:
     say(f"{result.seconds:.0f} s; wrote {', '.join(str(path) for path in result.written)}")
     if not any(path.suffix == ".png" for path in result.written):
         say("There is no picture without matplotlib: pip install 'spikec[plot]'")
-

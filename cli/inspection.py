@@ -171,4 +171,3 @@ def _span(values: tuple[int, int]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.3g} %"
-

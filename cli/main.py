@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -42,7 +42,6 @@ class ReadoutName(str, Enum):
     mean_voltage = "mean-voltage"
 
 
-# Typer reads annotations at run time, on Python 3.10 too: Optional instead of "| None".
 NetworkFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A network file, or a compiled program (.spk).")
 ]
@@ -55,19 +54,19 @@ TargetName = Annotated[
 ]
 WeightBits = Annotated[int, typer.Option("--weight-bits", min=1, max=8, help="Bits per weight.")]
 Calibrate = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--calibrate", metavar="D.npz", help="Data that shows ranges and voltages."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Readout = Annotated[
-    Optional[ReadoutName],
+    ReadoutName | None,
     typer.Option("--readout", help="By default spike-count, or max-voltage for integrators."),
 ]
 Samples = Annotated[
-    Optional[int], typer.Option("--samples", min=1, help="Take only the first samples.")
+    int | None, typer.Option("--samples", min=1, help="Take only the first samples.")
 ]
 LavaPython = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--lava-python", help="A Python 3.10 that has lava-nc, for the Lava backend."),
 ]
 TimeLimit = Annotated[
@@ -107,7 +106,7 @@ def compile_command(
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a fixed-point program, and say what that lost."""
-    from spikec.cli import inspection
+    from spikec.cli import inspection, tables
     from spikec.compiler import frontends, program_file
     from spikec.compiler.inputs import read_dataset
     from spikec.compiler.quantize import compile_graph
@@ -123,7 +122,7 @@ def compile_command(
         print_json({"output": str(output), "report": compilation.report.as_dict()})
     else:
         inspection.show_quantization(compilation.report)
-        inspection.say(f"wrote {output}")
+        tables.say(f"wrote {output}")
 
 
 @app.command()
@@ -131,10 +130,10 @@ def compile_command(
 def run(
     file: NetworkFile,
     data: DataFile,
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", metavar="TRACE.npz")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="TRACE.npz")] = None,
     backend: Annotated[RunBackend, typer.Option("--backend")] = RunBackend.simulator,
     probe: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option("--probe", metavar="NAME:voltage", help="Record it too; may be repeated."),
     ] = None,
     readout: Readout = None,
@@ -188,7 +187,7 @@ def verify(
         int, typer.Option("--backend-samples", min=1, help="Samples that Lava runs.")
     ] = 100,
     source: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--source", metavar="FILE", help="The network a program came from."),
     ] = None,
     readout: Readout = None,
@@ -270,7 +269,7 @@ def targets(as_json: AsJson = False) -> None:
 @app.command()
 @guarded
 def zoo(
-    name: Annotated[Optional[str], typer.Argument(help="Copy this network and its data.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Copy this network and its data.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path(),
     samples: Annotated[int, typer.Option("--samples", min=1, max=10_000)] = 1000,
     as_json: AsJson = False,
@@ -324,7 +323,7 @@ def demo(
 @guarded
 def setup_lava(
     directory: Annotated[
-        Optional[Path], typer.Option("--directory", help="Where; by default the user's cache.")
+        Path | None, typer.Option("--directory", help="Where; by default the user's cache.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -82,26 +82,36 @@ def _rasters(axes: Axes, traces: tuple[Trace, Trace], name: str, sample: int) ->
     if len(parts):
         axes.axvline(parts[0], color="0.6", linestyle=":")
     axes.set(xlabel="time step", ylabel=f"neuron of {name}",
+             xlim=(-0.5, len(in_float)),
              title=f"spikes of sample {sample}: dotted line where they first part")  # fmt: skip
-    axes.legend(loc="upper right", framealpha=0.95, ncols=3)
+    axes.legend(loc="upper left", framealpha=0.95)
 
 
-def _voltages(
-    axes: Axes, loaded: Loaded, traces: tuple[Trace, Trace], first: Divergence
-) -> None:
+def _voltages(axes: Axes, loaded: Loaded, traces: tuple[Trace, Trace], first: Divergence) -> None:
     """Draw the neuron that parts first, against its threshold."""
-    name, place = first.population, (0, slice(None), *first.neuron)
+    name = first.population
     neurons = loaded.program.population(name)
     volts = neurons.view.voltage_offset + neurons.lsb * traces[1][name, "voltage"]
     threshold = first.states[next(iter(first.states))]["threshold"]
-    axes.plot(traces[0][name, "voltage"][place], color=_FLOAT, marker=".", label="float")
-    axes.plot(volts[place], color=_INTEGER, marker=".", linestyle="--", label="integers")
+    axes.plot(
+        _of_neuron(traces[0][name, "voltage"], first), color=_FLOAT, marker=".", label="float"
+    )
+    axes.plot(
+        _of_neuron(volts, first), color=_INTEGER, marker=".", linestyle="--", label="integers"
+    )
     axes.axhline(threshold, color="0.4", linewidth=0.8, label="threshold")
     axes.axvline(first.step, color="0.6", linestyle=":")
     axes.set_yscale("symlog", linthresh=max(abs(threshold), 1e-9))
-    axes.set(xlabel="time step", ylabel="voltage",
+    axes.set(xlabel="time step", ylabel="voltage", xlim=(-0.5, traces[0].num_steps),
              title=f"{name}{list(first.neuron)}, the first neuron to differ")  # fmt: skip
     axes.legend(loc="lower left", ncols=3)
+
+
+def _of_neuron(values: Array, first: Divergence) -> Array:
+    """Return the course of one neuron from ``[1, step, *neurons]``."""
+    place = int(np.ravel_multi_index(first.neuron, values.shape[2:]))
+    course: Array = values[0].reshape(values.shape[1], -1)[:, place]
+    return course
 
 
 def _errors(axes: Axes, report: VerificationReport) -> None:
@@ -134,4 +144,4 @@ def _accuracies(axes: Axes, report: VerificationReport) -> None:
     axes.set_ylim(max(0.0, min(values) - 5), 101)
     for place, value in enumerate(values):
         axes.annotate(f"{value:.2f}", (place, value), ha="center", va="bottom")
-    axes.set(ylabel="accuracy (%)", title="accuracy, by rung and number of samples")
+    axes.set(ylabel="accuracy (%)", title="accuracy (and samples)")

@@ -27,7 +27,16 @@ from spikec.compiler.trace_file import write_trace
 from spikec.compiler.verification import VerificationReport
 from spikec.compiler.verification import verify as climb
 
-__all__ = ["RunResult", "climb_with", "copy_from_zoo", "emit", "run", "show", "verify", "zoo_entries"]
+__all__ = [
+    "RunResult",
+    "climb_with",
+    "copy_from_zoo",
+    "emit",
+    "run",
+    "show",
+    "verify",
+    "zoo_entries",
+]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -205,9 +214,9 @@ def climb_with(
     with ExitStack() as stack:
         opened = {
             name: stack.enter_context(
-                backend_for(
-                    name, program, lava_python=lava_python, time_limit=time_limit
-                ).load(program)
+                backend_for(name, program, lava_python=lava_python, time_limit=time_limit).load(
+                    program
+                )
             )
             for name in backends
         }

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from spikec.compiler.backend import Progress
 from spikec.compiler.errors import SpikecError, VerificationError
+
+if TYPE_CHECKING:  # it would load NumPy, which --help must not
+    from spikec.compiler.backend import Progress
 
 __all__ = ["BAD_INPUT", "FAILED", "guarded", "print_json", "progress_bar"]
 
@@ -40,7 +43,7 @@ def guarded(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]
             raise typer.Exit(130) from None
         except typer.Exit:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - the last resort: say that it is our mistake
             import traceback
 
             traceback.print_exc()
@@ -90,7 +93,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if hasattr(value, "item"):
         return _plain(value.item())

@@ -112,8 +112,7 @@ def verdict(report: VerificationReport) -> str:
     broken = [item for item in report.comparisons if not item.passed]
     if broken:
         return "FAILED: " + "; ".join(
-            f"{item.upper} differs from {item.lower} in {item.differing} values"
-            for item in broken
+            f"{item.upper} differs from {item.lower} in {item.differing} values" for item in broken
         )
     equal = [item for item in report.comparisons if item.must_agree]
     same = ", ".join(f"{item.upper} ({item.samples} samples)" for item in equal)
@@ -141,9 +140,7 @@ def _place(first: Divergence) -> str:
         for name, state in first.states.items()
     )
     neuron = ",".join(map(str, first.neuron))
-    return (
-        f"sample {first.sample}, step {first.step}, {first.population}[{neuron}] ({sides})"
-    )
+    return f"sample {first.sample}, step {first.step}, {first.population}[{neuron}] ({sides})"
 
 
 def _percent(value: float | None, digits: int) -> str:

@@ -34,7 +34,8 @@ class Executable(Protocol):
         """
         ...
 
-    def __enter__(self) -> Executable: ...
+    def __enter__(self) -> Executable:  # noqa: PYI034 - a protocol's own type says enough
+        ...
 
     def __exit__(
         self,

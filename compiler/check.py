@@ -141,9 +141,7 @@ def _spiking_values(node: LIF, where: str) -> Iterator[Diagnostic]:
         )
 
 
-def _member(
-    where: str, field: str, value: str, allowed: tuple[str, ...]
-) -> Iterator[Diagnostic]:
+def _member(where: str, field: str, value: str, allowed: tuple[str, ...]) -> Iterator[Diagnostic]:
     if value not in allowed:
         yield _finding("G029", where, f"{field} is '{value}'", f"one of {', '.join(allowed)}")
 
@@ -157,31 +155,31 @@ def _connections(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Diagn
                 yield _finding(
                     "G030", where, f"there is no node '{end}'", f"nodes: {', '.join(by_name)}"
                 )
-        if edge.source not in by_name or edge.target not in by_name:
-            continue
-        source, target = by_name[edge.source], by_name[edge.target]
-        if isinstance(target, Input):
-            yield _finding("G031", where, f"it ends at input '{target.name}'")
-        if isinstance(source, LI):
-            yield _finding(
-                "G031",
-                where,
-                f"'{source.name}' is a leaky integrator and gives no spikes to send",
-                "read its voltage as an output, or make it a LIF",
-            )
-        if edge.delay < 0:
-            yield _finding("G032", where, f"delay is {edge.delay}", "give 0 or more steps")
-        if not np.isfinite(edge.operator.weight).all():
-            yield _finding("G024", where, "the weights hold NaN or infinity")
-        try:
-            shape = edge.operator.output_shape(source.shape)
-        except ValueError as error:
-            yield _finding("G033", where, str(error))
-            continue
-        if shape != target.shape and shape != (int(np.prod(target.shape)),):
-            yield _finding(
-                "G033", where, f"it gives shape {shape}, '{target.name}' has {target.shape}"
-            )
+        if edge.source in by_name and edge.target in by_name:
+            yield from _connection(edge, by_name[edge.source], by_name[edge.target], where)
+
+
+def _connection(edge: Edge, source: Node, target: Node, where: str) -> Iterator[Diagnostic]:
+    if isinstance(target, Input):
+        yield _finding("G031", where, f"it ends at input '{target.name}'")
+    if isinstance(source, LI):
+        yield _finding(
+            "G031",
+            where,
+            f"'{source.name}' is a leaky integrator and gives no spikes to send",
+            "read its voltage as an output, or make it a LIF",
+        )
+    if edge.delay < 0:
+        yield _finding("G032", where, f"delay is {edge.delay}", "give 0 or more steps")
+    if not np.isfinite(edge.operator.weight).all():
+        yield _finding("G024", where, "the weights hold NaN or infinity")
+    try:
+        shape = edge.operator.output_shape(source.shape)
+    except ValueError as error:
+        yield _finding("G033", where, str(error))
+        return
+    if shape != target.shape and shape != (int(np.prod(target.shape)),):
+        yield _finding("G033", where, f"it gives shape {shape}, '{target.name}' has {target.shape}")
 
 
 def _outputs(nodes: Sequence[Node], outputs: Sequence[str]) -> Iterator[Diagnostic]:

@@ -109,7 +109,7 @@ def write_container(
 def read_header(path: Path) -> dict[str, Any] | None:
     """Return the spikec header of a safetensors file, or None if it is not one of ours."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(_MAX_HEADER, path.stat().st_size):
                 return None
@@ -135,7 +135,8 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
         raise _damaged(path, f"it holds '{header['schema']}', not '{schema}'")
     if header.get("version") != version:
         raise _damaged(
-            path, f"it has version {header.get('version')} of '{schema}'; this spikec reads {version}"
+            path,
+            f"it has version {header.get('version')} of '{schema}'; this spikec reads {version}",
         )
     try:
         tensors = load_file(path)

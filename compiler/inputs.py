@@ -150,9 +150,7 @@ def _problem(values: Array, entry: Input | ProgramInput) -> tuple[str, str] | No
     return None
 
 
-def _checked_labels(
-    labels: Array | None, inputs: Mapping[str, Array], where: str
-) -> Array | None:
+def _checked_labels(labels: Array | None, inputs: Mapping[str, Array], where: str) -> Array | None:
     if labels is None:
         return None
     samples = len(next(iter(inputs.values())))

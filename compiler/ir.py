@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeAlias, TypeVar, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import networkx as nx
 
@@ -45,6 +45,8 @@ from spikec.compiler.errors import Diagnostic, GraphError
 from spikec.compiler.operators import Operator
 
 __all__ = [
+    "LI",
+    "LIF",
     "Choice",
     "Compare",
     "Coupling",
@@ -52,8 +54,6 @@ __all__ = [
     "Graph",
     "Input",
     "InputKind",
-    "LI",
-    "LIF",
     "Node",
     "Population",
     "Reset",
@@ -131,7 +131,15 @@ class Population:
     view: SourceView = field(default_factory=SourceView)
 
     #: Fields that hold one float per neuron.
-    PER_NEURON: ClassVar[tuple[str, ...]] = ("alpha", "beta", "gain", "bias", "rest", "initial_current", "initial_voltage")
+    PER_NEURON: ClassVar[tuple[str, ...]] = (
+        "alpha",
+        "beta",
+        "gain",
+        "bias",
+        "rest",
+        "initial_current",
+        "initial_voltage",
+    )
 
     def __post_init__(self) -> None:
         if self.initial_voltage is None:
@@ -231,9 +239,6 @@ class Source:
     path: str = ""
     format: str = "python"
     sha256: str = ""
-
-
-_P = TypeVar("_P", Input, LIF, LI)
 
 
 class Graph:

@@ -51,18 +51,22 @@ def switches(node: Input | Population) -> Iterator[tuple[str, str]]:
     if (initial_voltage != node.rest).any():
         yield "initial_voltage", describe(initial_voltage)
     if isinstance(node, LIF):
-        yield "vth", f"{node.compare}{describe(node.vth)}"
-        yield "reset", f"{node.reset}/{node.reset_order}"
-        if node.reset_value is not None:
-            yield "reset_value", describe(node.reset_value)
-        if node.reset_drops_input:
-            yield "reset_drops_input", "yes"
-        if node.refractory:
-            yield "refractory", str(node.refractory)
+        yield from _spiking_switches(node)
     if node.start:
         yield "start", str(node.start)
     if node.view.lag:
         yield "lag", str(node.view.lag)
+
+
+def _spiking_switches(node: LIF) -> Iterator[tuple[str, str]]:
+    yield "vth", f"{node.compare}{describe(node.vth)}"
+    yield "reset", f"{node.reset}/{node.reset_order}"
+    if node.reset_value is not None:
+        yield "reset_value", describe(node.reset_value)
+    if node.reset_drops_input:
+        yield "reset_drops_input", "yes"
+    if node.refractory:
+        yield "refractory", str(node.refractory)
 
 
 def _edge(edge: Edge) -> str:

@@ -4,12 +4,13 @@ One step of a population (the contract, target ``loihi``)::
 
     a = sum over incoming connections of (weights << weight_exp) . arrived
     u = wrap24( rtz(u * (4096 - (du + 1)) / 4096) + (a << 6) )
-    v = sat24 ( rtz(v * (4096 - dv) / 4096) + u + bias - reset_value * s_prev )   subtract, next_step
+    v = sat24 ( rtz(v * (4096 - dv) / 4096) + u + bias - amount * s_prev )       subtract, next_step
     s = v > (vth << 6)
     v = 0 where s                                                                zero, at_spike
 
 ``bias`` is ``bias_mant << bias_exp``, not aligned. ``reset_value`` is in units of
-v: the amount of ``subtract``, the voltage of ``value``. The other combinations
+v: the amount of ``subtract`` (``vth << 6`` if None), the voltage of ``value``. The
+voltage is clipped again after a subtraction at the spike. The other combinations
 of reset and order are those of :mod:`spikec.compiler.ir` with rest 0, coupling
 immediate and compare ``>``. Every connection takes at least one step.
 
@@ -271,9 +272,7 @@ def _check_neurons(neurons: Neurons) -> Iterable[Diagnostic]:
         yield _finding("P011", where, "refractory steps need reset_order 'at_spike'")
 
 
-def _check_connection(
-    connection: Connection, shapes: Mapping[str, Shape]
-) -> Iterable[Diagnostic]:
+def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> Iterable[Diagnostic]:
     where = f"connection '{connection.name}'"
     if connection.source not in shapes or connection.target not in shapes:
         yield _finding(
@@ -295,9 +294,7 @@ def _check_connection(
     bounds = {"mixed": (-256, 254), "excitatory": (0, 255), "inhibitory": (-255, 0)}
     low, high = bounds.get(connection.sign_mode, (1, 0))
     if weights.size and (weights.min() < low or weights.max() > high):
-        yield _finding(
-            "P023", where, f"{connection.sign_mode} mantissas leave {low}..{high}"
-        )
+        yield _finding("P023", where, f"{connection.sign_mode} mantissas leave {low}..{high}")
     elif (weights % connection.step).any():
         yield _finding(
             "P023", where, f"mantissas are not multiples of {connection.step}",

@@ -42,9 +42,7 @@ def write_program(program: Program, path: str | Path) -> None:
             packer.pack(item, f"connection/{item.name}") for item in program.connections
         ],
     }
-    write_container(
-        Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors
-    )
+    write_container(Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors)
 
 
 def read_program(path: str | Path) -> Program:

@@ -22,8 +22,7 @@ __all__ = ["default_probes", "in_source_units", "run", "session"]
 def default_probes(graph: Graph) -> tuple[Probe, ...]:
     """Return what every run records: all spikes, and the voltage of readouts."""
     return tuple(
-        (node.name, "spikes" if isinstance(node, LIF) else "voltage")
-        for node in graph.populations
+        (node.name, "spikes" if isinstance(node, LIF) else "voltage") for node in graph.populations
     )
 
 
@@ -83,11 +82,12 @@ def in_source_units(graph: Graph, trace: Trace) -> Trace:
     for (name, quantity), recorded in trace.values.items():
         node = graph[name]
         assert isinstance(node, Population)
-        if quantity == "voltage" and node.view.voltage_offset.any():
-            recorded = recorded + node.view.voltage_offset.astype(recorded.dtype)
-        if quantity == "current" and (node.view.current_scale != 1).any():
-            recorded = recorded / node.view.current_scale.astype(recorded.dtype)
+        offset, scale = node.view.voltage_offset, node.view.current_scale
         values[name, quantity] = recorded
+        if quantity == "voltage" and offset.any():
+            values[name, quantity] = recorded + offset.astype(recorded.dtype)
+        if quantity == "current" and (scale != 1).any():
+            values[name, quantity] = recorded / scale.astype(recorded.dtype)
     return Trace(values=values, outputs=trace.outputs, events=trace.events)
 
 
@@ -138,9 +138,7 @@ class _Equations:
         drive = self.gain * effective + self.bias
         if not isinstance(node, LIF):
             voltage = self._leak(state.voltage, drive)
-            return State(
-                current=current, voltage=voltage, spikes=state.spikes, idle=state.idle
-            )
+            return State(current=current, voltage=voltage, spikes=state.spikes, idle=state.idle)
         voltage = self._integrate(node, state, drive)
         active = state.idle == 0
         voltage = np.where(active, voltage, state.voltage)
@@ -149,9 +147,7 @@ class _Equations:
         if node.reset_order == "at_spike":
             voltage = self._reset(node, voltage, spikes)
         idle = np.where(spikes, node.refractory, np.maximum(state.idle - 1, 0))
-        return State(
-            current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle
-        )
+        return State(current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle)
 
     def _leak(self, voltage: Array, drive: Array) -> Array:
         result: Array = self.rest + self.beta * (voltage - self.rest) + drive

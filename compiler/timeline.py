@@ -100,9 +100,7 @@ class Timeline(Generic[_P]):
                 self._past[link.source] = deque(maxlen=longest)
         views = {population.name: population.view for population in order}
         self._lags = {
-            (name, quantity): views[name].current_lag
-            if quantity == "current"
-            else views[name].lag
+            (name, quantity): views[name].current_lag if quantity == "current" else views[name].lag
             for name, quantity in probes
         }
         # A negative lag reads steps before the first one: the initial state.

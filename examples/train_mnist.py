@@ -128,7 +128,9 @@ def train(kind, folder, *, epochs, hidden, seed):
     rng = np.random.default_rng(seed)
     images = read_idx(folder / "train-images-idx3-ubyte")
     labels = read_idx(folder / "train-labels-idx1-ubyte").astype(np.int64)
-    test = [read_idx(folder / f"t10k-{part}") for part in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    test = [
+        read_idx(folder / f"t10k-{part}") for part in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
     model = SeedNetwork(kind, hidden)
     batches = len(images) // 256
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-3)
@@ -146,8 +148,10 @@ def train(kind, folder, *, epochs, hidden, seed):
             optimizer.step()
             schedule.step()
             total += loss.item()
-        print(f"epoch {epoch}: loss {total / batches:.4f}, test {accuracy(model, *test, kind):.4f}",
-              flush=True)
+        print(
+            f"epoch {epoch}: loss {total / batches:.4f}, test {accuracy(model, *test, kind):.4f}",
+            flush=True,
+        )
     return model
 
 

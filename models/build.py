@@ -214,9 +214,7 @@ def seed_network(
     for index, weight in enumerate(weights):
         name, last = names[index + 1], index == len(weights) - 1
         if readout and last:
-            nodes.append(
-                seed_readout(name, len(weight), alpha=alphas[index], beta=betas[index])
-            )
+            nodes.append(seed_readout(name, len(weight), alpha=alphas[index], beta=betas[index]))
         else:
             nodes.append(
                 seed_lif(name, len(weight), alpha=alphas[index], beta=betas[index], vth=vth)

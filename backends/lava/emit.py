@@ -313,7 +313,7 @@ def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
             member = zipfile.ZipInfo(f"{name}.npy")
             member.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+                np.lib.format.write_array(file, values, allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -77,15 +77,18 @@ def search(python: str | None = None) -> Search:
     A path that a person named (the first two) is not passed over when it fails.
     """
     tried = []
-    for origin, path, named in _candidates(python):
+    for place in _places(python):
         try:
-            version = _probe(path)
+            version = _probe(place.path) if place.path else ""
         except _NoLavaError as error:
-            tried.append(f"{origin} {path}: {error}")
-            if named:
+            tried.append(f"{place.origin} ({place.path}): {error}")
+            if place.named:
                 break
             continue
-        found = LavaPython(path=Path(path), version=version, origin=origin)
+        if not place.path:
+            tried.append(f"{place.origin}: {place.absent}")
+            continue
+        found = LavaPython(path=Path(place.path), version=version, origin=place.origin)
         return Search(found=found, tried=tuple(tried))
     return Search(found=None, tried=tuple(tried))
 
@@ -145,6 +148,8 @@ def child_environment(python: Path) -> dict[str, str]:
             variables.pop(name, None)
     # One Lava run is many processes: threads in each only get in each other's way.
     variables.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
+    # After a failure Python frees the shared memory and says so: that would hide the reason.
+    variables["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
     return variables
 
 
@@ -158,27 +163,32 @@ class _NoLavaError(Exception):
         return self.reason
 
 
-def _candidates(python: str | None) -> Iterator[tuple[str, str, bool]]:
-    """Yield (where it was named, path, named by a person)."""
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where Lava may be: an interpreter ``path``, or why there is none."""
+
+    origin: str
+    path: str
+    absent: str = ""
+    named: bool = False
+
+
+def _places(python: str | None) -> Iterator[_Place]:
     if python is not None:
-        yield "option 'python'", python, True
+        yield _Place(origin="option 'python'", path=python, absent="it is empty", named=True)
         return
-    if os.environ.get(PYTHON_VARIABLE):
-        yield PYTHON_VARIABLE, os.environ[PYTHON_VARIABLE], True
-    if importlib.util.find_spec("lava") is not None:
-        yield "this interpreter", sys.executable, False
-    else:
-        yield "this interpreter", "", False
+    variable = os.environ.get(PYTHON_VARIABLE, "")
+    yield _Place(origin=PYTHON_VARIABLE, path=variable, absent="not set", named=True)
+    here = sys.executable if importlib.util.find_spec("lava") is not None else ""
+    yield _Place(origin="this interpreter", path=here, absent="it has no module 'lava'")
     directory = default_directory()
-    complete = (directory / COMPLETE).is_file()
-    yield "our own environment", str(_python_of(directory)) if complete else "", False
+    ours = str(_python_of(directory)) if (directory / COMPLETE).is_file() else ""
+    yield _Place(origin="our own environment", path=ours, absent=f"{directory} is not complete")
 
 
 @lru_cache(maxsize=32)
 def _probe(python: str) -> str:
     """Return the version of Lava in ``python``; failures are raised and so not cached."""
-    if not python:
-        raise _NoLavaError(reason="it is not there")
     path = shutil.which(python)
     if path is None:
         raise _NoLavaError(reason="no such program")

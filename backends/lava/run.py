@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ __all__ = ["MAX_DELAY", "LavaBackend", "LavaExecutable", "aligned"]
 MAX_DELAY = 63
 #: Graded spikes have 24 bits, with sign.
 MAX_MESSAGE = (1 << 23) - 1
-#: Non-zero weights that may lie side by side in one run: about 50 MB.
-MAX_WEIGHTS = 4_000_000
+#: Non-zero weights that may lie side by side in one run: more is slower and takes more memory.
+MAX_WEIGHTS = 1_500_000
 
 _DTYPES: dict[Quantity, type[np.generic]] = {
     "spikes": np.uint8,
@@ -136,7 +137,7 @@ class LavaExecutable:
         progress: Progress | None,
     ) -> dict[str, Array]:
         """Return ``name/quantity`` -> raw ``[sample, step, *shape]`` from one child."""
-        with tempfile.TemporaryDirectory(prefix="spikec-lava-") as folder:
+        with tempfile.TemporaryDirectory(prefix="spikec-", dir=_short_folder()) as folder:
             home = Path(folder)
             emit(self.program, home / "network")
             (home / "input.npz").write_bytes(npz_bytes(integers))
@@ -148,7 +149,7 @@ class LavaExecutable:
             for name, quantity in probes:
                 if quantity != "spikes":
                     command.append(f"--probe={name}:{quantity}")
-            # Recordings go to our folder too, so that they vanish with it in any case.
+            # Recordings and sockets go to our folder too, so that they vanish with it.
             variables = {**child_environment(self.python.path), "TMPDIR": folder}
             try:
                 run_child(
@@ -219,13 +220,12 @@ def default_batch(program: Program) -> int:
 
 
 def _num_weights(connection: Connection, program: Program) -> int:
-    """Return about how many non-zero entries the connection's matrix has, per step of delay."""
+    """Return about how many non-zero entries the connection's matrix has."""
     nonzero = int(np.count_nonzero(connection.operator.weight))
     if not isinstance(connection.operator, Dense):
         nonzero *= program.population(connection.target).num_neurons
         nonzero //= max(1, connection.operator.weight.shape[0])
-    # DelaySparse builds one matrix per step of delay, in every step.
-    return nonzero * connection.delay
+    return nonzero
 
 
 def _check_delay(connection: Connection) -> Diagnostic | None:
@@ -259,6 +259,12 @@ def _check_shape(name: str, shape: Shape) -> Diagnostic | None:
         message=f"shape {shape} is empty",
         hint="remove it: Lava cannot build a process without neurons",
     )
+
+
+def _short_folder() -> str:
+    """Return where the temporary folder goes: paths of sockets end after 100 letters."""
+    usual, short = tempfile.gettempdir(), "/tmp"  # noqa: S108 - mkdtemp makes a safe folder there
+    return short if len(usual) > 50 and os.access(short, os.W_OK) else usual
 
 
 def _lag(neurons: Neurons, quantity: Quantity) -> int:

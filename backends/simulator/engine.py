@@ -58,7 +58,7 @@ class GoldenExecutable:
             progress=progress,
         )
 
-    def __enter__(self) -> GoldenExecutable:
+    def __enter__(self) -> GoldenExecutable:  # noqa: PYI034 - it is final
         return self
 
     def __exit__(

@@ -102,9 +102,7 @@ def advance(neurons: Neurons, state: State, arriving: Array) -> tuple[State, int
     return after, wrapped, saturated
 
 
-def session(
-    program: Program, *, samples: int, probes: Sequence[Probe] | None = None
-) -> Golden:
+def session(program: Program, *, samples: int, probes: Sequence[Probe] | None = None) -> Golden:
     """Return ``program`` at its initial state, to be fed chunks of integer input."""
     return Golden(
         program,
@@ -139,9 +137,7 @@ def run(
                 hint="quantize with a smaller scale; the overflow proof prevents this",
             )
         )
-    return Trace(
-        values=trace.values, outputs=trace.outputs, events={**clipped, **golden.events}
-    )
+    return Trace(values=trace.values, outputs=trace.outputs, events={**clipped, **golden.events})
 
 
 def _links(program: Program) -> dict[str, tuple[Link, ...]]:

@@ -44,9 +44,7 @@ def write(graph: Graph, path: str | Path) -> None:
         ],
         "edges": [packer.pack(edge, f"edge/{edge.name}") for edge in graph.edges],
     }
-    write_container(
-        Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors
-    )
+    write_container(Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors)
 
 
 def read(path: str | Path) -> Graph:

@@ -24,6 +24,7 @@ class CoupleImmediately:
     name = "couple-immediately"
 
     def __call__(self, graph: Graph, /) -> Graph:
+        """Return the rewritten graph, or ``graph`` itself."""
         delayed = [node for node in graph.populations if node.coupling == "delayed"]
         if not delayed:
             return graph

@@ -24,6 +24,7 @@ class FoldGain:
     name = "fold-gain"
 
     def __call__(self, graph: Graph, /) -> Graph:
+        """Return the rewritten graph, or ``graph`` itself."""
         scaled = [node for node in graph.populations if (node.gain != 1).any()]
         if not scaled:
             return graph
@@ -37,9 +38,7 @@ class FoldGain:
                 node,
                 gain=frozen(1.0),
                 initial_current=frozen(node.initial_current * node.gain),
-                view=replace(
-                    node.view, current_scale=frozen(node.view.current_scale * node.gain)
-                ),
+                view=replace(node.view, current_scale=frozen(node.view.current_scale * node.gain)),
             )
             for node in scaled
         }
@@ -49,7 +48,7 @@ class FoldGain:
 def _scaled(edge: Edge, node: LIF | LI) -> Edge:
     weight = edge.operator.weight
     rows = _per_row(edge, node).reshape(-1, *(1,) * (weight.ndim - 1))
-    scaled = frozen((weight.astype(np.float64) * rows))
+    scaled = frozen(weight.astype(np.float64) * rows)
     return replace(edge, operator=with_weight(edge.operator, scaled))
 
 

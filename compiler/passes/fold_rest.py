@@ -21,6 +21,7 @@ class FoldRest:
     name = "fold-rest"
 
     def __call__(self, graph: Graph, /) -> Graph:
+        """Return the rewritten graph, or ``graph`` itself."""
         moved = [node for node in graph.populations if node.rest.any()]
         if not moved:
             return graph

@@ -27,6 +27,7 @@ class Retime:
     name = "retime"
 
     def __call__(self, graph: Graph, /) -> Graph:
+        """Return the rewritten graph, or ``graph`` itself."""
         lateness = _lateness(graph, self.min_delay)
         if not any(lateness.values()):
             return graph

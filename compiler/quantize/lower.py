@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -192,9 +192,7 @@ def _program_inputs(
     return {node.name: _program_input(node, bounds, frac_bits) for node in graph.inputs}
 
 
-def _program_input(
-    node: Input, bounds: Bounds, frac_bits: Mapping[str, int]
-) -> ProgramInput:
+def _program_input(node: Input, bounds: Bounds, frac_bits: Mapping[str, int]) -> ProgramInput:
     shift = frac_bits.get(node.name, 0)
     low, high = (round(math.ldexp(bound, shift)) for bound in bounds[node.name])
     return ProgramInput(
@@ -220,7 +218,7 @@ def _lower(plan: Plan, inputs: Mapping[str, ProgramInput]) -> _Lowered:
     """Round one population and its edges, and prove the result once more in integers."""
     neurons = _neurons(plan)
     connections, losses = [], []
-    for index, edge in enumerate(plan.edges):
+    for index in range(len(plan.edges)):
         connection = _connection(plan, index, inputs)
         connections.append(connection)
         losses.append(_weight_loss(plan, index, connection))
@@ -290,9 +288,7 @@ def _bias(values: Array) -> tuple[Array, Array]:
     return frozen(np.rint(np.ldexp(values, -exponent)).astype(np.int64)), frozen(exponent)
 
 
-def _connection(
-    plan: Plan, index: int, inputs: Mapping[str, ProgramInput]
-) -> Connection:
+def _connection(plan: Plan, index: int, inputs: Mapping[str, ProgramInput]) -> Connection:
     edge, grid = plan.edges[index], plan.grids[index]
     source = inputs.get(edge.source)
     shift = plan.powers[index] + plan.exponent - (source.frac_bits if source else 0)

@@ -256,5 +256,3 @@ def input_resolution(
             )
     raise_if_any(QuantizationError, findings)
     return frac_bits
-
-

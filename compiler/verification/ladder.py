@@ -233,9 +233,7 @@ def _divergence(
     return Divergence(sample=sample, step=step, population=name, neuron=neuron, states=states)
 
 
-def _margins(
-    way: Way, graph: Graph | None, program: Program, data: Dataset
-) -> tuple[Margin, ...]:
+def _margins(way: Way, graph: Graph | None, program: Program, data: Dataset) -> tuple[Margin, ...]:
     """Return how near to threshold the lowest rung's decisions are, on the first samples."""
     some = data.samples(0, _MARGIN_SAMPLES)
     spiking = [name for name, scale in way.scales.items() if scale.vth is not None]

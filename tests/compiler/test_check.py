@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from spikec.compiler.errors import GraphError
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Conv2d, Dense
@@ -105,13 +106,14 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str, str]] = {
         lambda: graph(entry(high=2), lif()), "G023", "input 'in'", "bounded by 0 and 1",
     ),
     "graded with fractions": (
-        lambda: graph(entry(kind="graded", high=1.5), lif()), "G023", "input 'in'", "integer bounds",
+        lambda: graph(entry(kind="graded", high=1.5), lif()),
+        "G023", "input 'in'", "integer bounds",
     ),
     "NaN parameter": (
         lambda: graph(lif(bias=float("nan"))), "G024", "population 'n'", "bias holds NaN",
     ),
     "NaN weight": (
-        lambda: graph(entry(), lif(), edges=(edge(operator=Dense(weight=np.full((2, 2), np.nan))),)),
+        lambda: graph(entry(), lif(), edges=(edge(operator=Dense(weight=ONE.weight * np.nan)),)),
         "G024", "edge 'e'", "the weights hold NaN",
     ),
     "alpha of 1": (

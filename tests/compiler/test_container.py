@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.random_graphs import random_graph, random_graph_inputs
+from support.random_programs import random_inputs, random_program
+
 from spikec.backends.simulator import golden
 from spikec.compiler import program_file, reference
 from spikec.compiler.container import read_container, read_header, write_container
@@ -19,8 +22,6 @@ from spikec.compiler.files import canonical_json, read_npz, sha256_of, write_ato
 from spikec.compiler.frontends import native
 from spikec.compiler.ir import Choice, Graph
 from spikec.compiler.program import Program
-from support.random_graphs import random_graph, random_graph_inputs
-from support.random_programs import random_inputs, random_program
 
 Header = dict[str, Any]
 Edit = Callable[[Header], object]
@@ -73,7 +74,7 @@ def test_files_are_recognised_by_their_content(tmp_path: Path) -> None:
     found = [program_file.recognises(path) for path in (graph, program, other)]
     assert found == [False, True, False]
     assert not native.recognises(tmp_path / "missing")
-    with pytest.raises(FrontendError, match="it holds 'spikec.program', not 'spikec.graph'"):
+    with pytest.raises(FrontendError, match=r"it holds 'spikec\.program', not 'spikec\.graph'"):
         native.read(program)
 
 
@@ -121,6 +122,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "unknown field": (lambda h: h["body"]["populations"][0].update(colour=1), "'colour'"),
     "missing field": (lambda h: h["body"]["populations"][0].pop("name"), "'name'"),
     "missing list": (lambda h: h["body"].pop("connections"), "'connections'"),
+    "no body": (lambda h: h.pop("body"), "body"),
     "body is a list": (lambda h: h.update(body=[]), "TypeError"),
     "population is a number": (lambda h: h["body"].update(populations=[1]), "TypeError"),
     "unknown operator": (
@@ -141,6 +143,24 @@ EDITS: dict[str, tuple[Edit, str]] = {
     ),
     "shape that is no list": (
         lambda h: everywhere(h["body"], lambda t: t.update(shape=3)), "TypeError",
+    ),
+    "uniform number beyond its type": (
+        lambda h: everywhere(h["body"], lambda t: t.update(all=1 << 70)), "too large",
+    ),
+    "infinite extent": (
+        lambda h: everywhere(h["body"], lambda t: t.update(shape=[float("inf")])), "infinity",
+    ),
+    "population larger than memory": (
+        lambda h: h["body"]["populations"][0].update(
+            shape=[1 << 44], du={"all": 0, "shape": [], "dtype": "int64"}
+        ),
+        "larger than any network",
+    ),
+    "delay that is a fraction": (
+        lambda h: h["body"]["connections"][0].update(delay=1.5), "delay",
+    ),
+    "view that is a number": (
+        lambda h: h["body"]["populations"][0].update(view=3), "view",
     ),
     "unknown number type": (
         lambda h: everywhere(h["body"], lambda t: t.update(dtype="float7")), "TypeError",
@@ -169,9 +189,7 @@ def test_an_unedited_header_is_accepted(tmp_path: Path) -> None:
 def test_a_file_that_breaks_a_rule_says_which(tmp_path: Path) -> None:
     path = tmp_path / "rule.spk"
     path.write_bytes(
-        rebuilt(
-            program_bytes(tmp_path), lambda h: h["body"]["connections"][0].update(delay=0)
-        )
+        rebuilt(program_bytes(tmp_path), lambda h: h["body"]["connections"][0].update(delay=0))
     )
     with pytest.raises(SpikecError, match="P021 at connection"):
         program_file.read_program(path)
@@ -189,17 +207,15 @@ def test_flipped_bytes_are_found(kind: str, tmp_path: Path) -> None:
     content, path = make(tmp_path), tmp_path / "mutant"
     rng = np.random.default_rng(0)
     refused = 0
-    for number in range(200):
+    for _ in range(200):
         mutant = bytearray(content)
         for place in rng.integers(0, len(mutant), rng.integers(1, 4)):
             mutant[place] ^= int(rng.integers(1, 256))
         path.write_bytes(mutant)
         try:
             read(path)
-        except SpikecError:
+        except SpikecError:  # any other error fails the test
             refused += 1
-        except Exception as error:
-            pytest.fail(f"mutant {number}: {error!r}")
     assert refused > 100
 
 
@@ -262,14 +278,12 @@ def test_odd_values_in_a_header_give_no_other_error(kind: str, tmp_path: Path) -
             table[last] = ODD_VALUES[rng.integers(len(ODD_VALUES))]
 
     refused = 0
-    for number in range(300):
+    for _ in range(300):
         path.write_bytes(rebuilt(content, mutate))
         try:
             read(path)
-        except SpikecError:
+        except SpikecError:  # any other error fails the test
             refused += 1
-        except Exception as error:
-            pytest.fail(f"mutant {number}: {error!r}")
     assert refused > 150
 
 

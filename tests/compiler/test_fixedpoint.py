@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from spikec.compiler import fixedpoint
 from support import scalar_golden
+
+from spikec.compiler import fixedpoint
 
 SPAN = 1 << 24
 HALF = 1 << 23

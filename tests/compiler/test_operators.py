@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from spikec.compiler.operators import Conv2d, Dense, Operator, Weighted, with_weight
 from support.scalar_operators import taps
+
+from spikec.compiler.operators import Conv2d, Dense, Operator, Weighted, with_weight
 
 
 def naive(operator: Operator, values: np.ndarray) -> list[list[float]]:
@@ -16,16 +17,15 @@ def naive(operator: Operator, values: np.ndarray) -> list[list[float]]:
     return [[sum(w * sample[place] for place, w in row) for row in rows] for sample in flat]
 
 
-CASES = [
-    case
-    for case in itertools.product(
+CASES = tuple(
+    itertools.product(
         [(1, 1), (2, 1), (2, 3)],  # stride
         [(0, 0), (1, 0), (2, 3)],  # padding
         [(1, 1), (2, 1), (1, 2)],  # dilation
         [1, 2],  # groups
         [(1, 1), (3, 2)],  # kernel
     )
-]
+)
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation", "groups", "kernel"), CASES)
@@ -85,6 +85,9 @@ def test_operators_compute_in_the_type_of_their_input(operator: Operator, dtype:
         (Conv2d(weight=np.ones((2, 3, 1, 1))), (2, 4, 4), "does not take 2 channels"),
         (Conv2d(weight=np.ones((3, 1, 1, 1)), groups=2), (2, 4, 4), "does not take 2 channels"),
         (Conv2d(weight=np.ones((1, 1, 5, 1))), (1, 4, 4), "does not fit into"),
+        (Conv2d(weight=np.ones((1, 1, 1, 1)), stride=(0, 1)), (1, 4, 4), "stride"),
+        (Conv2d(weight=np.ones((1, 1, 1, 1)), groups=0), (1, 4, 4), "groups"),
+        (Conv2d(weight=np.ones((1, 1, 1, 1)), padding=(-1, 0)), (1, 4, 4), "padding"),
         (Conv2d(weight=np.ones((1, 1, 2, 2)), dilation=(1, 4)), (1, 4, 4), "does not fit into"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from spikec.compiler.errors import GraphError
 from spikec.compiler.operators import Conv2d, Dense
 from spikec.compiler.program import (
@@ -240,3 +241,24 @@ def test_bias_and_reset_amount_are_in_units_of_the_voltage() -> None:
 )
 def test_the_sign_mode_follows_the_weights(weights: list[int], mode: SignMode) -> None:
     assert sign_mode_of(np.array(weights)) == mode
+
+
+MUST_BE_REFUSED: dict[str, Callable[[], object]] = {
+    "a weight that wraps into 16 bits": lambda: program(connection(65538)),
+    "a zero reset with a value": lambda: program(neurons(reset="zero", reset_value=77)),
+    "a subtraction that drops input": lambda: program(
+        neurons(reset="subtract", reset_order="next_step", reset_drops_input=True)
+    ),
+    "input dropped at the spike": lambda: program(neurons(reset_drops_input=True)),
+    "a reset to beyond 24 bits": lambda: program(
+        neurons(reset="value", reset_value=STATE_MAX + 64)
+    ),
+    "a connection into an input": lambda: program(connection(source="n", target="in")),
+    "bounds beyond 32 bits": lambda: program(entry(kind="graded", high=1 << 40)),
+}
+
+
+@pytest.mark.parametrize("case", MUST_BE_REFUSED)
+def test_what_would_run_as_something_else_is_refused(case: str) -> None:
+    with pytest.raises(GraphError):
+        MUST_BE_REFUSED[case]()

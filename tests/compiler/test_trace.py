@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from spikec.compiler.errors import UsageError
 from spikec.compiler.trace import Readout, Trace, parse_probes, read_out
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from support import scalar_golden
+from support.random_programs import LAVA_RESETS, random_inputs, random_program
+
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import BackendError
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.trace import QUANTITIES, Probe, Trace
-from support import scalar_golden
-from support.random_programs import LAVA_RESETS, random_inputs, random_program
 
 BLOCKS, PER_BLOCK = 20, 100
 
@@ -84,7 +87,7 @@ def test_chunks_give_the_same_run(seed: int) -> None:
     session = golden.session(program, samples=samples, probes=probes)
     parts = [
         session.run({name: values[:, start:stop] for name, values in inputs.items()})
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+        for start, stop in pairwise(cuts)
     ]
     joined = Trace.joined([*parts, session.finish()], axis="step")
     for probe in probes:
@@ -103,8 +106,7 @@ def test_samples_do_not_see_each_other(seed: int) -> None:
         program, {name: v[order] for name, v in inputs.items()}, probes=all_probes(program)
     )
     alone = [
-        golden.run(program, {name: v[k : k + 1] for name, v in inputs.items()})
-        for k in range(5)
+        golden.run(program, {name: v[k : k + 1] for name, v in inputs.items()}) for k in range(5)
     ]
     for probe in all_probes(program):
         np.testing.assert_array_equal(shuffled[probe], whole[probe][order])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from support import scalar_reference
+from support.random_graphs import random_graph, random_graph_inputs
+
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input, SourceView
 from spikec.compiler.operators import Dense
 from spikec.compiler.trace import QUANTITIES, Probe, Trace
-from support import scalar_reference
-from support.random_graphs import random_graph, random_graph_inputs
 
 
 def all_probes(graph: Graph) -> list[Probe]:
@@ -65,7 +67,7 @@ def test_chunks_give_the_same_run(seed: int) -> None:
     cuts = [0, 1, steps // 2, steps]
     parts = [
         session.run({name: values[:, start:stop] for name, values in inputs.items()})
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+        for start, stop in pairwise(cuts)
     ]
     joined = Trace.joined([*parts, session.finish()], axis="step")
     joined = reference.in_source_units(graph, joined)
@@ -93,7 +95,10 @@ def seed_equations(
                 [alpha[layer] * current + arriving, beta[layer] * voltage + current - spikes]
             )
             sent = spikes
-    return [tuple(np.stack(part, axis=1) for part in zip(*rows)) for rows in recorded]  # type: ignore[misc]
+    return [
+        tuple(np.stack(part, axis=1) for part in zip(*rows, strict=True))  # type: ignore[misc]
+        for rows in recorded
+    ]
 
 
 def seed_graph(weights: list[tuple[Array, Array | None]], alpha: Array, beta: Array) -> Graph:
@@ -146,7 +151,7 @@ def test_float32_equals_the_seed_equations_to_the_last_bit(seed: int) -> None:
             rng.normal(0, 0.8, (post, pre)).astype(np.float32),
             rng.normal(0, 0.4, (post, post)).astype(np.float32) if layer == 0 else None,
         )
-        for layer, (pre, post) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+        for layer, (pre, post) in enumerate(pairwise(sizes))
     ]
     alpha, beta = np.exp(-1 / rng.uniform(2, 20, (2, 2))).astype(np.float32)
     inputs = (rng.random((3, 60, sizes[0])) < 0.3).astype(np.uint8)

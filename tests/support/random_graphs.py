@@ -121,9 +121,7 @@ def _values(
     return np.full(shape, drawn.flat[0]) if rng.random() < 0.4 else drawn
 
 
-def _operator(
-    rng: np.random.Generator, source: Shape, target: Shape, *, dyadic: bool
-) -> Operator:
+def _operator(rng: np.random.Generator, source: Shape, target: Shape, *, dyadic: bool) -> Operator:
     choices = [-1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5]
     if source == target == PICTURE and rng.random() < 0.7:
         groups = int(rng.choice([1, 2]))

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from spikec.compiler.program import Neurons, Program, ProgramInput
-from support.scalar_operators import flat, taps
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from support.scalar_operators import Taps, flat, taps
 
 __all__ = ["ScalarRun", "rtz", "run", "sat24", "wrap24"]
 
@@ -100,40 +100,49 @@ def _run_sample(
     program: Program, data: dict[str, list[list[int]]], events: Counter[str]
 ) -> dict[tuple[str, str], list[list[int]]]:
     steps = len(next(iter(data.values())))
-    lags = [lag for p in program.populations for lag in (p.view.lag, p.view.current_lag)]
     neurons = {item.name: _neurons(item) for item in program.populations}
     shapes = {item.name: item.shape for item in (*program.inputs, *program.populations)}
-    wires = [
-        (item, taps(item.operator, shapes[item.source])) for item in program.connections
-    ]
+    wires = [(item, taps(item.operator, shapes[item.source])) for item in program.connections]
     shifts = {item.name: item.shift for item in program.inputs}
-
-    def sent(name: str, step: int) -> list[int]:
-        """What a source gives at a step; zeros outside its data."""
-        if name in data:
-            place = step - shifts[name]
-            return data[name][place] if 0 <= place < steps else [0] * len(data[name][0])
-        if step < 0:
-            return [0] * len(neurons[name])
-        return [neuron.history[step + 1][0] for neuron in neurons[name]]
-
     for cells in neurons.values():
         for neuron in cells:
             neuron.record()
-    for step in range(steps + max(0, *lags)):
+    for step in range(steps + _longest_lag(program)):
         # Every connection takes a step or more: what arrives was sent before this step.
         arriving = {name: [0] * len(cells) for name, cells in neurons.items()}
         for connection, rows in wires:
-            spikes = sent(connection.source, step - connection.delay)
-            for place, row in enumerate(rows):
-                total = sum(weight * spikes[source] for source, weight in row)
-                arriving[connection.target][place] += total << connection.weight_exp
+            source, then = connection.source, step - connection.delay
+            spikes = (
+                _given(data[source], then - shifts[source])
+                if source in data
+                else _fired(neurons[source], then)
+            )
+            _deliver(connection, rows, spikes, arriving[connection.target])
         for item in program.populations:
             for neuron, arrived in zip(neurons[item.name], arriving[item.name], strict=True):
                 if step >= item.start:
                     _advance(item, neuron, arrived, events)
                 neuron.record()
     return _aligned(program, neurons, steps)
+
+
+def _longest_lag(program: Program) -> int:
+    views = [item.view for item in program.populations]
+    return max(0, *(view.lag for view in views), *(view.current_lag for view in views))
+
+
+def _given(data: list[list[int]], step: int) -> list[int]:
+    return data[step] if 0 <= step < len(data) else [0] * len(data[0])
+
+
+def _fired(cells: list[Neuron], step: int) -> list[int]:
+    return [cell.history[step + 1][0] if step >= 0 else 0 for cell in cells]
+
+
+def _deliver(item: Connection, rows: Taps, spikes: list[int], arriving: list[int]) -> None:
+    for place, row in enumerate(rows):
+        total = sum(weight * spikes[source] for source, weight in row)
+        arriving[place] += total << item.weight_exp
 
 
 def _neurons(item: Neurons) -> list[Neuron]:
@@ -173,19 +182,10 @@ def _advance(item: Neurons, cell: Neuron, arrived: int, events: Counter[str]) ->
         cell.silent -= 1
         cell.spike = 0
         return
-    late = item.reset_order == "next_step" and cell.spike == 1
-    before, amount = cell.voltage, 0
-    if late and item.reset == "subtract":
-        amount = cell.amount
-    if late and item.reset in ("zero", "value"):
-        before = cell.value
-    if late and item.reset_drops_input:
-        cell.voltage = before
-    else:
-        total = rtz(before * (4096 - cell.dv), 12) + cell.current + cell.bias - amount
-        cell.voltage = sat24(total)
-        if cell.voltage != total:
-            events[f"{item.name}/voltage saturated"] += 1
+    total = _integrated(item, cell)
+    cell.voltage = sat24(total)
+    if cell.voltage != total:
+        events[f"{item.name}/voltage saturated"] += 1
     cell.spike = int(cell.vth is not None and cell.voltage > cell.vth << 6)
     if not cell.spike:
         return
@@ -195,6 +195,18 @@ def _advance(item: Neurons, cell: Neuron, arrived: int, events: Counter[str]) ->
             cell.voltage = sat24(cell.voltage - cell.amount)
         elif item.reset in ("zero", "value"):
             cell.voltage = cell.value
+
+
+def _integrated(item: Neurons, cell: Neuron) -> int:
+    late = item.reset_order == "next_step" and cell.spike == 1
+    before, amount = cell.voltage, 0
+    if late and item.reset == "subtract":
+        amount = cell.amount
+    if late and item.reset in ("zero", "value"):
+        before = cell.value
+    if late and item.reset_drops_input:
+        return before
+    return rtz(before * (4096 - cell.dv), 12) + cell.current + cell.bias - amount
 
 
 def _aligned(

@@ -6,7 +6,7 @@ from typing import Any
 
 from spikec.compiler.operators import Conv2d, Operator
 
-__all__ = ["flat", "taps"]
+__all__ = ["Taps", "flat", "taps"]
 
 #: For each target element, pairs of (source element, weight), all flat in C order.
 Taps = list[list[tuple[int, Any]]]

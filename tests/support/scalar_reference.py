@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from spikec.compiler.ir import LIF, Edge, Graph, Input, Population
-from support.scalar_operators import flat, taps
+from support.scalar_operators import Taps, flat, taps
 
 __all__ = ["run"]
 
@@ -37,9 +37,7 @@ class Neuron:
     history: list[tuple[Number, Number, Number]] = field(default_factory=list)
 
 
-def run(
-    graph: Graph, inputs: dict[str, Any], number: Callable[[Any], Number] = Fraction
-) -> Values:
+def run(graph: Graph, inputs: dict[str, Any], number: Callable[[Any], Number] = Fraction) -> Values:
     """Return ``[population, quantity][sample][step][neuron]`` in the source's units."""
     values: Values = {
         (item.name, quantity): []
@@ -62,35 +60,47 @@ def _run_sample(
     graph: Graph, data: dict[str, list[list[Number]]], number: Callable[[Any], Number]
 ) -> dict[tuple[str, str], list[list[Number]]]:
     steps = len(next(iter(data.values())))
-    lags = [lag for p in graph.populations for lag in (p.view.lag, p.view.current_lag)]
     neurons = {item.name: _neurons(item, number) for item in graph.populations}
     wires = {edge.name: _wires(graph, edge, number) for edge in graph.edges}
     shifts = {item.name: item.shift for item in graph.inputs}
-
-    def sent(name: str, step: int) -> list[Number]:
-        if name in data:
-            place = step - shifts[name]
-            return data[name][place] if 0 <= place < steps else [number(0)] * len(data[name][0])
-        if step < 0:
-            return [number(0)] * len(neurons[name])
-        return [number(neuron.history[step + 1][0]) for neuron in neurons[name]]
-
     for cells in neurons.values():
         for cell in cells:
             cell.history.append((cell.spike, cell.voltage, cell.current))
-    for step in range(steps + max(0, *lags)):
+    for step in range(steps + _longest_lag(graph)):
         for item in _order(graph):
             cells = neurons[item.name]
             arriving = [number(0)] * len(cells)
             for edge in graph.edges_into(item.name):
-                source = sent(edge.source, step - edge.delay)
-                for place, row in enumerate(wires[edge.name]):
-                    arriving[place] += sum((w * source[tap] for tap, w in row), number(0))
+                source, then = edge.source, step - edge.delay
+                sent = (
+                    _given(data[source], then - shifts[source])
+                    if source in data
+                    else _fired(neurons[source], then)
+                )
+                given = _through(wires[edge.name], sent)
+                arriving = [total + one for total, one in zip(arriving, given, strict=True)]
             for cell, arrived in zip(cells, arriving, strict=True):
                 if step >= item.start:
                     _advance(item, cell, arrived)
                 cell.history.append((cell.spike, cell.voltage, cell.current))
     return _aligned(graph, neurons, steps, number)
+
+
+def _longest_lag(graph: Graph) -> int:
+    views = [item.view for item in graph.populations]
+    return max(0, *(view.lag for view in views), *(view.current_lag for view in views))
+
+
+def _given(data: list[list[Number]], step: int) -> list[Number]:
+    return data[step] if 0 <= step < len(data) else [0] * len(data[0])
+
+
+def _fired(cells: list[Neuron], step: int) -> list[int]:
+    return [cell.history[step + 1][0] if step >= 0 else 0 for cell in cells]
+
+
+def _through(rows: Taps, source: list[Number]) -> list[Number]:
+    return [sum(weight * source[place] for place, weight in row) for row in rows]
 
 
 def _order(graph: Graph) -> list[Population]:
@@ -109,7 +119,7 @@ def _order(graph: Graph) -> list[Population]:
     return done
 
 
-def _wires(graph: Graph, edge: Edge, number: Callable[[Any], Number]) -> list[Any]:
+def _wires(graph: Graph, edge: Edge, number: Callable[[Any], Number]) -> Taps:
     rows = taps(edge.operator, graph[edge.source].shape)
     return [[(source, number(weight)) for source, weight in row] for row in rows]
 
@@ -182,7 +192,6 @@ def _aligned(
             [u + o for u, o in zip(at(n + view.lag, 1), offsets, strict=True)] for n in rows
         ]
         values[item.name, "current"] = [
-            [i / s for i, s in zip(at(n + view.current_lag, 2), scales, strict=True)]
-            for n in rows
+            [i / s for i, s in zip(at(n + view.current_lag, 2), scales, strict=True)] for n in rows
         ]
     return values

@@ -140,7 +140,10 @@ class Network:
         first = self.recording[0]
         with watched(self.folder):
             first.create_runtime(run_cfg=run_configuration(self.hardware))
-            first.run(condition=RunSteps(num_steps=self.steps))
+            try:
+                first.run(condition=RunSteps(num_steps=self.steps))
+            except RuntimeError as error:
+                raise RuntimeError(said_by(first.runtime) or str(error)) from None
         first.stop()
         return {key: self._recorded(key) for key in self.files}
 
@@ -230,10 +233,24 @@ def _watch(finished, folder):
     children = set()
     while not finished.wait(0.2):
         children |= set(multiprocessing.active_children())
-        dead = [child for child in children if not child.is_alive()]
+        dead = [child for child in children if not alive(child)]
         if dead and not finished.is_set():
             shutil.rmtree(folder, ignore_errors=True)
             end(_reason(dead), children)
+
+
+def alive(child):
+    """Say whether ``child`` runs, or ended and was collected by Lava itself."""
+    try:
+        return child.is_alive()
+    except ValueError:
+        return True
+
+
+def said_by(runtime):
+    """Return what the processes of ``runtime`` died of; Lava says only how many did."""
+    actors = runtime._messaging_infrastructure.actors
+    return "\n".join(actor.exception[1] for actor in actors if actor.exception)
 
 
 def _reason(dead):
@@ -247,8 +264,10 @@ def end(message, children):
     """Print ``message``, stop ``children`` and leave; other threads may be stuck."""
     print(message, file=sys.stderr, flush=True)
     for child in children:
-        if child.is_alive():
+        try:
             child.terminate()
+        except ValueError:
+            continue  # Lava has collected it
     os._exit(1)
 
 

@@ -1,0 +1,44 @@
+# One command each, on a machine that has only Python and make.
+# PYTHON picks the interpreter of the working environment, any of 3.10 to 3.13.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAVA := $(CURDIR)/.lava
+export SPIKEC_LAVA_PYTHON := $(LAVA)/bin/python
+
+.PHONY: demo test lava check lint types supported clean
+
+demo: $(VENV)/ready lava
+	$(BIN)/spikec demo
+
+test: $(VENV)/ready lava
+	$(BIN)/python -m pytest --cov --cov-report=json:.coverage.json
+	$(BIN)/python .ci/coverage.py .coverage.json
+
+check: lint types
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+# The core on the oldest and the newest Python, and the built wheel in a clean environment.
+supported: $(VENV)/ready
+	$(BIN)/python .ci/supported.py
+
+# Lava runs on Python 3.10 only: an environment of its own, made from an installed
+# 3.10, pyenv's, or uv's.
+lava: $(VENV)/ready
+	env -u SPIKEC_LAVA_PYTHON $(BIN)/spikec setup-lava --directory $(LAVA)
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .lava build dist *.egg-info demo-output .coverage .mypy_cache .pytest_cache .ruff_cache

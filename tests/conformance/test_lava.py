@@ -1,0 +1,132 @@
+"""Random programs give the same trace in golden and in Lava, element by element."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.random_programs import random_inputs, random_program
+
+from spikec.backends.lava.environment import search
+from spikec.backends.lava.placement import placement
+from spikec.backends.lava.run import LavaBackend
+from spikec.backends.simulator import golden
+from spikec.compiler.arrays import Array
+from spikec.compiler.program import Program
+
+SAMPLES, STEPS = 3, 15
+#: One Lava run has 0.4 s to start up and a process per part: ten programs share one.
+SHARE = 10
+
+LIMITS: dict[str, dict[str, object]] = {
+    "every switch": {},
+    "one value per population": {"per_neuron": False, "max_populations": 3},
+    "stock neurons": {
+        "per_neuron": False,
+        "resets": (("zero", "at_spike"), ("zero", "next_step")),
+        "max_refractory": 0,
+        "drops_input": False,
+    },
+    "long delays": {"max_delay": 63, "max_populations": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def backend() -> LavaBackend:
+    result = search()
+    if result.found is None:
+        tried = "; ".join(result.tried)
+        pytest.fail(f"no Python with Lava; run 'spikec setup-lava'. Tried: {tried}")
+    return LavaBackend(python=str(result.found.path), timeout=300)
+
+
+def merged(programs: Sequence[Program]) -> Program:
+    """Put programs beside each other, with their number before every name."""
+
+    def name(number: int, text: str) -> str:
+        return f"{number}.{text}"
+
+    numbered = list(enumerate(programs))
+    return Program(
+        target="loihi",
+        inputs=tuple(
+            replace(item, name=name(n, item.name)) for n, one in numbered for item in one.inputs
+        ),
+        populations=tuple(
+            replace(item, name=name(n, item.name))
+            for n, one in numbered
+            for item in one.populations
+        ),
+        connections=tuple(
+            replace(
+                item,
+                name=name(n, item.name),
+                source=name(n, item.source),
+                target=name(n, item.target),
+            )
+            for n, one in numbered
+            for item in one.connections
+        ),
+        outputs=tuple(name(n, text) for n, one in numbered for text in one.outputs),
+    )
+
+
+def draw(kind: str, seed: int) -> tuple[Program, dict[str, Array]]:
+    rng = np.random.default_rng([seed, list(LIMITS).index(kind)])
+    programs = [random_program(rng, quiet_overflow=True, **LIMITS[kind]) for _ in range(SHARE)]
+    inputs = {
+        f"{number}.{name}": values
+        for number, program in enumerate(programs)
+        for name, values in random_inputs(program, rng, SAMPLES, STEPS).items()
+    }
+    return merged(programs), inputs
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", list(LIMITS))
+def test_lava_equals_golden(backend: LavaBackend, kind: str, seed: int) -> None:
+    """5 seeds of 4 kinds of 10 programs are 200; odd seeds take one sample at a time."""
+    program, inputs = draw(kind, seed)
+    if seed % 2:
+        backend = replace(backend, batch=1)
+        inputs = {name: values[:2] for name, values in inputs.items()}
+    probes = [
+        (item.name, quantity)
+        for item in program.populations
+        for quantity in ("spikes", "voltage", "current")
+    ]
+    expected = golden.run(program, inputs, probes=probes)
+    trace = backend.load(program).run(inputs, probes=probes)
+    differences = {
+        probe: int((trace[probe] != expected[probe]).sum())
+        for probe in probes
+        if trace[probe].dtype != expected[probe].dtype
+        or not np.array_equal(trace[probe], expected[probe])
+    }
+    assert differences == {}
+
+
+def test_the_programs_are_worth_running() -> None:
+    """The draw holds what the figure speaks of: spikes, recurrence, delays, both resets."""
+    seen: Counter[str] = Counter()
+    for kind in LIMITS:
+        for seed in range(5):
+            program, inputs = draw(kind, seed)
+            trace = golden.run(program, inputs)
+            place = {item.population: item for item in placement(program)}
+            for item in program.populations:
+                if item.vth is not None and trace.spikes(item.name).any():
+                    seen[item.reset] += 1
+                    seen[place[item.name].process] += 1
+            seen["self-recurrent"] += sum(c.source == c.target for c in program.connections)
+            seen["delayed"] += sum(c.delay > 1 for c in program.connections)
+            seen["wrapped"] += sum("wrapped" in key for key in trace.events)
+    assert seen["wrapped"] == 0
+    wanted = ("zero", "subtract", "value", "none", "LIF", "LIFReset", "ExactLIF")
+    assert {name: seen[name] for name in wanted if seen[name] < 5} == {}
+    assert seen["self-recurrent"] > 20
+    assert seen["delayed"] > 100
