@@ -7,7 +7,7 @@ from typing import Any
 
 from spikec.cli.tables import say, table
 from spikec.compiler.ir import Graph
-from spikec.compiler.printer import describe, switches
+from spikec.compiler.printer import describe, operator_text, switches
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize import QuantizationReport
 
@@ -41,8 +41,7 @@ def graph_summary(graph: Graph) -> dict[str, Any]:
                 "name": edge.name,
                 "source": edge.source,
                 "target": edge.target,
-                "operator": type(edge.operator).__name__.lower(),
-                "weights": list(edge.operator.weight.shape),
+                "operator": operator_text(edge.operator),
                 "delay": edge.delay,
             }
             for edge in graph.edges
@@ -92,11 +91,10 @@ def show_graph(graph: Graph) -> None:
     ]  # fmt: skip
     table("nodes", ["name", "kind", "shape", "switches"], rows)
     rows = [
-        [edge.name, edge.source, edge.target, type(edge.operator).__name__.lower(),
-         "x".join(map(str, edge.operator.weight.shape)), str(edge.delay)]
+        [edge.name, edge.source, edge.target, operator_text(edge.operator), str(edge.delay)]
         for edge in graph.edges
     ]  # fmt: skip
-    table("edges", ["name", "from", "to", "operator", "weights", "delay"], rows)
+    table("edges", ["name", "from", "to", "operator", "delay"], rows)
     if graph.choices:
         rows = [[choice.what, choice.value, choice.origin] for choice in graph.choices]
         table("choices", ["what", "value", "where from"], rows)

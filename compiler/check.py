@@ -22,6 +22,7 @@ from spikec.compiler.ir import (
     Reset,
     ResetOrder,
 )
+from spikec.compiler.operators import weights_of
 
 __all__ = ["check_parts"]
 
@@ -171,7 +172,7 @@ def _connection(edge: Edge, source: Node, target: Node, where: str) -> Iterator[
         )
     if edge.delay < 0:
         yield _finding("G032", where, f"delay is {edge.delay}", "give 0 or more steps")
-    if not np.isfinite(edge.operator.weight).all():
+    if not all(np.isfinite(weight).all() for weight in weights_of(edge.operator)):
         yield _finding("G024", where, "the weights hold NaN or infinity")
     try:
         shape = edge.operator.output_shape(source.shape)

@@ -20,12 +20,20 @@ from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
 from spikec.compiler.files import canonical_json, sha256_of, write_atomically
 from spikec.compiler.ir import SourceView
-from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.operators import Chain, Conv2d, Dense, Permute, Reshape, Scale
 
 __all__ = ["Packer", "Unpacker", "read_container", "read_header", "write_container"]
 
 #: Classes that may stand in a field, by the name they have in files.
-_NESTED: dict[str, type[Any]] = {"dense": Dense, "conv2d": Conv2d, "view": SourceView}
+_NESTED: dict[str, type[Any]] = {
+    "chain": Chain,
+    "conv2d": Conv2d,
+    "dense": Dense,
+    "permute": Permute,
+    "reshape": Reshape,
+    "scale": Scale,
+    "view": SourceView,
+}
 _NESTED_NAMES = {kind: name for name, kind in _NESTED.items()}
 
 #: A uniform array field may stand for at most this many neurons.

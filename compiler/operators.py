@@ -1,40 +1,41 @@
 """Linear operators on edges: what a spike becomes at its target.
 
 An operator is a pure function of an array ``[batch, *source shape]`` and gives
-``[batch, *target shape]``. The same classes hold float weights in a Graph and
-integer mantissas in a Program; they compute in the type of their input, so an
-integer-valued float64 input gives an exact integer-valued result as long as
-all sums stay below 2**53.
+``[batch, *target shape]``. :class:`Dense` and :class:`Conv2d` carry weights: the
+same classes hold float weights in a Graph and integer mantissas in a Program.
+A :class:`Chain` runs several in order, with the reshaping and scaling that
+frameworks put between layers; a pass fuses it into one weighted operator.
+
+Operators compute in the type of their input, so an integer-valued float64
+input gives an exact integer-valued result as long as all sums stay below 2**53.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
 
-__all__ = ["Conv2d", "Dense", "Operator", "Weighted", "with_weight"]
-
-
-@runtime_checkable
-class Weighted(Protocol):
-    """What every operator offers; :data:`Operator` lists the known ones."""
-
-    @property
-    def weight(self) -> Array:
-        """The weights, read-only."""
-        ...
-
-    def output_shape(self, source: Shape) -> Shape:
-        """Return the shape this operator gives for ``source``; ``ValueError`` if it cannot."""
-        ...
-
-    def apply(self, values: Array) -> Array:
-        """Map ``[batch, *source]`` to ``[batch, *output_shape(source)]``."""
-        ...
+__all__ = [
+    "Chain",
+    "Conv2d",
+    "Dense",
+    "Operator",
+    "Permute",
+    "Reshape",
+    "Scale",
+    "Stage",
+    "Weighted",
+    "average_pool",
+    "cast",
+    "sum_pool",
+    "weights_of",
+    "with_weight",
+]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,9 +128,129 @@ class Conv2d:
         return result.reshape(len(values), out, rows, columns)
 
 
-Operator: TypeAlias = Dense | Conv2d
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scale:
+    """Multiply by ``weight``, which broadcasts against the source: a number, or one per channel."""
+
+    weight: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", frozen(self.weight))
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return the source's shape."""
+        if np.broadcast_shapes(self.weight.shape, source) != source:
+            raise ValueError(f"scale of shape {self.weight.shape} does not fit {source}")
+        return source
+
+    def apply(self, values: Array) -> Array:
+        """Multiply element by element."""
+        result: Array = values * self.weight.astype(values.dtype, copy=False)
+        return result
 
 
-def with_weight(operator: Operator, weight: Array) -> Operator:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reshape:
+    """Read the same elements, in row-major order, as another shape."""
+
+    shape: Shape
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return :attr:`shape`; the number of elements must agree."""
+        if size(source) != size(self.shape):
+            raise ValueError(f"{source} cannot be reshaped to {self.shape}")
+        return self.shape
+
+    def apply(self, values: Array) -> Array:
+        """Map ``[batch, *source]`` to ``[batch, *shape]``."""
+        return values.reshape(len(values), *self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Permute:
+    """Reorder axes (without the batch): axis i of the result is axis ``axes[i]`` of the source."""
+
+    axes: tuple[int, ...]
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return the reordered shape."""
+        if sorted(self.axes) != list(range(len(source))):
+            raise ValueError(f"axes {self.axes} do not permute {source}")
+        return tuple(source[axis] for axis in self.axes)
+
+    def apply(self, values: Array) -> Array:
+        """Transpose, keeping the batch first."""
+        turned: Array = values.transpose(0, *(axis + 1 for axis in self.axes))
+        return turned
+
+
+#: Operators with weights that a chip can hold.
+Weighted: TypeAlias = Dense | Conv2d
+#: One step of a chain.
+Stage: TypeAlias = Dense | Conv2d | Scale | Reshape | Permute
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Chain:
+    """Several stages in order, as a framework's layers between two populations."""
+
+    stages: tuple[Stage, ...]
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return what the last stage gives."""
+        for stage in self.stages:
+            source = stage.output_shape(source)
+        return source
+
+    def apply(self, values: Array) -> Array:
+        """Run the stages one after the other."""
+        for stage in self.stages:
+            values = stage.apply(values)
+        return values
+
+
+Operator: TypeAlias = Dense | Conv2d | Chain
+
+
+def with_weight(operator: Weighted, weight: Array) -> Weighted:
     """Return the same operator with other weights of the same shape."""
     return replace(operator, weight=weight)
+
+
+def weights_of(operator: Operator) -> tuple[Array, ...]:
+    """Return all weights of an operator, in the order of its stages."""
+    stages = operator.stages if isinstance(operator, Chain) else (operator,)
+    return tuple(stage.weight for stage in stages if isinstance(stage, (Dense, Conv2d, Scale)))
+
+
+def cast(operator: Operator, dtype: npt.DTypeLike) -> Operator:
+    """Return the operator with weights of type ``dtype``."""
+    if isinstance(operator, Chain):
+        return Chain(stages=tuple(_cast_stage(stage, dtype) for stage in operator.stages))
+    return with_weight(operator, operator.weight.astype(dtype))
+
+
+def sum_pool(
+    channels: int, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Conv2d:
+    """Return sum pooling: a convolution of ones, channel by channel."""
+    return Conv2d(
+        weight=np.ones((channels, 1, *kernel), np.float32),
+        stride=stride,
+        padding=padding,
+        groups=channels,
+    )
+
+
+def average_pool(
+    channels: int, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> tuple[Conv2d, Scale]:
+    """Return average pooling (zeros of the padding count): the sum, then one division."""
+    share = frozen(np.array(1.0 / (kernel[0] * kernel[1])))
+    return sum_pool(channels, kernel, stride, padding), Scale(weight=share)
+
+
+def _cast_stage(stage: Stage, dtype: npt.DTypeLike) -> Stage:
+    if isinstance(stage, (Reshape, Permute)):
+        return stage
+    return replace(stage, weight=stage.weight.astype(dtype))

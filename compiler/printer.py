@@ -8,8 +8,9 @@ import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.ir import LIF, Edge, Graph, Input, Population
+from spikec.compiler.operators import Chain, Operator, Permute, Reshape, Stage
 
-__all__ = ["describe", "switches", "to_text"]
+__all__ = ["describe", "operator_text", "switches", "to_text"]
 
 
 def to_text(graph: Graph) -> str:
@@ -70,6 +71,18 @@ def _spiking_switches(node: LIF) -> Iterator[tuple[str, str]]:
 
 
 def _edge(edge: Edge) -> str:
-    shape = "x".join(map(str, edge.operator.weight.shape))
-    kind = type(edge.operator).__name__.lower()
-    return f"<- {edge.source} {edge.name}: {kind}[{shape}] delay={edge.delay}"
+    return f"<- {edge.source} {edge.name}: {operator_text(edge.operator)} delay={edge.delay}"
+
+
+def operator_text(operator: Operator) -> str:
+    """Return kind and weight shape of an operator, stage by stage for a chain."""
+    stages = operator.stages if isinstance(operator, Chain) else (operator,)
+    return " ".join(_stage_text(stage) for stage in stages)
+
+
+def _stage_text(stage: Stage) -> str:
+    if isinstance(stage, Permute):
+        shape: tuple[int, ...] = stage.axes
+    else:
+        shape = stage.shape if isinstance(stage, Reshape) else stage.weight.shape
+    return f"{type(stage).__name__.lower()}[{'x'.join(map(str, shape))}]"

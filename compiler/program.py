@@ -30,7 +30,7 @@ from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, size
 from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
 from spikec.compiler.ir import InputKind, Reset, ResetOrder, SourceView
-from spikec.compiler.operators import Operator, with_weight
+from spikec.compiler.operators import Weighted, with_weight
 
 __all__ = [
     "Connection",
@@ -135,7 +135,7 @@ class Connection:
     name: str
     source: str
     target: str
-    operator: Operator
+    operator: Weighted
     weight_exp: int
     num_weight_bits: int
     sign_mode: SignMode
@@ -156,7 +156,7 @@ class Connection:
         return 1 << (8 - self.num_weight_bits + (self.sign_mode == "mixed"))
 
     @property
-    def effective(self) -> Operator:
+    def effective(self) -> Weighted:
         """The operator with the weights as they count, int64."""
         weight = floor_shift(self.operator.weight.astype(np.int64), np.int64(self.weight_exp))
         return with_weight(self.operator, weight)

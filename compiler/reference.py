@@ -12,7 +12,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.ir import LIF, Graph, Input, Population
-from spikec.compiler.operators import Operator, with_weight
+from spikec.compiler.operators import Operator, cast
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
@@ -97,27 +97,27 @@ def _shift(graph: Graph, name: str) -> int:
 
 
 def _transmit(operator: Operator, dtype: type[np.floating]) -> Callable[[Array], Array]:
-    cast = with_weight(operator, operator.weight.astype(dtype))
-    return lambda values: cast.apply(values.astype(dtype))
+    typed = cast(operator, dtype)
+    return lambda values: typed.apply(values.astype(dtype))
 
 
 class _Equations:
     """One population's parameters in the working precision, and its equations."""
 
     def __init__(self, node: Population, dtype: type[np.floating]) -> None:
-        def cast(values: Array) -> Array:
+        def typed(values: Array) -> Array:
             return values.astype(dtype)
 
         self.node = node
         self.dtype = dtype
-        self.alpha = None if node.alpha is None else cast(node.alpha)
+        self.alpha = None if node.alpha is None else typed(node.alpha)
         self.beta, self.gain, self.bias, self.rest = map(
-            cast, (node.beta, node.gain, node.bias, node.rest)
+            typed, (node.beta, node.gain, node.bias, node.rest)
         )
         if isinstance(node, LIF):
-            self.vth = cast(node.vth)
-            self.amount = cast(node.reset_amount)
-            self.reset_voltage = cast(node.reset_voltage)
+            self.vth = typed(node.vth)
+            self.amount = typed(node.reset_amount)
+            self.reset_voltage = typed(node.reset_voltage)
 
     def initial(self, samples: int) -> State:
         """The state before step 0, for ``samples`` samples."""

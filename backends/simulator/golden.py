@@ -25,7 +25,7 @@ from spikec.compiler.fixedpoint import (
     wrap24,
 )
 from spikec.compiler.inputs import to_integers
-from spikec.compiler.operators import Operator, with_weight
+from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
@@ -161,7 +161,7 @@ class _Transmit:
 
     def __init__(self, connection: Connection, bound: int) -> None:
         effective = connection.effective
-        self._operator: Operator = with_weight(effective, effective.weight.astype(np.float64))
+        self._operator: Weighted = with_weight(effective, effective.weight.astype(np.float64))
         if int(np.abs(effective.weight).sum()) * bound >= _EXACT:
             raise BackendError(
                 Diagnostic(

@@ -13,7 +13,7 @@ import numpy as np
 from spikec.compiler.arrays import Array, frozen, size
 from spikec.compiler.errors import Diagnostic, GraphError
 from spikec.compiler.ir import LI, LIF, Edge, Graph
-from spikec.compiler.operators import Conv2d, with_weight
+from spikec.compiler.operators import Chain, Conv2d, Reshape, Scale, with_weight
 
 __all__ = ["FoldGain"]
 
@@ -46,6 +46,10 @@ class FoldGain:
 
 
 def _scaled(edge: Edge, node: LIF | LI) -> Edge:
+    if isinstance(edge.operator, Chain):
+        scale = Scale(weight=frozen(node.gain))
+        shaped = Reshape(shape=node.shape)
+        return replace(edge, operator=Chain(stages=(*edge.operator.stages, shaped, scale)))
     weight = edge.operator.weight
     rows = _per_row(edge, node).reshape(-1, *(1,) * (weight.ndim - 1))
     scaled = frozen(weight.astype(np.float64) * rows)

@@ -1,7 +1,7 @@
 """The passes that make a graph canonical for a target, in the order they run.
 
 Afterwards every population has rest 0, gain 1 and immediate coupling, and every
-edge takes at least the target's shortest delay.
+edge is one weighted operator that takes at least the target's shortest delay.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from spikec.compiler.ir import Graph
 from spikec.compiler.passes.couple_immediately import CoupleImmediately
 from spikec.compiler.passes.fold_gain import FoldGain
 from spikec.compiler.passes.fold_rest import FoldRest
+from spikec.compiler.passes.fuse_chains import FuseChains
 from spikec.compiler.passes.retime import Retime
 
 __all__ = ["Pass", "canonical_passes", "canonicalise", "run_passes"]
@@ -32,7 +33,7 @@ class Pass(Protocol):
 
 def canonical_passes(min_delay: int = 1) -> tuple[Pass, ...]:
     """Return the canonical pipeline for a target whose edges take ``min_delay`` steps or more."""
-    return (FoldRest(), FoldGain(), CoupleImmediately(), Retime(min_delay))
+    return (FuseChains(), FoldRest(), FoldGain(), CoupleImmediately(), Retime(min_delay))
 
 
 def run_passes(graph: Graph, passes: tuple[Pass, ...]) -> tuple[Graph, tuple[str, ...]]:

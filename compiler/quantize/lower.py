@@ -299,7 +299,7 @@ def _connection(plan: Plan, index: int, inputs: Mapping[str, ProgramInput]) -> C
         name=edge.name,
         source=edge.source,
         target=edge.target,
-        operator=with_weight(edge.operator, mantissas),
+        operator=with_weight(plan.operators[index], mantissas),
         weight_exp=exponent,
         num_weight_bits=stored,
         sign_mode=grid.sign_mode,

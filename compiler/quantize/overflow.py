@@ -15,7 +15,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, FloatArray, Shape
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, DECAY_UNITY
-from spikec.compiler.operators import Operator, with_weight
+from spikec.compiler.operators import Weighted, with_weight
 
 __all__ = ["Arrival", "arrival_bound", "current_bound"]
 
@@ -23,7 +23,7 @@ __all__ = ["Arrival", "arrival_bound", "current_bound"]
 class Arrival:
     """One edge as the proof sees it: float64 weights and the bounds of what is sent."""
 
-    def __init__(self, operator: Operator, source: Shape, low: float, high: float) -> None:
+    def __init__(self, operator: Weighted, source: Shape, low: float, high: float) -> None:
         self.operator = operator
         self.source = source
         self.low = min(low, 0.0)  # silence is always possible

@@ -18,7 +18,7 @@ from spikec.compiler.arrays import IntArray, Shape
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
 from spikec.compiler.ir import LI, LIF, Edge, Graph
-from spikec.compiler.operators import with_weight
+from spikec.compiler.operators import Chain, Weighted, with_weight
 from spikec.compiler.quantize.decay import du_of, dv_of
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.weights import Grid, choose_unit
@@ -48,6 +48,7 @@ class Plan:
 
     node: LIF | LI
     edges: tuple[Edge, ...]
+    operators: tuple[Weighted, ...]
     sources: tuple[Shape, ...]
     grids: tuple[Grid, ...]
     unit: float
@@ -99,11 +100,13 @@ def plan_populations(
     findings: list[Diagnostic] = []
     for node in graph.populations:
         edges = graph.edges_into(node.name)
-        grids = tuple(Grid(weight=edge.operator.weight, bits=bits) for edge in edges)
+        operators = tuple(_weighted(edge) for edge in edges)
+        grids = tuple(Grid(weight=operator.weight, bits=bits) for operator in operators)
         unit, powers = choose_unit(grids)
         plan = Plan(
             node=node,
             edges=edges,
+            operators=operators,
             sources=tuple(graph[edge.source].shape for edge in edges),
             grids=grids,
             unit=unit,
@@ -118,6 +121,11 @@ def plan_populations(
             findings.extend(error.diagnostics)
     raise_if_any(QuantizationError, findings)
     return plans
+
+
+def _weighted(edge: Edge) -> Weighted:
+    assert not isinstance(edge.operator, Chain), "the canonical passes fuse chains"
+    return edge.operator
 
 
 def _scaled(plan: Plan, bounds: Bounds, analog: set[str], target: Target) -> Plan:
@@ -201,7 +209,7 @@ def _arrivals(plan: Plan, bounds: Bounds) -> Iterable[Arrival]:
             continue
         levels = np.ldexp(grid.levels(plan.step(index)), plan.powers[index])
         low, high = bounds.get(edge.source, (0.0, 1.0))
-        yield Arrival(with_weight(edge.operator, levels), plan.sources[index], low, high)
+        yield Arrival(with_weight(plan.operators[index], levels), plan.sources[index], low, high)
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:

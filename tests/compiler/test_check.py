@@ -234,6 +234,18 @@ def test_shapes_that_only_flatten_alike_are_accepted() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "graded", "low": -3, "high": 7},
+        {"kind": "analog", "low": -0.5, "high": 1.5},
+        {"kind": "analog", "low": None, "high": None},
+    ],
+)
+def test_inputs_of_every_kind_are_accepted(fields: dict[str, Any]) -> None:
+    assert graph(entry(**fields), lif()).inputs[0].kind == fields["kind"]
+
+
 def test_rules_hold_after_a_rewrite_too() -> None:
     good = graph(entry(), lif(), edges=(edge(),))
     with pytest.raises(GraphError, match="G032 at edge 'e'"):

@@ -180,6 +180,18 @@ def test_an_edited_header_is_refused(case: str, tmp_path: Path) -> None:
     assert "spikec compile" in finding.hint
 
 
+def test_tensors_that_do_not_fit_the_file_are_refused(tmp_path: Path) -> None:
+    content, path = program_bytes(tmp_path), tmp_path / "offsets.spk"
+    (length,) = struct.unpack("<Q", content[:8])
+    outer = json.loads(content[8 : 8 + length])
+    name = next(key for key in outer if key != "__metadata__")
+    outer[name]["data_offsets"] = [0, 1 << 40]
+    text = json.dumps(outer).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    with pytest.raises(FrontendError, match="F020"):
+        program_file.read_program(path)
+
+
 def test_an_unedited_header_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "same.spk"
     path.write_bytes(rebuilt(program_bytes(tmp_path), lambda header: None))

@@ -16,6 +16,7 @@ from spikec.backends.lava.run import LavaBackend
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array
 from spikec.compiler.program import Program
+from spikec.compiler.trace import QUANTITIES, Probe
 
 SAMPLES, STEPS = 3, 15
 #: One Lava run has 0.4 s to start up and a process per part: ten programs share one.
@@ -26,6 +27,7 @@ LIMITS: dict[str, dict[str, object]] = {
     "one value per population": {"per_neuron": False, "max_populations": 3},
     "stock neurons": {
         "per_neuron": False,
+        "initial_state": False,
         "resets": (("zero", "at_spike"), ("zero", "next_step")),
         "max_refractory": 0,
         "drops_input": False,
@@ -74,9 +76,17 @@ def merged(programs: Sequence[Program]) -> Program:
     )
 
 
+def started_as_retimed(program: Program) -> Program:
+    """Let no population start after its first input, as the retiming pass has it."""
+    populations = [replace(item, start=min(item.start, 1)) for item in program.populations]
+    return replace(program, populations=tuple(populations))
+
+
 def draw(kind: str, seed: int) -> tuple[Program, dict[str, Array]]:
     rng = np.random.default_rng([seed, list(LIMITS).index(kind)])
     programs = [random_program(rng, quiet_overflow=True, **LIMITS[kind]) for _ in range(SHARE)]
+    if kind == "stock neurons":
+        programs = [started_as_retimed(program) for program in programs]
     inputs = {
         f"{number}.{name}": values
         for number, program in enumerate(programs)
@@ -89,15 +99,18 @@ def draw(kind: str, seed: int) -> tuple[Program, dict[str, Array]]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", list(LIMITS))
 def test_lava_equals_golden(backend: LavaBackend, kind: str, seed: int) -> None:
-    """5 seeds of 4 kinds of 10 programs are 200; odd seeds take one sample at a time."""
+    """5 seeds of 4 kinds of 10 programs are 200; odd seeds take one sample at a time.
+
+    The last seed records spikes alone: a probe puts a watching subclass in a stock LIF's place.
+    """
     program, inputs = draw(kind, seed)
     if seed % 2:
         backend = replace(backend, batch=1)
         inputs = {name: values[:2] for name, values in inputs.items()}
-    probes = [
+    probes: list[Probe] = [
         (item.name, quantity)
         for item in program.populations
-        for quantity in ("spikes", "voltage", "current")
+        for quantity in (QUANTITIES if seed < 4 else ("spikes",))
     ]
     expected = golden.run(program, inputs, probes=probes)
     trace = backend.load(program).run(inputs, probes=probes)
