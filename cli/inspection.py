@@ -12,12 +12,23 @@ from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize import QuantizationReport
 
 __all__ = [
-    "graph_summary",
-    "program_summary",
-    "show_graph",
-    "show_program",
+    "show",
     "show_quantization",
+    "summary",
 ]
+
+
+def summary(network: Graph | Program) -> dict[str, Any]:
+    """Return all there is to say about a network as plain values."""
+    return graph_summary(network) if isinstance(network, Graph) else program_summary(network)
+
+
+def show(network: Graph | Program) -> None:
+    """Print a network as tables."""
+    if isinstance(network, Graph):
+        show_graph(network)
+    else:
+        show_program(network)
 
 
 def graph_summary(graph: Graph) -> dict[str, Any]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spikec.backends import open_backend
-from spikec.compiler import frontends, program_file
+from spikec.compiler import frontends
 from spikec.compiler.backend import Backend
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of
+from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import read_dataset
 from spikec.compiler.ir import Graph
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import QuantizationReport, compile_graph
 from spikec.compiler.targets import load_target
 
-__all__ = ["Loaded", "backend_for", "load", "source_of"]
+__all__ = ["CompileOptions", "Loaded", "backend_for", "load", "source_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """How to read and compile a network file; a program file is taken as it is."""
+
+    read: ReadOptions = field(default_factory=ReadOptions)
+    target: str = "loihi2"
+    weight_bits: int = 8
+    calibrate: Path | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,21 +39,26 @@ class Loaded:
     report: QuantizationReport | None = None
 
 
-def load(
-    path: Path, *, target: str = "loihi2", weight_bits: int = 8, calibrate: Path | None = None
-) -> Loaded:
-    """Read a program as it is, or read a network and compile it with these options."""
-    if program_file.recognises(path):
-        return Loaded(graph=None, program=program_file.read_program(path))
-    graph = frontends.load(path)
-    calibration = None if calibrate is None else read_dataset(calibrate, graph.inputs)
-    compilation = compile_graph(
-        graph, load_target(target), weight_bits=weight_bits, calibration=calibration
+def load(path: Path, options: CompileOptions) -> Loaded:
+    """Read a program as it is, or read a network and compile it with ``options``."""
+    network = frontends.load(path, options.read)
+    if isinstance(network, Program):
+        return Loaded(graph=None, program=network)
+    calibration = (
+        None if options.calibrate is None else read_dataset(options.calibrate, network.inputs)
     )
-    return Loaded(graph=graph, program=compilation.program, report=compilation.report)
+    compilation = compile_graph(
+        network,
+        load_target(options.target),
+        weight_bits=options.weight_bits,
+        calibration=calibration,
+    )
+    return Loaded(graph=network, program=compilation.program, report=compilation.report)
 
 
-def source_of(program: Program, beside: Path, given: Path | None) -> Graph | None:
+def source_of(
+    program: Program, beside: Path, given: Path | None, options: ReadOptions
+) -> Graph | None:
     """Return the float graph a program was compiled from, if it can be found.
 
     ``given`` must be that very file (its hash is recorded). Else a file of the
@@ -54,7 +70,7 @@ def source_of(program: Program, beside: Path, given: Path | None) -> Graph | Non
     digest = str(origin.get("sha256", ""))
     name = Path(str(origin.get("path", ""))).name
     if given is not None:
-        graph = frontends.load(given)
+        graph = frontends.load_graph(given, options)
         if graph.source.sha256 != digest:
             raise UsageError(
                 Diagnostic(
@@ -68,7 +84,7 @@ def source_of(program: Program, beside: Path, given: Path | None) -> Graph | Non
     for folder in (beside.parent, Path()):
         candidate = folder / name
         if name and candidate.is_file() and sha256_of(candidate.read_bytes()) == digest:
-            return frontends.load(candidate)
+            return frontends.load_graph(candidate, options)
     return None
 
 

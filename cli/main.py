@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spikec.cli.session import FAILED, guarded, print_json, progress_bar
+
+if TYPE_CHECKING:  # heavy: imported by the commands that need it
+    from spikec.cli.loading import CompileOptions
 
 __all__ = ["app", "main"]
 
@@ -42,6 +45,35 @@ class ReadoutName(str, Enum):
     mean_voltage = "mean-voltage"
 
 
+class ResetName(str, Enum):
+    """What a spike does."""
+
+    subtract = "subtract"
+    zero = "zero"
+    none = "none"
+
+
+class ResetOrderName(str, Enum):
+    """When a spike does it."""
+
+    at_spike = "at_spike"
+    next_step = "next_step"
+
+
+class CompareName(str, Enum):
+    """How a voltage is compared with the threshold."""
+
+    above = ">"
+    reaching = ">="
+
+
+class DiscretizationName(str, Enum):
+    """How a time constant becomes a decay."""
+
+    euler = "euler"
+    exp = "exp"
+
+
 NetworkFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A network file, or a compiled program (.spk).")
 ]
@@ -53,6 +85,27 @@ TargetName = Annotated[
     str, typer.Option("--target", help="A target's name (see 'spikec targets') or .toml file.")
 ]
 WeightBits = Annotated[int, typer.Option("--weight-bits", min=1, max=8, help="Bits per weight.")]
+Dt = Annotated[
+    float | None, typer.Option("--dt", help="Time step in seconds, if the file does not say.")
+]
+ResetOption = Annotated[
+    ResetName | None, typer.Option("--reset", help="What a spike does, if the file does not say.")
+]
+ResetOrderOption = Annotated[
+    ResetOrderName | None,
+    typer.Option("--reset-order", help="When it does so: at the spike, or one step later."),
+]
+CompareOption = Annotated[
+    CompareName | None, typer.Option("--compare", help="Spike above, or also at the threshold.")
+]
+DiscretizationOption = Annotated[
+    DiscretizationName | None,
+    typer.Option("--discretization", help="How time constants become decays."),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", help="The framework that wrote the file; answers all of these."),
+]
 Calibrate = Annotated[
     Path | None,
     typer.Option("--calibrate", metavar="D.npz", help="Data that shows ranges and voltages."),
@@ -74,25 +127,53 @@ TimeLimit = Annotated[
 ]
 
 
+def _options(
+    target: str,
+    weight_bits: int,
+    calibrate: Path | None,
+    dt: float | None,
+    reset: ResetName | None,
+    reset_order: ResetOrderName | None,
+    compare: CompareName | None,
+    discretization: DiscretizationName | None,
+    profile: str | None,
+) -> CompileOptions:
+    from spikec.cli.loading import CompileOptions
+    from spikec.compiler.frontends import ReadOptions
+
+    read = ReadOptions(
+        dt=dt,
+        reset=None if reset is None else reset.value,
+        reset_order=None if reset_order is None else reset_order.value,
+        compare=None if compare is None else compare.value,
+        discretization=None if discretization is None else discretization.value,
+        profile=profile,
+    )
+    return CompileOptions(read=read, target=target, weight_bits=weight_bits, calibrate=calibrate)
+
+
 @app.command()
 @guarded
-def inspect(file: NetworkFile, as_json: AsJson = False) -> None:
+def inspect(
+    file: NetworkFile,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what a file holds: every population, edge and semantic choice."""
     from spikec.cli import inspection
-    from spikec.compiler import frontends, program_file
+    from spikec.compiler import frontends
 
-    if program_file.recognises(file):
-        program = program_file.read_program(file)
-        if as_json:
-            print_json(inspection.program_summary(program))
-        else:
-            inspection.show_program(program)
-        return
-    graph = frontends.load(file)
+    options = _options("loihi2", 8, None, dt, reset, reset_order, compare, discretization, profile)
+    network = frontends.load(file, options.read)
     if as_json:
-        print_json(inspection.graph_summary(graph))
+        print_json(inspection.summary(network))
     else:
-        inspection.show_graph(graph)
+        inspection.show(network)
 
 
 @app.command(name="compile")
@@ -103,26 +184,31 @@ def compile_command(
     target: TargetName = "loihi2",
     weight_bits: WeightBits = 8,
     calibrate: Calibrate = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a fixed-point program, and say what that lost."""
-    from spikec.cli import inspection, tables
-    from spikec.compiler import frontends, program_file
-    from spikec.compiler.inputs import read_dataset
-    from spikec.compiler.quantize import compile_graph
-    from spikec.compiler.targets import load_target
+    from spikec.cli import inspection, loading, tables
+    from spikec.compiler.program_file import write_program
 
-    graph = frontends.load(file)
-    calibration = None if calibrate is None else read_dataset(calibrate, graph.inputs)
-    compilation = compile_graph(
-        graph, load_target(target), weight_bits=weight_bits, calibration=calibration
+    options = _options(
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
     )
-    program_file.write_program(compilation.program, output)
+    loaded = loading.load(file, options)
+    write_program(loaded.program, output)
+    report = loaded.report
     if as_json:
-        print_json({"output": str(output), "report": compilation.report.as_dict()})
-    else:
-        inspection.show_quantization(compilation.report)
-        tables.say(f"wrote {output}")
+        lost = None if report is None else report.as_dict()
+        print_json({"output": str(output), "report": lost})
+        return
+    if report is not None:
+        inspection.show_quantization(report)
+    tables.say(f"wrote {output}")
 
 
 @app.command()
@@ -141,6 +227,12 @@ def run(
     target: TargetName = "loihi2",
     weight_bits: WeightBits = 8,
     calibrate: Calibrate = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = 600.0,
     as_json: AsJson = False,
@@ -152,6 +244,9 @@ def run(
     """
     from spikec.cli import running
 
+    options = _options(
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
+    )
     with progress_bar("running", quiet=as_json) as progress:
         result = running.run(
             file,
@@ -160,9 +255,7 @@ def run(
             probes=probe or [],
             readout=None if readout is None else readout.value,
             samples=samples,
-            target=target,
-            weight_bits=weight_bits,
-            calibrate=calibrate,
+            options=options,
             lava_python=lava_python,
             time_limit=time_limit,
             progress=progress,
@@ -195,6 +288,12 @@ def verify(
     target: TargetName = "loihi2",
     weight_bits: WeightBits = 8,
     calibrate: Calibrate = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = 600.0,
     as_json: AsJson = False,
@@ -202,6 +301,9 @@ def verify(
     """Climb the ladder: float, quantized float, integers, backends. Exits with 1 if it breaks."""
     from spikec.cli import running, tables
 
+    options = _options(
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
+    )
     with progress_bar("verifying", quiet=as_json) as progress:
         report = running.verify(
             file,
@@ -211,9 +313,7 @@ def verify(
             source=source,
             readout=None if readout is None else readout.value,
             samples=samples,
-            target=target,
-            weight_bits=weight_bits,
-            calibrate=calibrate,
+            options=options,
             lava_python=lava_python,
             time_limit=time_limit,
             progress=progress,
@@ -235,14 +335,21 @@ def emit(
     target: TargetName = "loihi2",
     weight_bits: WeightBits = 8,
     calibrate: Calibrate = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
     from spikec.cli import running, tables
 
-    placements = running.emit(
-        file, output, backend=backend, target=target, weight_bits=weight_bits, calibrate=calibrate
+    options = _options(
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
     )
+    placements = running.emit(file, output, backend=backend, options=options)
     if as_json:
         print_json({"output": str(output), "populations": placements})
     else:

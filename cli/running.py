@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from spikec.backends import open_backend
-from spikec.cli.loading import Loaded, backend_for, load, source_of
+from spikec.cli.loading import CompileOptions, Loaded, backend_for, load, source_of
 from spikec.cli.tables import say, table
-from spikec.compiler import frontends, program_file, reference
+from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, run_in_batches
@@ -78,18 +78,18 @@ def run(
     probes: Sequence[str],
     readout: str | None,
     samples: int | None,
-    target: str,
-    weight_bits: int,
-    calibrate: Path | None,
+    options: CompileOptions,
     lava_python: str | None,
     time_limit: float,
     progress: Progress | None,
 ) -> RunResult:
     """Run ``file`` on the data in ``data_file`` and read out the classes."""
     chosen = cast("Readout | None", readout)
-    if backend == "reference" and not program_file.recognises(file):
-        return _run_graph(frontends.load(file), data_file, probes, chosen, samples, progress)
-    loaded = load(file, target=target, weight_bits=weight_bits, calibrate=calibrate)
+    if backend == "reference":
+        network = frontends.load(file, options.read)
+        if isinstance(network, Graph):
+            return _run_graph(network, data_file, probes, chosen, samples, progress)
+    loaded = load(file, options)
     program = loaded.program
     data = read_dataset(data_file, program.inputs, samples=samples)
     wanted = parse_probes(probes, [item.name for item in program.populations])
@@ -125,7 +125,7 @@ def _run_graph(
 def _run_reference(
     graph: Graph, inputs: Mapping[str, Array], probes: Sequence[Probe], progress: Progress | None
 ) -> Trace:
-    wanted = tuple(dict.fromkeys((*reference.default_probes(graph), *probes)))
+    wanted = tuple(dict.fromkeys((*graph.default_probes, *probes)))
     neurons = sum(node.num_neurons for node in graph.populations)
     steps = next(iter(inputs.values())).shape[1]
     return run_in_batches(
@@ -175,16 +175,14 @@ def verify(
     source: Path | None,
     readout: str | None,
     samples: int | None,
-    target: str,
-    weight_bits: int,
-    calibrate: Path | None,
+    options: CompileOptions,
     lava_python: str | None,
     time_limit: float,
     progress: Progress | None,
 ) -> VerificationReport:
     """Climb the ladder with the network in ``file`` and the data in ``data_file``."""
-    loaded = load(file, target=target, weight_bits=weight_bits, calibrate=calibrate)
-    graph = loaded.graph or source_of(loaded.program, file, source)
+    loaded = load(file, options)
+    graph = loaded.graph or source_of(loaded.program, file, source, options.read)
     data = read_dataset(data_file, loaded.program.inputs, samples=samples)
     return climb_with(
         Loaded(graph=graph, program=loaded.program),
@@ -238,9 +236,7 @@ def emit(
     output: Path,
     *,
     backend: str,
-    target: str,
-    weight_bits: int,
-    calibrate: Path | None,
+    options: CompileOptions,
 ) -> list[dict[str, Any]]:
     """Write a self-contained program for ``backend``; return where each population went."""
     if backend != "lava":
@@ -255,7 +251,7 @@ def emit(
     from spikec.backends.lava.emit import emit as emit_lava
     from spikec.backends.lava.placement import placement
 
-    program = load(file, target=target, weight_bits=weight_bits, calibrate=calibrate).program
+    program = load(file, options).program
     raise_if_any(BackendError, open_backend("lava").check(program))
     emit_lava(program, output)
     return [asdict(item) for item in placement(program)]

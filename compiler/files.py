@@ -20,6 +20,7 @@ from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
 __all__ = [
     "MAX_ARRAY_BYTES",
     "canonical_json",
+    "npz_bytes",
     "read_npz",
     "sha256_of",
     "write_atomically",
@@ -69,11 +70,21 @@ def sha256_of(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
+    """Return ``arrays`` as the bytes of an ``.npz`` file, with no time of day in it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays to ``path`` as compressed ``.npz``, atomically; the same arrays, same bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, npz_bytes(arrays))
 
 
 def read_npz(path: Path) -> dict[str, Array]:

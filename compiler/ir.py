@@ -43,6 +43,7 @@ import networkx as nx
 from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, size
 from spikec.compiler.errors import Diagnostic, GraphError
 from spikec.compiler.operators import Operator
+from spikec.compiler.trace import Probe
 
 __all__ = [
     "LI",
@@ -289,6 +290,14 @@ class Graph:
     def populations(self) -> tuple[LIF | LI, ...]:
         """The neuron populations."""
         return tuple(node for node in self.nodes if not isinstance(node, Input))
+
+    @property
+    def default_probes(self) -> tuple[Probe, ...]:
+        """What every run records: all spikes, and the voltage of readouts."""
+        return tuple(
+            (node.name, "spikes" if isinstance(node, LIF) else "voltage")
+            for node in self.populations
+        )
 
     @property
     def edges(self) -> tuple[Edge, ...]:

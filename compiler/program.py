@@ -31,6 +31,7 @@ from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
 from spikec.compiler.ir import InputKind, Reset, ResetOrder, SourceView
 from spikec.compiler.operators import Weighted, with_weight
+from spikec.compiler.trace import Probe
 
 __all__ = [
     "Connection",
@@ -189,6 +190,13 @@ class Program:
         return {item.name: item for item in self.populations}[name]
 
     @property
+    def default_probes(self) -> tuple[Probe, ...]:
+        """What every run records: all spikes, and the voltage of readouts."""
+        return tuple(
+            (item.name, "voltage" if item.vth is None else "spikes") for item in self.populations
+        )
+
+    @property
     def num_neurons(self) -> int:
         """The number of neurons in all populations."""
         return sum(item.num_neurons for item in self.populations)
@@ -264,6 +272,12 @@ def _check_neurons(neurons: Neurons) -> Iterable[Diagnostic]:
         yield _finding("P011", where, f"reset {neurons.reset} {neurons.reset_order} is unknown")
     if neurons.reset == "value" and neurons.reset_value is None:
         yield _finding("P011", where, "reset 'value' without reset_value")
+    if neurons.reset in ("zero", "none") and neurons.reset_value is not None:
+        yield _finding("P011", where, f"reset '{neurons.reset}' takes no reset_value")
+    if neurons.reset_drops_input and (
+        neurons.reset_order != "next_step" or neurons.reset not in ("zero", "value")
+    ):
+        yield _finding("P011", where, "reset_drops_input needs 'zero' or 'value' at 'next_step'")
     if neurons.vth is None and neurons.reset != "none":
         yield _finding("P011", where, "a leaky integrator has reset 'none'")
     if neurons.refractory < 0 or neurons.start < 0:

@@ -12,9 +12,10 @@ from spikec.compiler.container import (
     reading,
     write_container,
 )
+from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
-__all__ = ["SCHEMA", "read_program", "recognises", "write_program"]
+__all__ = ["SCHEMA", "read", "read_program", "recognises", "write_program"]
 
 SCHEMA = "spikec.program"
 VERSION = 1
@@ -24,6 +25,11 @@ def recognises(path: Path) -> bool:
     """Say whether ``path`` holds a program, by its content."""
     header = read_header(path)
     return header is not None and header["schema"] == SCHEMA
+
+
+def read(path: Path, options: ReadOptions) -> Program:  # noqa: ARG001 - nothing is left open
+    """Load a program, as one of the frontends."""
+    return read_program(path)
 
 
 def write_program(program: Program, path: str | Path) -> None:
@@ -46,7 +52,10 @@ def write_program(program: Program, path: str | Path) -> None:
 
 
 def read_program(path: str | Path) -> Program:
-    """Load a program that :func:`write_program` saved; every rule is checked again."""
+    """Load a program that :func:`write_program` saved; every rule is checked again.
+
+    Raises :class:`~spikec.compiler.errors.FrontendError` for a damaged file.
+    """
     path = Path(path)
     body, tensors = read_container(path, schema=SCHEMA, version=VERSION)
     unpacker = Unpacker(tensors)

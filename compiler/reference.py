@@ -16,14 +16,7 @@ from spikec.compiler.operators import Operator, cast
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["default_probes", "in_source_units", "run", "session"]
-
-
-def default_probes(graph: Graph) -> tuple[Probe, ...]:
-    """Return what every run records: all spikes, and the voltage of readouts."""
-    return tuple(
-        (node.name, "spikes" if isinstance(node, LIF) else "voltage") for node in graph.populations
-    )
+__all__ = ["in_source_units", "run", "session"]
 
 
 def session(
@@ -54,7 +47,7 @@ def session(
         links=links,
         initial={name: constants.initial(samples) for name, constants in typed.items()},
         advance=lambda node, state, arriving: typed[node.name].advance(state, arriving),
-        probes=default_probes(graph) if probes is None else probes,
+        probes=graph.default_probes if probes is None else probes,
         outputs=graph.outputs,
     )
 

@@ -7,14 +7,12 @@ as they are. The same program gives the same bytes.
 
 from __future__ import annotations
 
-import io
 import json
 import keyword
 import re
 import shutil
 import tempfile
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -24,10 +22,18 @@ import numpy as np
 from spikec.backends.lava.placement import Placement, placement
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.files import npz_bytes
 from spikec.compiler.operators import Dense, Operator
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
-__all__ = ["LAVA_VERSION", "MANIFEST", "SCHEMA", "emit", "matrix_of", "message_bits", "npz_bytes"]
+__all__ = [
+    "LAVA_VERSION",
+    "MANIFEST",
+    "SCHEMA",
+    "emit",
+    "matrix_of",
+    "message_bits",
+]
 
 #: The release of lava-nc that the emitted files and the tests are for.
 LAVA_VERSION = "0.10.0"
@@ -303,18 +309,6 @@ def matrix_of(operator: Operator, source: Shape) -> Array:
         given = operator.apply(units.reshape(-1, *source))
         matrix[:, start : start + len(units)] = given.reshape(len(units), -1).T
     return matrix
-
-
-def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
-    """Return ``arrays`` as the bytes of an ``.npz`` file, with no time of day in it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, values in arrays.items():
-            member = zipfile.ZipInfo(f"{name}.npy")
-            member.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _extra_steps(program: Program) -> int:

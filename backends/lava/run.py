@@ -12,13 +12,12 @@ from types import TracebackType
 import numpy as np
 
 from spikec.backends.lava.child import ChildFailedError, run_child
-from spikec.backends.lava.emit import emit, npz_bytes
+from spikec.backends.lava.emit import emit
 from spikec.backends.lava.environment import LavaPython, child_environment, require
-from spikec.backends.simulator.golden import default_probes
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
-from spikec.compiler.files import read_npz
+from spikec.compiler.files import npz_bytes, read_npz
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
@@ -106,7 +105,7 @@ class LavaExecutable:
         it fails or takes too long.
         """
         integers, events = to_integers(self.program, inputs)
-        wanted = list(dict.fromkeys([*default_probes(self.program), *probes]))
+        wanted = list(dict.fromkeys([*self.program.default_probes, *probes]))
         samples, steps = next(iter(integers.values())).shape[:2]
         views = {probe: _lag(self.program.population(probe[0]), probe[1]) for probe in wanted}
         raw_steps = steps + max([0, *views.values()])

@@ -49,7 +49,7 @@ class GoldenExecutable:
         progress: Progress | None = None,
     ) -> Trace:
         """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start."""
-        wanted = tuple(dict.fromkeys((*golden.default_probes(self.program), *probes)))
+        wanted = tuple(dict.fromkeys((*self.program.default_probes, *probes)))
         steps = next(iter(inputs.values())).shape[1]
         return run_in_batches(
             lambda part: golden.run(self.program, part, probes=wanted, strict=self.strict),

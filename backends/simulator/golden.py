@@ -30,17 +30,10 @@ from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["default_probes", "run", "session"]
+__all__ = ["Golden", "advance", "run", "session"]
 
 #: Integers beyond this are not exact in float64.
 _EXACT = 1 << 53
-
-
-def default_probes(program: Program) -> tuple[Probe, ...]:
-    """Return what every run records: all spikes, and the voltage of readouts."""
-    return tuple(
-        (item.name, "voltage" if item.vth is None else "spikes") for item in program.populations
-    )
 
 
 class Golden(Timeline[Neurons]):
@@ -107,7 +100,7 @@ def session(program: Program, *, samples: int, probes: Sequence[Probe] | None = 
     return Golden(
         program,
         samples=samples,
-        probes=default_probes(program) if probes is None else probes,
+        probes=program.default_probes if probes is None else probes,
     )
 
 

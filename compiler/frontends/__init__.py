@@ -1,24 +1,42 @@
-"""From files to graphs: :func:`load` recognises a format by content, never by name."""
+"""From files to networks: :func:`load` recognises a format by content, never by name."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol, cast
 
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.frontends import native
+from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import Graph
+from spikec.compiler.program import Program
 
-__all__ = ["FRONTENDS", "load"]
+__all__ = ["FRONTENDS", "Frontend", "ReadOptions", "load", "load_graph"]
 
-#: Modules with ``recognises(path)`` and ``read(path)``, asked in this order.
-FRONTENDS = (native,)
+#: Modules that read one format each, asked in this order and imported only then.
+FRONTENDS = (
+    "spikec.compiler.frontends.native",
+    "spikec.compiler.program_file",
+)
 
 
-def load(path: str | Path) -> Graph:
-    """Read the network in ``path``.
+class Frontend(Protocol):
+    """What a frontend module offers."""
 
-    Raises :class:`FrontendError` when the file does not exist or no frontend
-    knows its content.
+    def recognises(self, path: Path) -> bool:
+        """Say whether ``path`` holds this format, by its content, cheaply."""
+        ...
+
+    def read(self, path: Path, options: ReadOptions) -> Graph | Program:
+        """Read ``path``: a graph, or a program where the file holds integers for a chip."""
+        ...
+
+
+def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Program:
+    """Read the network in ``path``: a graph, or a program if the file holds a chip's integers.
+
+    Raises :class:`FrontendError` when the file does not exist, no frontend
+    knows its content, or it leaves open what ``options`` do not answer.
     """
     path = Path(path)
     if not path.is_file():
@@ -27,15 +45,30 @@ def load(path: str | Path) -> Graph:
                 code="F001", where=str(path), message="there is no such file", hint="check the path"
             )
         )
-    for frontend in FRONTENDS:
+    for name in FRONTENDS:
+        frontend = cast("Frontend", import_module(name))
         if frontend.recognises(path):
-            graph: Graph = frontend.read(path)
-            return graph
+            return frontend.read(path, options or ReadOptions())
     raise FrontendError(
         Diagnostic(
             code="F002",
             where=str(path),
             message="no frontend knows this content",
             hint="spikec reads its own graph files (.safetensors); build one with spikec.models",
+        )
+    )
+
+
+def load_graph(path: str | Path, options: ReadOptions | None = None) -> Graph:
+    """Read the float network in ``path``; a file of chip integers is a ``FrontendError``."""
+    loaded = load(path, options)
+    if isinstance(loaded, Graph):
+        return loaded
+    raise FrontendError(
+        Diagnostic(
+            code="F003",
+            where=str(path),
+            message="it holds a chip's integers, not a float network",
+            hint="it needs no compiling: run or verify it as it is",
         )
     )

@@ -14,6 +14,7 @@ from spikec.compiler.container import (
     write_container,
 )
 from spikec.compiler.files import sha256_of
+from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph, Input, Node, Source
 
 __all__ = ["SCHEMA", "read", "recognises", "write"]
@@ -47,8 +48,8 @@ def write(graph: Graph, path: str | Path) -> None:
     write_container(Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors)
 
 
-def read(path: str | Path) -> Graph:
-    """Load a graph that :func:`write` saved.
+def read(path: str | Path, options: ReadOptions | None = None) -> Graph:  # noqa: ARG001
+    """Load a graph that :func:`write` saved; it leaves nothing for ``options`` to answer.
 
     Raises :class:`~spikec.compiler.errors.FrontendError` for a damaged file and
     :class:`~spikec.compiler.errors.GraphError` for one that breaks a rule.

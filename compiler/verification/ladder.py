@@ -60,7 +60,7 @@ def verify(
     ``backend_samples[name]``.
     """
     chosen = readout or _default_readout(program)
-    compared = _compared_probes(program)
+    compared = program.default_probes
     quantity: Quantity = "spikes" if chosen == "spike-count" else "voltage"
     probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))
     ways = build_ways(program, graph, golden, backends, backend_samples or {})
@@ -122,13 +122,6 @@ class _Sums:
 def _default_readout(program: Program) -> Readout:
     spiking = program.population(program.outputs[0]).vth is not None
     return "spike-count" if spiking else "max-voltage"
-
-
-def _compared_probes(program: Program) -> tuple[Probe, ...]:
-    """Return spikes of spiking populations, voltages of readouts."""
-    return tuple(
-        (item.name, "voltage" if item.vth is None else "spikes") for item in program.populations
-    )
 
 
 def _climb(

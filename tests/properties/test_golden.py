@@ -110,7 +110,7 @@ def test_samples_do_not_see_each_other(seed: int) -> None:
     ]
     for probe in all_probes(program):
         np.testing.assert_array_equal(shuffled[probe], whole[probe][order])
-    for probe in golden.default_probes(program):
+    for probe in program.default_probes:
         joined = Trace.joined(alone, axis="sample")
         np.testing.assert_array_equal(joined[probe], whole[probe])
     assert shuffled.events == whole.events
@@ -186,6 +186,6 @@ def test_sums_that_float64_would_round_are_refused() -> None:
 
 def test_by_default_spikes_and_readout_voltages_are_recorded() -> None:
     readout = one_neuron(vth=None, reset="none")
-    assert golden.default_probes(readout) == (("n", "voltage"),)
-    assert golden.default_probes(one_neuron()) == (("n", "spikes"),)
+    assert readout.default_probes == (("n", "voltage"),)
+    assert one_neuron().default_probes == (("n", "spikes"),)
     assert list(golden.run(readout, graded(1)).values) == [("n", "voltage")]

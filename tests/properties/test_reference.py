@@ -182,6 +182,6 @@ def test_by_default_spikes_and_readout_voltages_are_recorded() -> None:
         edges=[Edge(name="e", source="in", target="li", operator=Dense(weight=np.ones((1, 1))))],
         outputs=("li",),
     )
-    assert reference.default_probes(graph) == (("lif", "spikes"), ("li", "voltage"))
+    assert graph.default_probes == (("lif", "spikes"), ("li", "voltage"))
     trace = reference.run(graph, {"in": np.ones((1, 3, 1))})
     assert trace["li", "voltage"].ravel().tolist() == [1.0, 1.5, 1.75]

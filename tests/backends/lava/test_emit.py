@@ -9,8 +9,9 @@ import json
 import numpy as np
 import pytest
 
-from spikec.backends.lava.emit import emit, matrix_of, message_bits, npz_bytes
+from spikec.backends.lava.emit import emit, matrix_of, message_bits
 from spikec.compiler.errors import UsageError
+from spikec.compiler.files import npz_bytes
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.program import ProgramInput
 

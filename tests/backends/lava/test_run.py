@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from spikec.backends.lava import run as run_module
-from spikec.backends.lava.emit import emit, npz_bytes
+from spikec.backends.lava.emit import emit
 from spikec.backends.lava.run import LavaBackend, aligned
 from spikec.backends.simulator import golden
 from spikec.compiler.errors import BackendError, GraphError
+from spikec.compiler.files import npz_bytes
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Connection, Program
