@@ -7,12 +7,24 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "FloatArray", "IntArray", "Shape", "frozen", "per_neuron", "size"]
+__all__ = [
+    "MAX_NEURONS",
+    "Array",
+    "FloatArray",
+    "IntArray",
+    "Shape",
+    "frozen",
+    "per_neuron",
+    "size",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 Shape: TypeAlias = tuple[int, ...]
+
+#: No population is larger: a file that says so is damaged, and would take all memory.
+MAX_NEURONS = 1 << 28
 
 
 def size(shape: Shape) -> int:
@@ -42,6 +54,8 @@ def per_neuron(values: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike = np.fl
     A scalar stands for the same value everywhere. Raises ``ValueError`` when
     ``values`` has neither one element nor the given shape.
     """
+    if size(shape) > MAX_NEURONS:
+        raise ValueError(f"shape {shape} is larger than any network")
     array = np.asarray(values, dtype=dtype)
     if array.size == 1:
         return frozen(np.full(shape, array.reshape(()), dtype=dtype))

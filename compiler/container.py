@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, size
 from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
 from spikec.compiler.files import canonical_json, sha256_of, write_atomically
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import Chain, Conv2d, Dense, Permute, Reshape, Scale
 
-__all__ = ["Packer", "Unpacker", "read_container", "read_header", "write_container"]
+__all__ = ["BROKEN", "Packer", "Unpacker", "read_container", "read_header", "write_container"]
 
 #: Classes that may stand in a field, by the name they have in files.
 _NESTED: dict[str, type[Any]] = {
@@ -36,8 +38,6 @@ _NESTED: dict[str, type[Any]] = {
 }
 _NESTED_NAMES = {kind: name for name, kind in _NESTED.items()}
 
-#: A uniform array field may stand for at most this many neurons.
-_MAX_NEURONS = 1 << 28
 _MAX_HEADER = 100 << 20
 
 _T = TypeVar("_T")
@@ -85,7 +85,12 @@ class Unpacker:
         unknown = set(table) - known - {"is"}
         if unknown:
             raise ValueError(f"unknown fields {sorted(unknown)}")
-        return kind(**{name: self._value(table[name]) for name in table if name != "is"})
+        values = {name: self._value(table[name]) for name in table if name != "is"}
+        hints = get_type_hints(kind)
+        for name, value in values.items():
+            if not _fits(value, hints[name]):
+                raise ValueError(f"field '{name}' cannot be {value!r:.60}")
+        return kind(**values)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -96,10 +101,46 @@ class Unpacker:
             return self._tensors[value["tensor"]]
         if "all" in value:
             shape = tuple(int(extent) for extent in value["shape"])
-            if size(shape) > _MAX_NEURONS:
+            if size(shape) > MAX_NEURONS:
                 raise ValueError(f"a field of shape {shape} is larger than any network")
-            return np.full(shape, value["all"], dtype=np.dtype(value["dtype"]))
+            dtype = np.dtype(value["dtype"])
+            if dtype.kind not in "iuf" or not _is_finite(value["all"]):
+                raise ValueError(f"a field of {value['dtype']} filled with {value['all']}")
+            return np.full(shape, value["all"], dtype=dtype)
         return self.unpack(_NESTED[value["is"]], value)
+
+
+def _is_finite(value: Any) -> bool:
+    return _fits(value, float) and math.isfinite(value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a value read from a file is what a dataclass field declares."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        options = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(options)
+            and all(_fits(item, option) for item, option in zip(value, options, strict=True))
+        )
+    if origin is np.ndarray:
+        return isinstance(value, np.ndarray)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else False
+
+
+#: What building a network from a damaged file may raise.
+BROKEN = (
+    KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError, RecursionError,
+)  # fmt: skip
 
 
 def write_container(
@@ -151,6 +192,8 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
         digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
+    if "body" not in header:
+        raise _damaged(path, "its header has no body")
     if digests != header.get("digests"):
         raise _damaged(path, "a tensor does not match its digest")
     return header["body"], tensors

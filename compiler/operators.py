@@ -88,6 +88,11 @@ class Conv2d:
                 f"conv2d needs weight [out, in, h, w] and source (c, h, w), "
                 f"has {self.weight.shape} and {source}"
             )
+        if min(*self.stride, *self.dilation, self.groups) < 1 or min(self.padding) < 0:
+            raise ValueError(
+                f"stride {self.stride}, dilation {self.dilation} and groups {self.groups} are 1 "
+                f"or more, padding {self.padding} 0 or more"
+            )
         out, per_group, *kernel = self.weight.shape
         if out % self.groups or source[0] != per_group * self.groups:
             raise ValueError(

@@ -20,7 +20,7 @@ in the source's voltage) and an input's ``frac_bits`` only say how to read data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias, get_args
 
@@ -41,6 +41,9 @@ __all__ = [
     "SignMode",
     "sign_mode_of",
 ]
+
+#: Messages are 32-bit integers everywhere.
+_MESSAGE_MAX = (1 << 31) - 1
 
 SignMode: TypeAlias = Literal["mixed", "excitatory", "inhibitory"]
 
@@ -144,7 +147,7 @@ class Connection:
 
     def __post_init__(self) -> None:
         try:
-            mantissas = _integers(self.operator.weight).astype(np.int16, casting="same_kind")
+            mantissas = _sixteen_bits(_integers(self.operator.weight))
         except (TypeError, ValueError) as error:
             raise GraphError(
                 _finding("P001", f"connection '{self.name}'", f"weights: {error}")
@@ -213,53 +216,76 @@ def _integers(values: Array) -> Array:
     array = np.asarray(values)
     if array.dtype.kind in "ui":
         return array
-    rounded = np.rint(array)
-    if array.dtype.kind != "f" or not (rounded == array).all():
+    if array.dtype.kind != "f" or not (np.rint(array) == array).all():
         raise TypeError("integers are needed")
+    if array.size and np.abs(array).max() >= 1 << 53:
+        raise ValueError("values beyond 2**53 are no exact integers")
+    rounded = np.rint(array)
     integers: Array = rounded.astype(np.int64)
     return integers
+
+
+def _sixteen_bits(values: Array) -> Array:
+    if values.size and (values.min() < -(1 << 15) or values.max() >= 1 << 15):
+        raise ValueError(f"mantissas span {values.min()}..{values.max()}")
+    return values.astype(np.int16)
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
     return Diagnostic(code=code, where=where, message=message, hint=hint)
 
 
-def _check(program: Program) -> Iterable[Diagnostic]:
+def _check(program: Program) -> Iterator[Diagnostic]:
     shapes = {item.name: item.shape for item in program.inputs}
     shapes |= {item.name: item.shape for item in program.populations}
-    names = [*(item.name for item in program.inputs), *(i.name for i in program.populations)]
-    if len(shapes) < len(names):
-        yield _finding("P010", "program", f"names are used twice: {sorted(names)}")
-    spiking = {item.name for item in program.populations if item.vth is not None}
+    if len(shapes) < len(program.inputs) + len(program.populations):
+        yield _finding("P010", "program", f"a name is used twice among {', '.join(shapes)}")
     for neurons in program.populations:
         yield from _check_neurons(neurons)
     for connection in program.connections:
+        yield from _check_ends(program, connection)
         yield from _check_connection(connection, shapes)
-        if connection.source not in {item.name for item in program.inputs} | spiking:
-            yield _finding(
-                "P012", f"connection '{connection.name}'", f"'{connection.source}' sends no spikes"
-            )
+    for entry in program.inputs:
+        yield from _check_input(entry)
     populations = {item.name for item in program.populations}
+    if not program.outputs:
+        yield _finding("P013", "program", "no output is named")
     for output in program.outputs:
         if output not in populations:
             yield _finding("P013", "program", f"output '{output}' is not a population")
-    if not program.outputs:
-        yield _finding("P013", "program", "no output is named")
-    for entry in program.inputs:
-        where = f"input '{entry.name}'"
-        if entry.kind not in get_args(InputKind) or entry.low > entry.high or entry.shift < 0:
-            yield _finding("P014", where, "kind, bounds or shift is not valid")
 
 
-def _check_neurons(neurons: Neurons) -> Iterable[Diagnostic]:
+def _check_ends(program: Program, connection: Connection) -> Iterator[Diagnostic]:
+    where = f"connection '{connection.name}'"
+    silent = {item.name for item in program.populations if item.vth is None}
+    if connection.source in silent:
+        yield _finding("P012", where, f"'{connection.source}' sends no spikes")
+    if connection.target in {item.name for item in program.inputs}:
+        yield _finding("P012", where, f"'{connection.target}' is an input")
+
+
+def _check_input(entry: ProgramInput) -> Iterator[Diagnostic]:
+    bounded = -_MESSAGE_MAX <= entry.low <= entry.high <= _MESSAGE_MAX
+    if entry.kind not in get_args(InputKind) or not bounded or entry.shift < 0:
+        yield _finding(
+            "P014",
+            f"input '{entry.name}'",
+            f"kind '{entry.kind}', bounds {entry.low}..{entry.high} or shift {entry.shift}",
+            f"bounds are ordered and within +-{_MESSAGE_MAX}; a shift is 0 or more",
+        )
+
+
+def _check_neurons(neurons: Neurons) -> Iterator[Diagnostic]:
     where = f"population '{neurons.name}'"
+    # A subtracted amount may be one threshold step above the largest threshold.
+    most_reset = STATE_MAX + (64 if neurons.reset == "subtract" else 0)
     ranges: tuple[tuple[str, Array | None, int, int], ...] = (
         ("du", neurons.du, 0, DECAY_UNITY - 1),
         ("dv", neurons.dv, 0, DECAY_UNITY),
         ("vth", neurons.vth, -(1 << 17), (1 << 17) - 1),
         ("bias_mant", neurons.bias_mant, -(1 << 12), (1 << 12) - 1),
         ("bias_exp", neurons.bias_exp, -8, 7),
-        ("reset_value", neurons.reset_value, -STATE_MAX - 64, STATE_MAX + 64),
+        ("reset_value", neurons.reset_value, -most_reset, most_reset),
         ("initial_current", neurons.initial_current, -STATE_MAX, STATE_MAX),
         ("initial_voltage", neurons.initial_voltage, -STATE_MAX, STATE_MAX),
     )
@@ -286,7 +312,7 @@ def _check_neurons(neurons: Neurons) -> Iterable[Diagnostic]:
         yield _finding("P011", where, "refractory steps need reset_order 'at_spike'")
 
 
-def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> Iterable[Diagnostic]:
+def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> Iterator[Diagnostic]:
     where = f"connection '{connection.name}'"
     if connection.source not in shapes or connection.target not in shapes:
         yield _finding(

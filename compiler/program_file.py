@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikec.compiler.container import (
+    BROKEN,
     Packer,
     Unpacker,
     read_container,
@@ -69,5 +70,5 @@ def read_program(path: str | Path) -> Program:
             populations=tuple(unpacker.unpack(Neurons, item) for item in body["populations"]),
             connections=tuple(unpacker.unpack(Connection, item) for item in body["connections"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except BROKEN as error:
         raise reading(path, error) from error

@@ -1,11 +1,13 @@
 """What a graph means: its equations run in float, step by step (rung F, and Q).
 
-The order of operations is that of :mod:`spikec.compiler.ir`, left to right, so
-that a float32 run can equal a framework's own float32 run to the last bit.
+The order of operations is that of :mod:`spikec.compiler.ir`, left to right, as
+frameworks have it, so that a float32 run differs from a framework's own at most
+by the order of sums inside matrix products and convolutions.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -46,7 +48,7 @@ def session(
         order=graph.immediate_order(),
         links=links,
         initial={name: constants.initial(samples) for name, constants in typed.items()},
-        advance=lambda node, state, arriving: typed[node.name].advance(state, arriving),
+        advance=lambda node, state, arrivals: typed[node.name].advance(state, arrivals),
         probes=graph.default_probes if probes is None else probes,
         outputs=graph.outputs,
     )
@@ -123,10 +125,10 @@ class _Equations:
             current=current, voltage=voltage, spikes=silent, idle=np.zeros(voltage.shape, np.int64)
         )
 
-    def advance(self, state: State, arriving: Array) -> State:
+    def advance(self, state: State, arrivals: Sequence[Array]) -> State:
         """One step of the equations of :mod:`spikec.compiler.ir`."""
         node = self.node
-        current = arriving if self.alpha is None else self.alpha * state.current + arriving
+        current = self._synapse(state, arrivals)
         effective = current if node.coupling == "immediate" else state.current
         drive = self.gain * effective + self.bias
         if not isinstance(node, LIF):
@@ -141,6 +143,14 @@ class _Equations:
             voltage = self._reset(node, voltage, spikes)
         idle = np.where(spikes, node.refractory, np.maximum(state.idle - 1, 0))
         return State(current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle)
+
+    def _synapse(self, state: State, arrivals: Sequence[Array]) -> Array:
+        """``alpha i + x1 + x2 ...``, added one by one, as frameworks do."""
+        if self.alpha is not None:
+            return functools.reduce(np.add, arrivals, self.alpha * state.current)
+        if not arrivals:
+            return np.zeros_like(state.current)
+        return functools.reduce(np.add, arrivals)
 
     def _leak(self, voltage: Array, drive: Array) -> Array:
         result: Array = self.rest + self.beta * (voltage - self.rest) + drive

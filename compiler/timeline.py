@@ -67,9 +67,10 @@ class Link:
 class Timeline(Generic[_P]):
     """A network in time, with its own state; feed it chunks of steps in order.
 
-    ``advance(population, state, arriving)`` gives the next state. ``links`` are
-    the incoming edges of each population. Steps given so far and steps reported
-    so far differ by the lags: :meth:`finish` flushes what is still on its way.
+    ``advance(population, state, arrivals)`` gives the next state; arrivals come in
+    the order of ``links``, the incoming edges of each population. Steps given so
+    far and steps reported so far differ by the lags: :meth:`finish` flushes what
+    is still on its way.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Timeline(Generic[_P]):
         order: Sequence[_P],
         links: Mapping[str, Sequence[Link]],
         initial: Mapping[str, State],
-        advance: Callable[[_P, State, Array], State],
+        advance: Callable[[_P, State, Sequence[Array]], State],
         probes: Sequence[Probe],
         outputs: tuple[str, ...],
     ) -> None:
@@ -99,6 +100,10 @@ class Timeline(Generic[_P]):
                 longest = max(link.delay, self._past[link.source].maxlen or 0)
                 self._past[link.source] = deque(maxlen=longest)
         views = {population.name: population.view for population in order}
+        # All populations run as long as the latest, whatever is recorded.
+        self._longest_lag = max(
+            (max(0, view.lag, view.current_lag) for view in views.values()), default=0
+        )
         self._lags = {
             (name, quantity): views[name].current_lag if quantity == "current" else views[name].lag
             for name, quantity in probes
@@ -120,8 +125,9 @@ class Timeline(Generic[_P]):
 
     def finish(self) -> Trace:
         """Run on with silent input until every step given has been reported."""
-        for _ in range(max(0, 0, *self._lags.values())):
-            self._tick(self._silence)
+        if self._given:
+            for _ in range(self._longest_lag):
+                self._tick(self._silence)
         return self._report()
 
     def _tick(self, inputs: Mapping[str, Array]) -> None:
@@ -139,15 +145,15 @@ class Timeline(Generic[_P]):
                 record.append(self._states[name].get(quantity))
         self._step += 1
 
-    def _arriving(self, population: _P, state: State, now: Mapping[str, Array]) -> Array:
-        total = np.zeros_like(state.current)
+    def _arriving(self, population: _P, state: State, now: Mapping[str, Array]) -> list[Array]:
+        arrivals = []
         for link in self._links[population.name]:
             past = self._past[link.source]
             if link.delay > len(past):
                 continue  # nothing was sent that long ago
             sent = past[link.delay - 1] if link.delay else now[link.source]
-            total = total + link.transmit(sent).reshape(total.shape)
-        return total
+            arrivals.append(link.transmit(sent).reshape(state.current.shape))
+        return arrivals
 
     def _report(self) -> Trace:
         ready = min((len(record) for record in self._records.values()), default=0)

@@ -51,8 +51,8 @@ class Golden(Timeline[Neurons]):
             outputs=program.outputs,
         )
 
-    def _advance_counted(self, neurons: Neurons, state: State, arriving: Array) -> State:
-        after, wrapped, saturated = advance(neurons, state, arriving)
+    def _advance_counted(self, neurons: Neurons, state: State, arrivals: Sequence[Array]) -> State:
+        after, wrapped, saturated = advance(neurons, state, arrivals)
         for what, count in (("current wrapped", wrapped), ("voltage saturated", saturated)):
             if count:
                 key = f"{neurons.name}/{what}"
@@ -60,8 +60,9 @@ class Golden(Timeline[Neurons]):
         return after
 
 
-def advance(neurons: Neurons, state: State, arriving: Array) -> tuple[State, int, int]:
-    """One step; also how many currents wrapped and how many voltages saturated."""
+def advance(neurons: Neurons, state: State, arrivals: Sequence[Array]) -> tuple[State, int, int]:
+    """One step; also how many currents left +-(2**23 - 1) and how many voltages were clipped."""
+    arriving = sum(arrivals, start=np.zeros_like(state.current))
     spiked = state.spikes.astype(bool)
     summed = decay(state.current, DECAY_UNITY - (neurons.du + 1)) + align(
         arriving, ACTIVATION_SHIFT
@@ -89,7 +90,9 @@ def advance(neurons: Neurons, state: State, arriving: Array) -> tuple[State, int
 
     spikes = (voltage > align(neurons.vth, VTH_SHIFT)) & active
     if neurons.reset_order == "at_spike":
-        voltage = _reset_at_spike(neurons, voltage, spikes)
+        lowered = _reset_at_spike(neurons, voltage, spikes)
+        voltage = saturate24(lowered)
+        saturated += int((voltage != lowered).sum())
     idle = np.where(spikes, neurons.refractory, np.maximum(state.idle - 1, 0))
     after = State(current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle)
     return after, wrapped, saturated
@@ -186,5 +189,6 @@ def _reset_at_spike(neurons: Neurons, voltage: Array, spikes: Array) -> Array:
     if neurons.reset == "none":
         return voltage
     if neurons.reset == "subtract":
-        return saturate24(voltage - neurons.reset_amount * spikes)
+        subtracted: Array = voltage - neurons.reset_amount * spikes
+        return subtracted
     return np.where(spikes, _reset_voltage(neurons), voltage)

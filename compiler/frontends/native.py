@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spikec.compiler.container import (
+    BROKEN,
     Packer,
     Unpacker,
     read_container,
@@ -60,7 +61,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:  # noqa
         return _graph(body, Unpacker(tensors)).with_source(
             Source(path=str(path), format=SCHEMA, sha256=sha256_of(path.read_bytes()))
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except BROKEN as error:
         raise reading(path, error) from error
 
 

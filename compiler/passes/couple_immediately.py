@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from spikec.compiler.arrays import Array, frozen
-from spikec.compiler.errors import Diagnostic, GraphError
+from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.ir import LI, LIF, Graph
 
 __all__ = ["CoupleImmediately"]
@@ -28,6 +28,7 @@ class CoupleImmediately:
         delayed = [node for node in graph.populations if node.coupling == "delayed"]
         if not delayed:
             return graph
+        raise_if_any(GraphError, [_waits(node) for node in delayed if node.start])
         nodes = {
             node.name: replace(
                 node,
@@ -45,12 +46,22 @@ class CoupleImmediately:
         return graph.rewritten(nodes=nodes, edges=edges)
 
 
+def _waits(node: LIF | LI) -> Diagnostic:
+    return Diagnostic(
+        code="G064",
+        where=f"population '{node.name}'",
+        message=f"delayed coupling with start {node.start}: what arrives in step "
+        f"{node.start - 1} would be seen",
+        hint="couple before retiming, as the canonical pipeline does",
+    )
+
+
 def _before(node: LIF | LI) -> Array:
     """Return the current that decays to the initial current in one silent step."""
     if not node.initial_current.any():
         return node.initial_current
     alpha = np.zeros(node.shape) if node.alpha is None else node.alpha
-    if (alpha == 0).any():
+    if ((alpha == 0) & (node.initial_current != 0)).any():
         raise GraphError(
             Diagnostic(
                 code="G061",
@@ -60,4 +71,4 @@ def _before(node: LIF | LI) -> Array:
                 hint="set initial_current to 0 or give alpha",
             )
         )
-    return frozen(node.initial_current / alpha)
+    return frozen(node.initial_current / np.where(alpha == 0, 1.0, alpha))

@@ -94,9 +94,11 @@ def _merged(stages: Sequence[Stage], source: Shape) -> list[Stage]:
 
 def _merge_last(stages: Sequence[Stage], shapes: Sequence[Shape]) -> list[Stage] | None:
     """Return what the last two stages (or the last alone) become, or None."""
+    if not stages:
+        return None
     last = stages[-1]
     if isinstance(last, Reshape) and shapes[-1] == shapes[-2]:
-        return []
+        return list(stages[-2:-1])  # it changes nothing: what came before it stays
     if len(stages) < 2:
         return None
     before, middle = stages[-2], shapes[-2]

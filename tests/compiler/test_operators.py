@@ -6,9 +6,23 @@ import itertools
 
 import numpy as np
 import pytest
+from support.random_graphs import random_chain
 from support.scalar_operators import taps
 
-from spikec.compiler.operators import Conv2d, Dense, Operator, Weighted, with_weight
+from spikec.compiler.operators import (
+    Chain,
+    Conv2d,
+    Dense,
+    Operator,
+    Permute,
+    Reshape,
+    Scale,
+    Stage,
+    average_pool,
+    cast,
+    weights_of,
+    with_weight,
+)
 
 
 def naive(operator: Operator, values: np.ndarray) -> list[list[float]]:
@@ -72,7 +86,6 @@ def test_dense_flattens_its_source(source: tuple[int, ...]) -> None:
 )
 def test_operators_compute_in_the_type_of_their_input(operator: Operator, dtype: type) -> None:
     assert operator.apply(np.ones((2, 1, 2, 2), dtype)).dtype == dtype
-    assert isinstance(operator, Weighted)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +125,39 @@ def test_weights_are_read_only() -> None:
     assert dense.weight.all()
     with pytest.raises(ValueError, match="read-only"):
         dense.weight[0, 0] = 5
+
+
+@pytest.mark.parametrize("source", [(5,), (2, 3), (2, 4, 6), (3, 2, 2)])
+def test_chains_equal_naive_loops(source: tuple[int, ...]) -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        chain = random_chain(rng, source, (3,))
+        values = rng.integers(-3, 4, (2, *source)).astype(float)
+        assert chain.apply(values).reshape(2, -1).tolist() == naive(chain, values), seed
+
+
+def test_average_pooling_counts_the_zeros_of_its_padding() -> None:
+    chain = Chain(stages=average_pool(1, (2, 2), (2, 2), (1, 1)))
+    assert chain.apply(np.ones((1, 1, 2, 2))).tolist() == [[[[0.25, 0.25], [0.25, 0.25]]]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (Scale(weight=np.ones(3)), "shape"),
+        (Scale(weight=np.ones((2, 2, 2))), "scale of shape"),
+        (Reshape(shape=(5,)), "cannot be reshaped"),
+        (Permute(axes=(0, 0)), "do not permute"),
+    ],
+)
+def test_a_stage_that_does_not_fit_is_refused(stage: Stage, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Chain(stages=(stage,)).output_shape((2, 2))
+
+
+def test_a_chain_lists_its_weights_and_can_be_cast() -> None:
+    dense, scale = Dense(weight=np.eye(2)), Scale(weight=np.array(2.0))
+    chain = Chain(stages=(Permute(axes=(0,)), dense, scale))
+    assert [weight.shape for weight in weights_of(chain)] == [(2, 2), ()]
+    assert {weight.dtype for weight in weights_of(cast(chain, np.float32))} == {np.dtype("f4")}
+    assert weights_of(dense) == (dense.weight,)

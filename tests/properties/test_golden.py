@@ -179,7 +179,7 @@ def test_a_subtraction_at_the_spike_stays_in_24_bits() -> None:
 
 
 def test_sums_that_float64_would_round_are_refused() -> None:
-    program = one_neuron(weight=254, weight_exp=15, high=1 << 31)
+    program = one_neuron(weight=254, weight_exp=15, high=(1 << 31) - 1)
     with pytest.raises(BackendError, match="would round"):
         golden.run(program, graded(0))
 

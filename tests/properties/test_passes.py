@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.random_graphs import random_graph, random_graph_inputs
+from support.random_graphs import random_chain, random_graph, random_graph_inputs
 
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import GraphError
 from spikec.compiler.ir import LIF, Edge, Graph, Input, SourceView
-from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.operators import Chain, Conv2d, Dense, Weighted, average_pool
 from spikec.compiler.passes.couple_immediately import CoupleImmediately
 from spikec.compiler.passes.fold_gain import FoldGain
 from spikec.compiler.passes.fold_rest import FoldRest
+from spikec.compiler.passes.fuse_chains import fuse
 from spikec.compiler.passes.pipeline import canonical_passes, canonicalise, run_passes
 from spikec.compiler.passes.retime import Retime
 from spikec.compiler.trace import QUANTITIES, Trace
@@ -163,6 +164,42 @@ def test_a_loop_that_is_too_fast_is_refused() -> None:
 def test_an_initial_current_without_filter_has_no_immediate_form() -> None:
     with pytest.raises(GraphError, match="G061 at population 'b'"):
         CoupleImmediately()(two_layers(coupling="delayed", initial_current=1.0))
+
+
+def assert_fuses(chain: Chain, source: tuple[int, ...], seed: int) -> Weighted:
+    fused = fuse(chain, source)
+    values = np.random.default_rng(seed).integers(-4, 5, (3, *source)) / 4
+    expected = chain.apply(values).reshape(3, -1)
+    np.testing.assert_array_equal(fused.apply(values).reshape(3, -1), expected, f"seed {seed}")
+    return fused
+
+
+@pytest.mark.parametrize("source", [(5,), (2, 4, 6), (3, 2, 3), (1, 6, 6)])
+def test_a_fused_chain_computes_the_same(source: tuple[int, ...]) -> None:
+    for seed in range(150):
+        chain = random_chain(np.random.default_rng(seed), source, (4,) if seed % 2 else source)
+        assert_fuses(chain, source, seed)
+
+
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_pooling_before_a_convolution_becomes_one(dilation: tuple[int, int], groups: int) -> None:
+    rng = np.random.default_rng(0)
+    conv = Conv2d(
+        weight=rng.choice([-1.0, 0.5, 2.0], (4, 2 // groups, 2, 3)),
+        padding=(1, 2),
+        stride=(1, 2),
+        dilation=dilation,
+        groups=groups,
+    )
+    chain = Chain(stages=(*average_pool(2, (2, 4), (2, 4), (0, 0)), conv))
+    assert isinstance(assert_fuses(chain, (2, 6, 8), 0), Conv2d)
+
+
+def test_pooling_of_windows_that_overlap_is_written_out() -> None:
+    conv = Conv2d(weight=np.ones((1, 1, 2, 2)))
+    chain = Chain(stages=(*average_pool(1, (2, 2), (1, 1), (0, 0)), conv))
+    assert isinstance(assert_fuses(chain, (1, 5, 5), 0), Dense)
 
 
 def test_coupling_keeps_what_a_late_start_cuts_off() -> None:

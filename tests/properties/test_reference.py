@@ -88,12 +88,10 @@ def seed_equations(
             current, voltage = states[layer]
             spikes = (voltage > one).astype(np.float32)
             recorded[layer].append((spikes, voltage, current))
-            arriving = sent @ feed.T
+            after = alpha[layer] * current + sent @ feed.T
             if back is not None:
-                arriving = arriving + spikes @ back.T
-            states[layer] = np.stack(
-                [alpha[layer] * current + arriving, beta[layer] * voltage + current - spikes]
-            )
+                after = after + spikes @ back.T
+            states[layer] = np.stack([after, beta[layer] * voltage + current - spikes])
             sent = spikes
     return [
         tuple(np.stack(part, axis=1) for part in zip(*rows, strict=True))  # type: ignore[misc]

@@ -12,9 +12,19 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input, InputKind, SourceView
-from spikec.compiler.operators import Conv2d, Dense, Operator
+from spikec.compiler.operators import (
+    Chain,
+    Conv2d,
+    Dense,
+    Operator,
+    Permute,
+    Reshape,
+    Scale,
+    Stage,
+    sum_pool,
+)
 
-__all__ = ["random_graph", "random_graph_inputs"]
+__all__ = ["random_chain", "random_graph", "random_graph_inputs"]
 
 PICTURE: Shape = (2, 2, 3)
 
@@ -121,13 +131,64 @@ def _values(
     return np.full(shape, drawn.flat[0]) if rng.random() < 0.4 else drawn
 
 
+WEIGHTS = (-1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5)
+
+
 def _operator(rng: np.random.Generator, source: Shape, target: Shape, *, dyadic: bool) -> Operator:
-    choices = [-1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5]
+    if rng.random() < 0.25:
+        return random_chain(rng, source, target)
     if source == target == PICTURE and rng.random() < 0.7:
         groups = int(rng.choice([1, 2]))
-        weight = _values(rng, (2, 2 // groups, 3, 3), choices, dyadic=dyadic)
+        weight = _values(rng, (2, 2 // groups, 3, 3), WEIGHTS, dyadic=dyadic)
         return Conv2d(weight=weight, padding=(1, 1), groups=groups)
-    return Dense(weight=_values(rng, (size(target), size(source)), choices, dyadic=dyadic))
+    return Dense(weight=_values(rng, (size(target), size(source)), WEIGHTS, dyadic=dyadic))
+
+
+def random_chain(rng: np.random.Generator, source: Shape, target: Shape) -> Chain:
+    """Draw a chain of up to five stages from ``source`` to ``target`` or its flat form."""
+    stages: list[Stage] = []
+    shape = source
+    for _ in range(rng.integers(0, 4)):
+        options = _stages(rng, shape)
+        stage = options[rng.integers(len(options))]
+        stages.append(stage)
+        shape = stage.output_shape(shape)
+    if shape != target and size(shape) == size(target) and rng.random() < 0.5:
+        stages.append(Reshape(shape=target))
+    elif shape not in (target, (size(target),)):
+        matrix = _values(rng, (size(target), size(shape)), WEIGHTS, dyadic=True)
+        stages.append(Dense(weight=matrix))
+    if rng.random() < 0.3:
+        stages.append(Scale(weight=rng.choice([0.5, 2.0], ())))
+    return Chain(stages=tuple(stages))
+
+
+def _stages(rng: np.random.Generator, shape: Shape) -> list[Stage]:
+    """Return one of each kind of stage that takes ``shape``."""
+    options: list[Stage] = [
+        Scale(weight=rng.choice([0.5, 2.0], rng.choice([0, 1]) * shape)),
+        Reshape(shape=(size(shape),)),
+        Permute(axes=tuple(rng.permutation(len(shape)).tolist())),
+        Dense(weight=rng.choice([-0.5, 0, 0.5, 1], (int(rng.integers(2, 5)), size(shape)))),
+    ]
+    if len(shape) != 3:
+        return options
+    channels, height, width = shape
+    options.append(Scale(weight=rng.choice([0.5, 2.0], (channels, 1, 1))))
+    groups = int(rng.choice([1, channels]))
+    options.append(
+        Conv2d(
+            weight=rng.choice([-0.5, 0, 0.5, 1], (channels, channels // groups, 2, 3)),
+            padding=(1, int(rng.integers(1, 3))),
+            stride=(1, int(rng.integers(1, 3))),
+            groups=groups,
+        )
+    )
+    for rows, columns in ((2, 1), (2, 2), (1, 3)):
+        if height >= rows and width >= columns:
+            padding = (int(rng.integers(2)), 0) if rows > 1 else (0, 0)
+            options.append(sum_pool(channels, (rows, columns), (rows, columns), padding))
+    return options
 
 
 def _population(

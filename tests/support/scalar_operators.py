@@ -2,21 +2,77 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
-from spikec.compiler.operators import Conv2d, Operator
+from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Permute, Reshape, Scale, Stage
 
 __all__ = ["Taps", "flat", "taps"]
 
 #: For each target element, pairs of (source element, weight), all flat in C order.
+Shape = tuple[int, ...]
 Taps = list[list[tuple[int, Any]]]
 
 
-def taps(operator: Operator, source: tuple[int, ...]) -> Taps:
+def taps(operator: Operator | Stage, source: Shape) -> Taps:
     """Return the non-zero taps of ``operator`` on a source of the given shape."""
+    match operator:
+        case Dense():
+            return [
+                [(place, value) for place, value in enumerate(row) if value]
+                for row in operator.weight.tolist()
+            ]
+        case Conv2d():
+            return _conv_taps(operator, source)
+        case Scale():
+            return _scale_taps(operator, source)
+        case Permute():
+            return _permute_taps(operator, source)
+        case Reshape():
+            return [[(place, 1)] for place in range(math.prod(source))]
+        case Chain():
+            return _chain_taps(operator, source)
+
+
+def _chain_taps(chain: Chain, source: Shape) -> Taps:
+    total: Taps = [[(place, 1)] for place in range(math.prod(source))]
+    for stage in chain.stages:
+        rows = taps(stage, source)
+        source = stage.output_shape(source)
+        total = [
+            [(first, inner * outer) for place, outer in row for first, inner in total[place]]
+            for row in rows
+        ]
+    return total
+
+
+def _scale_taps(scale: Scale, source: Shape) -> Taps:
+    weight = scale.weight
+    padded = (1,) * (len(source) - weight.ndim) + weight.shape
+    factors = flat(weight)
+    rows: Taps = []
+    for place, index in enumerate(itertools.product(*map(range, source))):
+        among = 0
+        for extent, coordinate in zip(padded, index, strict=True):
+            among = among * extent + (coordinate if extent > 1 else 0)
+        rows.append([(place, factors[among])])
+    return rows
+
+
+def _permute_taps(permute: Permute, source: Shape) -> Taps:
+    rows: Taps = []
+    for index in itertools.product(*(range(source[axis]) for axis in permute.axes)):
+        there = dict(zip(permute.axes, index, strict=True))
+        place = 0
+        for axis, extent in enumerate(source):
+            place = place * extent + there[axis]
+        rows.append([(place, 1)])
+    return rows
+
+
+def _conv_taps(operator: Conv2d, source: Shape) -> Taps:
     weight = operator.weight.tolist()
-    if not isinstance(operator, Conv2d):
-        return [[(place, value) for place, value in enumerate(row) if value] for row in weight]
     channels, height, width = source
     (step_y, step_x), (pad_y, pad_x), (dil_y, dil_x) = (
         operator.stride,

@@ -1,0 +1,394 @@
+"""lava-dl's ``.net`` files: integer networks that become programs without quantization.
+
+The meaning of every layer is what netx and Lava compute (lava-dl 0.6.0, lava-nc 0.10.0)
+and, for the layers that netx refuses, what SLAYER computes. ``docs/lava-net.md`` lists
+both. Each layer takes one step, as in Lava. A run is one sample, and a layer's bias
+sets in when the sample's first step reaches it: layer k starts k steps after the first,
+which is how netx phases the resets of ``reset_interval``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.files import sha256_of
+from spikec.compiler.frontends import lava_neurons, lava_operators
+from spikec.compiler.frontends.hdf5_safety import open_checked, top_level_names
+from spikec.compiler.frontends.lava_neurons import PROFILES, Settled
+from spikec.compiler.frontends.lava_schema import LayerRecord, fail, read_layers
+from spikec.compiler.frontends.lava_weights import connections
+from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.ir import SourceView
+from spikec.compiler.operators import Weighted, with_weight
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.version import VERSION
+
+__all__ = ["FORMAT", "read", "recognises"]
+
+FORMAT = "lava-dl.net"
+TARGET = "loihi2"
+
+#: DelayDense waits for at most this many steps.
+_MOST_DELAY = 62
+
+
+def recognises(path: Path) -> bool:
+    """Say whether ``path`` is an HDF5 file with layers, and not one with NIR's nodes."""
+    top = top_level_names(path)
+    return "layer" in top and "node" not in top
+
+
+def read(path: Path, options: ReadOptions | None = None) -> Program:
+    """Read the network in ``path`` as a program.
+
+    Raises :class:`~spikec.compiler.errors.FrontendError` naming file, layer, field and
+    value for what is damaged, has no integer meaning, or leaves open what ``options``
+    do not answer.
+    """
+    options = options or ReadOptions()
+    if options.profile not in (None, *PROFILES):
+        fail(
+            "F075",
+            str(path),
+            f"there is no profile '{options.profile}' for .net files",
+            f"choose one of {', '.join(PROFILES)}, or none",
+        )
+    if options.compare not in (None, ">", ">="):
+        fail("F075", str(path), f"compare '{options.compare}' is unknown", "choose '>' or '>='")
+    with open_checked(path) as file:
+        records = read_layers(file, path)
+    draft = _Draft(settled=Settled(options), path=path)
+    for record in records:
+        _READERS.get(record.kind, _unknown)(draft, record)
+    return draft.program(sha256_of(path.read_bytes()))
+
+
+@dataclass
+class _Draft:
+    """The network so far: ``source`` gave the last values, of ``shape``."""
+
+    settled: Settled
+    path: Path
+    source: str = ""
+    shape: Shape = ()
+    lag: int = 0
+    inputs: list[ProgramInput] = field(default_factory=list)
+    populations: list[Neurons] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
+
+    @property
+    def start(self) -> int:
+        """The step at which the sample's first step reaches the next layer."""
+        return len(self.populations) + 1
+
+    @property
+    def view(self) -> SourceView:
+        return SourceView(lag=self.lag, current_lag=self.lag)
+
+    def take(self, entry: ProgramInput) -> None:
+        self.inputs.append(entry)
+        self.source, self.shape = entry.name, entry.shape
+
+    def add(self, population: Neurons, incoming: list[Connection]) -> None:
+        self.connections += incoming
+        self.populations.append(population)
+        self.source, self.shape = population.name, population.shape
+
+    def program(self, digest: str) -> Program:
+        if not self.populations:
+            fail("F070", f"{self.path}: layer", "there is no layer with neurons in it")
+        return Program(
+            target=TARGET,
+            inputs=tuple(self.inputs),
+            populations=tuple(self.populations),
+            connections=tuple(self.connections),
+            outputs=(self.populations[-1].name,),
+            provenance={
+                "spikec": VERSION,
+                "source": {"path": str(self.path), "format": FORMAT, "sha256": digest},
+                "choices": self.settled.choices,
+            },
+        )
+
+
+def _unknown(draft: _Draft, record: LayerRecord) -> None:  # noqa: ARG001
+    fail(
+        "F074",
+        f"{record.where}/type",
+        f"there is no layer type '{record.kind}'",
+        f"known are {', '.join(sorted(_READERS))}",
+    )
+
+
+def _input(draft: _Draft, record: LayerRecord) -> None:
+    if record.index:
+        fail("F074", record.where, "an input layer that is not the first", "put it first")
+    if record.shape is None:
+        fail("F070", f"{record.where}/shape", "it is missing", "export the network anew")
+    if record.neuron is None:
+        draft.settled.note("input", "binary spikes", "netx's input_message_bits of 0")
+        _take_spikes(draft, record.shape)
+        return
+    _driven_input(draft, record, record.shape)
+
+
+def _take_spikes(draft: _Draft, shape: Shape) -> None:
+    draft.take(ProgramInput(name="input", shape=shape, kind="binary", low=0, high=1))
+
+
+def _driven_input(draft: _Draft, record: LayerRecord, shape: Shape) -> None:
+    """Neurons driven by a value per step: netx's input block, whose bias is that value."""
+    population = lava_neurons.neurons(
+        record, shape, draft.settled, start=1, view=SourceView(lag=1, current_lag=1)
+    )
+    if (population.du != 4095).any() and draft.settled.options.profile != "slayer":
+        assert record.neuron is not None
+        fail(
+            "F075",
+            f"{record.neuron.where}/iDecay",
+            f"it is {record.neuron.fields['iDecay']}: SLAYER sends the input through the current, "
+            "netx past it to the voltage, which a program cannot",
+            "choose profile='slayer', or an input layer with iDecay 4096, where both agree",
+        )
+    weight, bias = (_transform(values, usual) for values, usual in _transforms(record))
+    draft.settled.note(
+        "input", f"integers {weight} * x + {bias}, one a step", "layer/0/weight and bias"
+    )
+    # What Lava documents for bias_mant, 13 bits with sign.
+    entry = ProgramInput(name="input", shape=shape, kind="graded", low=-4096, high=4095)
+    draft.take(entry)
+    draft.lag = 1
+    operator = lava_operators.identity(record, shape)
+    draft.add(
+        population,
+        connections(source=entry.name, target=population.name, operator=operator, delay=1),
+    )
+
+
+def _transforms(record: LayerRecord) -> tuple[tuple[Array | None, int], tuple[Array | None, int]]:
+    # netx's create_input takes 64 and 0 where the file has none.
+    return (record.weight, 64), (record.bias, 0)
+
+
+def _transform(values: Array | None, usual: int) -> str:
+    if values is None:
+        return str(usual)
+    few = [str(value) for value in values.reshape(-1)[:4]]
+    return few[0] if values.size == 1 else f"[{', '.join(few)}{', ...' * (values.size > 4)}]"
+
+
+def _flatten(draft: _Draft, record: LayerRecord) -> None:
+    if not draft.source:
+        fail("F073", record.where, "there is nothing to flatten", "state an input layer first")
+    if record.shape is not None and size(record.shape) != size(draft.shape):
+        fail(
+            "F073",
+            f"{record.where}/shape",
+            f"the file says {record.shape}; the layer before gives {draft.shape}",
+        )
+    draft.shape = (size(draft.shape),)
+
+
+def _dense(draft: _Draft, record: LayerRecord) -> None:
+    _check_real(record)
+    if not draft.source:
+        _take_spikes(draft, _inferred_inputs(record))
+        draft.settled.note("input", "binary spikes, as many as weights", "no input layer")
+    if len(draft.shape) > 1 and size(draft.shape[1:]) > 1:
+        fail(
+            "F073",
+            record.where,
+            f"a dense layer after one of shape {draft.shape}",
+            "put a flatten layer between them",
+        )
+    operator = lava_operators.dense(record, draft.shape, record.weight, "weight")
+    _add(draft, record, _ranged(draft, record, operator, "weight"), (operator.weight.shape[0],))
+
+
+def _recurrent(draft: _Draft, record: LayerRecord) -> None:
+    name, shape = f"layer{record.index}", (size(record.shape or ()),)
+    operator = lava_operators.dense(record, shape, record.weight_rec, "weight_rec")
+    if record.delay is not None and record.delay.any():
+        fail(
+            "F074",
+            f"{record.where}/delay",
+            "a delay on a recurrent layer: SLAYER keeps it out of the loop, netx cannot build it",
+            "train without it",
+        )
+    _dense(draft, record)
+    loop = _ranged(draft, record, operator, "weight_rec")
+    draft.connections += connections(source=name, target=name, operator=loop, delay=1)
+
+
+def _inferred_inputs(record: LayerRecord) -> Shape:
+    weight = record.weight
+    if weight is None or not weight.size or weight.ndim < 2:
+        fail("F073", record.where, "the number of inputs is unknown", "state an input layer first")
+    return (int(weight.shape[1]),)
+
+
+def _spatial(draft: _Draft, record: LayerRecord) -> None:
+    _check_real(record)
+    if not draft.source:
+        fail(
+            "F073",
+            record.where,
+            f"the shape of the input is unknown to the {record.kind} layer",
+            "state an input layer with its shape first",
+        )
+    operator, shape = lava_operators.spatial(record, draft.shape)
+    _add(draft, record, _ranged(draft, record, operator, "weight"), shape)
+
+
+def _average(draft: _Draft, record: LayerRecord) -> None:
+    if not draft.source or not draft.populations:
+        fail("F073", record.where, "there are no spikes to average", "state layers before it")
+    operator, group = lava_operators.average(record, draft.shape)
+    shape = (operator.weight.shape[0],)
+    # SLAYER takes the mean of the same step; a connection needs one: the view undoes it.
+    view = SourceView(lag=draft.lag + 1, current_lag=draft.lag + 1)
+    population = lava_neurons.average_readout(record, shape, group, view)
+    draft.settled.note(
+        f"layer{record.index}", f"the mean of {group} neurons is voltage * lsb", "SLAYER's Average"
+    )
+    incoming = connections(source=draft.source, target=population.name, operator=operator, delay=1)
+    draft.add(population, incoming)
+
+
+def _concat(draft: _Draft, record: LayerRecord) -> None:  # noqa: ARG001
+    fail(
+        "F074",
+        record.where,
+        "a concat layer: no release of lava-dl writes one or says which layers it joins",
+        "export the branches' layers in a chain, or as an own graph",
+    )
+
+
+def _check_real(record: LayerRecord) -> None:
+    if record.complex_weight:
+        fail(
+            "F074",
+            f"{record.where}/weight",
+            "complex weights; they feed resonate-and-fire neurons, which a program cannot hold",
+            "use CUBA neurons",
+        )
+
+
+def _add(draft: _Draft, record: LayerRecord, operator: Weighted, shape: Shape) -> None:
+    if draft.populations and draft.populations[-1].vth is None:
+        fail(
+            "F073",
+            record.where,
+            f"it follows '{draft.source}', which sends no spikes",
+            "a layer without spikes can only be the last",
+        )
+    if record.neuron is None:
+        population = lava_neurons.readout(record, shape, start=draft.start, view=draft.view)
+        draft.settled.note(
+            f"{population.name} has no neuron", "it integrates and never spikes", "netx's default"
+        )
+    else:
+        population = lava_neurons.neurons(
+            record, shape, draft.settled, start=draft.start, view=draft.view
+        )
+    draft.add(population, _delayed(draft, record, operator, population))
+
+
+def _ranged(draft: _Draft, record: LayerRecord, operator: Weighted, name: str) -> Weighted:
+    """Return the operator with the weights that count; beyond a chip's range the profile says."""
+    weight: Array = operator.weight << lava_neurons.weight_shift(record, draft.settled)
+    low, high = int(weight.min()), int(weight.max())
+    bounds = (-256, 254) if low < 0 < high else (-255, 255)
+    if record.kind.startswith("dense") and (low < bounds[0] or high > bounds[1]):
+        chosen = draft.settled.profile(
+            name,
+            f"{record.where}/{name}",
+            f"weights span {low}..{high}; netx clips them to {bounds[0]}..{bounds[1]}, SLAYER "
+            "takes them as they are",
+            "choose profile='slayer' or profile='netx'",
+        )
+        if chosen == "netx":
+            weight = np.clip(weight, *bounds)
+    return with_weight(operator, weight)
+
+
+def _delayed(
+    draft: _Draft, record: LayerRecord, operator: Weighted, population: Neurons
+) -> list[Connection]:
+    """Return the incoming connections, one set for each delay that the file names.
+
+    A delay holds a neuron's spikes back. Holding its input back instead gives the same
+    spikes where nothing but input drives it.
+    """
+    delays = _delays(draft, record, operator, population)
+    result = []
+    for value in np.unique(delays):
+        part = with_weight(operator, np.where(delays == value, operator.weight, 0))
+        label = f"/delay{value}" if delays.any() else ""
+        result += connections(
+            source=draft.source,
+            target=population.name,
+            operator=part,
+            delay=1 + int(value),
+            label=label,
+        )
+    return result
+
+
+def _delays(draft: _Draft, record: LayerRecord, operator: Weighted, population: Neurons) -> Array:
+    """Return the delays, in a shape that broadcasts against the weights."""
+    shape, delay = operator.weight.shape, record.delay
+    if delay is None or not delay.any():
+        return np.zeros((1,) * len(shape), np.int64)
+    where = f"{record.where}/delay"
+    if delay.min() < 0 or delay.max() > _MOST_DELAY:
+        fail(
+            "F072",
+            where,
+            f"delays span {delay.min()}..{delay.max()}, not 0..{_MOST_DELAY}",
+            "train with max_delay=62; netx would clip them without asking",
+        )
+    if population.bias.any() or population.initial_voltage.any():
+        _check_biased_delay(draft, where)
+    if delay.size in (1, shape[0]):
+        return delay.reshape(-1, *[1] * (len(shape) - 1))
+    if len(shape) == 2 and delay.size == shape[1]:
+        draft.settled.note(f"layer{record.index} delay", "one per input", "netx, by their number")
+        return delay.reshape(1, -1)
+    fail("F073", where, f"{delay.size} delays for weights of shape {shape}")
+
+
+def _check_biased_delay(draft: _Draft, where: str) -> None:
+    chosen = draft.settled.profile(
+        "delay",
+        where,
+        "the layer has a bias too: netx delays the input but not the bias, SLAYER delays the "
+        "spikes that both cause",
+        "read it as Lava does with profile='netx', or train without bias or delay",
+    )
+    if chosen != "netx":
+        fail(
+            "F074",
+            where,
+            "delays on spikes that a bias causes need one more population, which is not built yet",
+            "read it with profile='netx'",
+        )
+
+
+_READERS: dict[str, Callable[[_Draft, LayerRecord], None]] = {
+    "average": _average,
+    "concat": _concat,
+    "conv": _spatial,
+    "convT": _spatial,
+    "dense": _dense,
+    "dense_rec": _recurrent,
+    "flatten": _flatten,
+    "input": _input,
+    "pool": _spatial,
+    "unpool": _spatial,
+}

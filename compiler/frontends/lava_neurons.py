@@ -1,0 +1,268 @@
+"""The neurons of ``.net`` files in a program's integers.
+
+CUBA (``LOIHI`` in the old SLAYER's files): ``du = iDecay - 1``, ``dv = vDecay``,
+``vth = vThMant``, ``bias << 6`` added to the voltage, a spike resets to zero. That is what
+netx hands to Lava's LIF (lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network.get_neuron_params``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.frontends.lava_schema import LayerRecord, NeuronRecord, fail
+from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.ir import SourceView
+from spikec.compiler.program import Neurons
+
+__all__ = ["PROFILES", "Settled", "average_readout", "neurons", "readout", "weight_shift"]
+
+#: Who gives a field its meaning where netx and SLAYER differ.
+PROFILES = ("netx", "slayer")
+
+_BIAS_EXP = 6
+_BIAS_LOW, _BIAS_HIGH = -4096, 4095
+_MOST_VTH = (1 << 17) - 1
+_CUBA = ("CUBA", "LOIHI")
+
+#: Why a neuron has no program, by what its type starts with.
+_REFUSED = (
+    ("SDNN", "sigma-delta neurons send the change of an activation as a graded value"),
+    ("ADRF", "resonate-and-fire neurons have a complex state and an adaptive threshold"),
+    ("RF", "resonate-and-fire neurons turn a complex state"),
+    ("ALIF", "adaptive neurons carry a threshold and a refractory state of their own"),
+)
+
+
+class Settled:
+    """The options, and a record of every choice that was settled with them."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self.options = options
+        self.choices: list[list[str]] = []
+
+    def note(self, what: str, value: object, origin: str) -> None:
+        """Record a choice once."""
+        entry = [what, str(value), origin]
+        if entry not in self.choices:
+            self.choices.append(entry)
+
+    def profile(self, what: str, where: str, message: str, hint: str) -> str:
+        """Return the profile that the user chose; without one, ``message`` is an error."""
+        if self.options.profile is None:
+            fail("F075", where, message, hint)
+        self.note(f"{what} at {where.split(': ')[-1]}", self.options.profile, "option profile")
+        return self.options.profile
+
+
+def neurons(
+    record: LayerRecord, shape: Shape, settled: Settled, *, start: int, view: SourceView
+) -> Neurons:
+    """Return a CUBA layer's population; other neurons are refused with the reason."""
+    neuron = record.neuron
+    assert neuron is not None
+    _check_kind(neuron)
+    mantissa, exponent = _bias(record, shape)
+    current, voltage = _decays(neuron)
+    return Neurons(
+        name=f"layer{record.index}",
+        shape=shape,
+        du=frozen(current - 1),
+        dv=frozen(voltage),
+        bias_mant=mantissa,
+        bias_exp=frozen(exponent),
+        refractory=_refractory(neuron, settled),
+        start=start,
+        view=view,
+        **_threshold(record, neuron, settled),
+    )
+
+
+def readout(record: LayerRecord, shape: Shape, *, start: int, view: SourceView) -> Neurons:
+    """Return a layer without a neuron: netx integrates its input and never fires.
+
+    Lava keeps the sum in u, which never decays there, and adds the bias on top. A
+    program's u always decays: the sum is kept in v instead, and the bias is where
+    v starts. Voltages agree as long as they stay within 24 bits.
+    """
+    mantissa, exponent = _bias(record, shape)
+    return Neurons(
+        name=f"layer{record.index}",
+        shape=shape,
+        du=frozen(4095),
+        dv=frozen(0),
+        vth=None,
+        reset="none",
+        reset_order="at_spike",
+        initial_voltage=frozen(mantissa.astype(np.int64) << exponent),
+        start=start,
+        view=view,
+    )
+
+
+def average_readout(record: LayerRecord, shape: Shape, group: int, view: SourceView) -> Neurons:
+    """Return an average layer: v is the number of spikes << 6, ``lsb`` makes it the mean."""
+    return Neurons(
+        name=f"layer{record.index}",
+        shape=shape,
+        du=frozen(4095),
+        dv=frozen(4096),
+        vth=None,
+        reset="none",
+        reset_order="at_spike",
+        lsb=1.0 / (64 * group),
+        view=view,
+    )
+
+
+def weight_shift(record: LayerRecord, settled: Settled) -> int:
+    """Return the exponent that the file puts on a layer's weights, as the profile reads it."""
+    neuron = record.neuron
+    if neuron is None:
+        return 0
+    exponent = neuron.fields["weight_exp"]
+    if exponent:
+        # SLAYER divides the sum of input and bias by 2**weight_exp; netx drops the field.
+        place = f"{neuron.where}/weight_exp"
+        chosen = settled.profile(
+            "weight_exp",
+            place,
+            f"it is {exponent}: SLAYER divides the layer's input by 2**{exponent}, netx ignores it",
+            "read it as Lava does with profile='netx', or train with a norm whose exponent is 0",
+        )
+        if chosen != "netx":
+            fail("F074", place, "a program does not divide a sum", "read it with profile='netx'")
+    shift = neuron.fields["wgtExp"] or 0
+    if not shift:
+        return 0
+    place = f"{neuron.where}/wgtExp"
+    chosen = settled.profile(
+        "wgtExp",
+        place,
+        f"it is {shift}: the old SLAYER multiplies weights by 2**{shift}, netx ignores it",
+        "choose profile='slayer' or profile='netx'",
+    )
+    if chosen == "netx":
+        return 0
+    if not 0 < shift <= 7:
+        fail("F072", place, f"{shift} is outside 0..7")
+    return shift
+
+
+def _check_kind(neuron: NeuronRecord) -> None:
+    if neuron.graded:
+        fail(
+            "F074",
+            f"{neuron.where}/gradedSpike",
+            "its spikes carry the voltage as a value; a program's spikes are 0 or 1",
+            "train with graded_spike=False",
+        )
+    if neuron.kind in _CUBA:
+        return
+    reasons = [reason for start, reason in _REFUSED if neuron.kind.upper().startswith(start)]
+    fail(
+        "F074",
+        f"{neuron.where}/type",
+        f"'{neuron.kind}' cannot become a program: "
+        + (reasons[0] if reasons else "its integer meaning is not known here"),
+        f"neurons that can be read are {' and '.join(_CUBA)}",
+    )
+
+
+def _field(neuron: NeuronRecord, name: str, low: int, high: int) -> int:
+    value = neuron.fields[name]
+    if value is None:
+        fail("F070", f"{neuron.where}/{name}", "it is missing", "export the network anew")
+    if not low <= value <= high:
+        fail("F072", f"{neuron.where}/{name}", f"{value} is outside {low}..{high}")
+    return value
+
+
+def _decays(neuron: NeuronRecord) -> tuple[int, int]:
+    """Return iDecay and vDecay; a current that never decays moves into the voltage."""
+    current = _field(neuron, "iDecay", 0, 4096)
+    voltage = _field(neuron, "vDecay", 0, 4096)
+    if current == 0:
+        fail(
+            "F074",
+            f"{neuron.where}/iDecay",
+            "0 is a current that never decays; a program's du is 0 or more, which is 1 here",
+            "use a current decay of at least 1/4096",
+        )
+    return current, voltage
+
+
+def _refractory(neuron: NeuronRecord, settled: Settled) -> int:
+    delay = neuron.fields["refDelay"]
+    if delay is None or delay == 1:
+        return 0
+    place = f"{neuron.where}/refDelay"
+    if not 1 < delay <= 64:
+        fail("F072", place, f"{delay} is outside 1..64")
+    chosen = settled.profile(
+        "refDelay",
+        place,
+        f"it is {delay}: a Loihi neuron rests {delay - 1} steps after the step of a spike, "
+        "netx ignores it",
+        "choose profile='slayer' for the rest, or profile='netx' for none",
+    )
+    return 0 if chosen == "netx" else delay - 1
+
+
+def _bias(record: LayerRecord, shape: Shape) -> tuple[Array, int]:
+    """Return mantissas, per neuron, and their exponent; one value per channel is spread."""
+    if record.bias is None or record.kind == "input":
+        return frozen(np.zeros(shape, np.int64)), _BIAS_EXP
+    where, bias = f"{record.where}/bias", record.bias
+    if bias.size not in (1, shape[0], size(shape)):
+        fail(
+            "F073",
+            where,
+            f"{bias.size} values; {shape} neurons take 1, {shape[0]} or {size(shape)}",
+        )
+    if not bias.size:
+        fail("F070", where, "it is empty", "export the network anew")
+    spread = shape if bias.size == size(shape) else (-1, *[1] * (len(shape) - 1))
+    values = np.broadcast_to(bias.reshape(spread), shape)
+    if _BIAS_LOW <= int(values.min()) and int(values.max()) <= _BIAS_HIGH:
+        return frozen(values), _BIAS_EXP
+    halves = values >> 1
+    if (values & 1).any() or int(halves.min()) < _BIAS_LOW or int(halves.max()) > _BIAS_HIGH:
+        fail("F072", where, f"{values.min()}..{values.max()} leaves {_BIAS_LOW}..{_BIAS_HIGH}")
+    return frozen(halves), _BIAS_EXP + 1
+
+
+def _threshold(record: LayerRecord, neuron: NeuronRecord, settled: Settled) -> dict[str, Any]:
+    threshold = _field(neuron, "vThMant", 0, 1 << 20)
+    compare = settled.options.compare or ">"
+    if settled.options.compare:
+        settled.note("compare", compare, "option compare")
+    else:
+        settled.note("compare", compare, "Lava's LIF, and SLAYER's threshold_eps")
+    if threshold > _MOST_VTH:
+        # A voltage is at most 2**23 - 1, below threshold << 6: SLAYER's affine layers say so.
+        settled.note(f"layer{record.index} never spikes", threshold, "vThMant in the file")
+        return {"vth": None, "reset": "none", "reset_order": "at_spike"}
+    if compare == ">=":
+        threshold = _at_least(neuron, threshold)
+    return {"vth": frozen(threshold), "reset": "zero", "reset_order": "at_spike"}
+
+
+def _at_least(neuron: NeuronRecord, threshold: int) -> int:
+    """Return the threshold that ``>`` needs to act as ``>=``, where one exists.
+
+    Input and bias are multiples of 64. A voltage that either keeps all or nothing of
+    the last step stays one, so that ``v >= t << 6`` is ``v > (t - 1) << 6``.
+    """
+    keeps_grid = neuron.fields["iDecay"] == 4096 and neuron.fields["vDecay"] in (0, 4096)
+    if not keeps_grid:
+        fail(
+            "F074",
+            f"{neuron.where}/vThMant",
+            f"v >= {threshold} << 6 is not the same as any v > vth << 6 once v decays by "
+            f"{neuron.fields['vDecay']}/4096 and u by {neuron.fields['iDecay']}/4096",
+            "read it with compare='>', which is what Lava and current SLAYER do",
+        )
+    return threshold - 1

@@ -1,0 +1,198 @@
+"""ONNX layers as stages of a chain: dense, convolution, pooling, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, size
+from spikec.compiler.frontends import affine
+from spikec.compiler.frontends.affine import Form
+from spikec.compiler.operators import Conv2d, Dense, Scale, sum_pool
+
+if TYPE_CHECKING:
+    from spikec.compiler.frontends.onnx_step import Step
+
+__all__ = ["LAYERS"]
+
+
+def _refused(where: str, why: str, hint: str = "") -> Exception:
+    from spikec.compiler.frontends.onnx_step import NotAStepError
+
+    return NotAStepError(where, why, hint)
+
+
+def _matmul(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    left, right = forms
+    if isinstance(right, np.ndarray) and right.ndim == 2 and isinstance(left, Form):
+        return _dense(step, left, right.T, where)
+    raise _refused(where, "it multiplies two values that change, or a stack of matrices")
+
+
+def _gemm(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form, weight = forms[0], forms[1]
+    if given.get("transA", 0) or not isinstance(form, Form) or not isinstance(weight, np.ndarray):
+        raise _refused(where, "only values times constant weights have a linear form")
+    matrix = weight if given.get("transB", 0) else weight.T
+    result = _dense(step, form, _times(matrix, given.get("alpha", 1.0)), where)
+    if len(forms) > 2 and forms[2] is not None:
+        if not isinstance(forms[2], np.ndarray):
+            added: Form = forms[2].scaled(np.array([given.get("beta", 1.0)]))
+            return result + added
+        result = result + affine.constant(_times(forms[2], given.get("beta", 1.0)))
+    return result
+
+
+def _times(weight: Array, factor: float) -> Array:
+    return weight if factor == 1.0 else weight * np.asarray(factor, weight.dtype)
+
+
+def _dense(step: Step, form: Form, weight: Array, where: str) -> Form:
+    if size(form.shape[:-1]) != 1:
+        raise _refused(
+            where,
+            f"it multiplies the last axis of {form.shape}, one matrix for several places",
+            "flatten before it, or write it as a 1x1 convolution",
+        )
+    flat = form.reshaped((1, form.shape[-1]))
+    result = step.linear(flat, [Dense(weight=np.ascontiguousarray(weight))], where)
+    return result.reshaped((*form.shape[:-1], weight.shape[0]))
+
+
+def _conv(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form, weight = forms[0], forms[1]
+    if not isinstance(form, Form) or not isinstance(weight, np.ndarray):
+        raise _refused(where, "only values times constant kernels have a linear form")
+    if weight.ndim not in (3, 4):
+        raise _refused(where, f"a convolution over {weight.ndim - 2} dimensions")
+    dilation = _pair(given.get("dilations"), weight.ndim)
+    kernel = weight if weight.ndim == 4 else weight[:, :, None, :]
+    stride = _pair(given.get("strides"), weight.ndim)
+    source = _two_dimensional(form)
+    pads = _pads(given, source.shape[2:], kernel.shape[2:], stride, dilation, where)
+    for axis in (0, 1):
+        kernel = _evened(kernel, axis, pads[axis], dilation[axis], where)
+    stage = Conv2d(
+        weight=np.ascontiguousarray(kernel),
+        stride=stride,
+        padding=(max(pads[0]), max(pads[1])),
+        dilation=dilation,
+        groups=int(given.get("group", 1)),
+    )
+    result = step.linear(source, [stage], where)
+    if len(forms) > 2 and forms[2] is not None:
+        result = result + affine.constant(np.asarray(forms[2]).reshape(-1, 1, 1))
+    return _as_before(result, form)
+
+
+def _average_pool(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form = forms[0]
+    source = _two_dimensional(form)
+    rank = len(form.shape)
+    kernel = _pair(given["kernel_shape"], rank)
+    stride = _pair(given.get("strides"), rank)
+    if given.get("ceil_mode", 0) and any(
+        (n - k) % s for n, k, s in zip(source.shape[2:], kernel, stride, strict=True)
+    ):
+        raise _refused(where, "ceil_mode with windows beyond the border")
+    pads = _pads(given, source.shape[2:], kernel, stride, (1, 1), where)
+    if any(before != after for before, after in pads):
+        raise _refused(where, "pooling with uneven padding")
+    padding = (pads[0][0], pads[1][0])
+    pool = sum_pool(source.shape[1], kernel, stride, padding)
+    share: Array = np.array(1.0 / (kernel[0] * kernel[1]))
+    if any(padding) and not given.get("count_include_pad", 0):
+        counted = pool.apply(np.ones(source.shape))
+        share = 1.0 / counted[0]
+    return _as_before(step.linear(source, [pool, Scale(weight=share)], where), form)
+
+
+def _global_average_pool(
+    step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str
+) -> Form:
+    form = forms[0]
+    return _average_pool(step, forms, {"kernel_shape": form.shape[2:]}, where)
+
+
+def _batch_norm(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form, gamma, beta, mean, variance = forms[:5]
+    if not all(isinstance(item, np.ndarray) for item in forms[1:5]):
+        raise _refused(where, "its statistics change: export the network in evaluation mode")
+    factor = gamma / np.sqrt(variance.astype(np.float64) + given.get("epsilon", 1e-5))
+    column = (-1, *(1,) * (len(form.shape) - 2))
+    scaled = form.times(affine.constant(factor.reshape(column)))
+    shifted: Form = scaled + affine.constant((beta - mean * factor).reshape(column))
+    return shifted
+
+
+def _two_dimensional(form: Form) -> Form:
+    """Return ``(1, channels, height, width)``; one dimension becomes a row."""
+    if len(form.shape) == 3:
+        return form.reshaped((*form.shape[:2], 1, form.shape[2]))
+    return form
+
+
+def _as_before(result: Form, form: Form) -> Form:
+    if len(form.shape) == 3:
+        return result.reshaped((*result.shape[:2], result.shape[3]))
+    return result
+
+
+def _pair(values: Sequence[int] | None, rank: int) -> tuple[int, int]:
+    """Return one number per dimension of two; a one-dimensional layer is a row."""
+    if values is None:
+        return (1, 1)
+    numbers = [int(n) for n in values]
+    return (1, numbers[0]) if rank == 3 else (numbers[0], numbers[1])
+
+
+def _pads(
+    given: Mapping[str, Any],
+    source: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    where: str,
+) -> list[tuple[int, int]]:
+    """Return (before, after) for both dimensions."""
+    mode = given.get("auto_pad", b"NOTSET").decode()
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        pads = []
+        for n, k, s, d in zip(source, kernel, stride, dilation, strict=True):
+            total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+            less, more = total // 2, total - total // 2
+            pads.append((less, more) if mode == "SAME_UPPER" else (more, less))
+        return pads
+    if mode not in ("NOTSET", "VALID", ""):
+        raise _refused(where, f"padding '{mode}' is unknown")
+    numbers = [int(n) for n in given.get("pads", [])] if mode != "VALID" else []
+    if not numbers:
+        return [(0, 0), (0, 0)]
+    if len(numbers) == 2:
+        return [(0, 0), (numbers[0], numbers[1])]
+    return [(numbers[0], numbers[2]), (numbers[1], numbers[3])]
+
+
+def _evened(kernel: Array, axis: int, pads: tuple[int, int], dilation: int, where: str) -> Array:
+    """Return a kernel for even padding: zero taps stand for the padding that is not there."""
+    before, after = pads
+    if before == after:
+        return kernel
+    if abs(before - after) % dilation:
+        raise _refused(where, "uneven padding that is no multiple of the dilation")
+    taps = abs(before - after) // dilation
+    widths = [(0, 0)] * 4
+    widths[2 + axis] = (taps, 0) if before < after else (0, taps)
+    return np.pad(kernel, widths)
+
+
+LAYERS: dict[str, Callable[..., Form]] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _global_average_pool,
+    "BatchNormalization": _batch_norm,
+}

@@ -1,0 +1,258 @@
+"""One time step of an ONNX graph, read as affine forms.
+
+The graph is run once on symbols instead of numbers. A loop over time (``Scan``,
+``Loop`` with sequences, scatters or scan outputs) is run once for all its steps:
+a value with a time axis is :class:`Timed`, its form being that of any one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.frontends import affine
+from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Signal, State
+from spikec.compiler.operators import Permute, Reshape, Scale, Stage
+
+__all__ = ["Carried", "Final", "NotAStepError", "Step", "StepState", "Timed", "Value"]
+
+
+class NotAStepError(Exception):
+    """A node has no affine form: which node, why, and what to do."""
+
+    def __init__(self, node: str, why: str, hint: str = "") -> None:
+        super().__init__(f"{node}: {why}")
+        self.node, self.why, self.hint = node, why, hint
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """A value with a leading time axis; ``form`` is one step of it, with a 1 in that place."""
+
+    form: Form
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """A loop-carried value that the body has not used yet: a state, or a buffer to fill."""
+
+    name: str
+    initial: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Counter:
+    """The loop's iteration number, or an index made of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Final:
+    """A state after the last step."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class EmptySequence:
+    """A sequence that a loop fills."""
+
+
+Value: TypeAlias = (
+    "Array | Form | Timed | Carried | Counter | Final | EmptySequence | Sequence[Any] | None"
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StepState:
+    """A carried value: what it starts from, and its form after the step."""
+
+    name: str
+    initial: Array
+    after: Form
+
+
+class Step:
+    """Runs a graph on symbols; collects gates, images and the states of its loops."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, StepState] = {}
+        self._gates: dict[tuple[str, bool], Gate] = {}
+        self._images: dict[tuple[object, ...], Image] = {}
+
+    def run(self, graph: onnx.GraphProto, environment: Mapping[str, Value]) -> dict[str, Value]:
+        """Return every value of ``graph``, given those of its inputs and of outer scopes."""
+        values: dict[str, Value] = dict(environment)
+        values[""] = None
+        for tensor in graph.initializer:
+            values[tensor.name] = numpy_helper.to_array(tensor)
+        for node in graph.node:
+            results = self._node(node, values)
+            for name, result in zip(node.output, results, strict=False):
+                values[name] = result
+        return values
+
+    def gate(self, form: Form, *, strict: bool, origin: str = "") -> Gate:
+        """Return the gate ``H(form)``; equal forms give the same gate."""
+        # A positive factor does not move a gate: the largest coefficient becomes 1.
+        largest = max((float(np.abs(c).max()) for c in form.terms.values()), default=0.0)
+        key = (form.scaled(np.array([1.0 / largest])).digest() if largest else "", strict)
+        if key not in self._gates:
+            self._gates[key] = Gate(form, strict, origin)
+        return self._gates[key]
+
+    def image(self, source: Signal | State | Gate, stages: Sequence[Stage], shape: Shape) -> Image:
+        """Return the image of ``source`` under ``stages``; equal ones are one object."""
+        key: tuple[object, ...] = (source, *(stage_digest(stage) for stage in stages))
+        if key not in self._images:
+            self._images[key] = Image(source, tuple(stages), shape)
+        return self._images[key]
+
+    def linear(self, form: Form, stage: Sequence[Stage], node: str) -> Form:
+        """Return the image of every term of ``form`` (batch of one) under ``stage``."""
+        source_shape = form.shape[1:]
+        shape = source_shape
+        for item in stage:
+            shape = item.output_shape(shape)
+        total = Form((1, *shape))
+        for (gates, atom), coefficient in form.terms.items():
+            if atom is ONE and not gates:
+                values = np.broadcast_to(coefficient, (size(source_shape),))
+                result: Array = values.reshape(1, *source_shape)
+                for item in stage:
+                    result = item.apply(result)
+                total = total + affine.constant(result)
+                continue
+            source, before, natural = _sent(gates, atom, source_shape, node)
+            stages = list(before)
+            if not (coefficient == 1).all():
+                natural, stages = _weighted(stages, natural, coefficient, source_shape)
+            if natural != source_shape:
+                stages.append(Reshape(shape=source_shape))
+            image = self.image(source, [*stages, *stage], shape)
+            total = total + affine.atom(image, (1, *shape))
+        return total
+
+    def _node(self, node: onnx.NodeProto, values: Mapping[str, Value]) -> Sequence[Value]:
+        from spikec.compiler.frontends import onnx_loops, onnx_operators
+
+        where = f"node '{node.name or ','.join(node.output)}' ({node.op_type})"
+        missing = [name for name in node.input if name not in values]
+        if missing:
+            raise NotAStepError(where, f"its input '{missing[0]}' is defined nowhere")
+        arguments = [values[name] for name in node.input]
+        if node.op_type in onnx_loops.LOOPS:
+            return onnx_loops.LOOPS[node.op_type](self, node, arguments, values, where)
+        if node.op_type == "If":
+            return self._branch(node, arguments, values, where)
+        if all(_is_constant(item) for item in arguments) and node.op_type != "SequenceEmpty":
+            return _folded(node, arguments, where)
+        try:
+            return onnx_operators.apply(self, node, arguments, where)
+        except ValueError as error:
+            raise NotAStepError(where, str(error)) from error
+
+    def _branch(
+        self,
+        node: onnx.NodeProto,
+        arguments: Sequence[Value],
+        values: Mapping[str, Value],
+        where: str,
+    ) -> Sequence[Value]:
+        condition = arguments[0]
+        if not isinstance(condition, np.ndarray):
+            raise NotAStepError(where, "it branches on data")
+        name = "then_branch" if bool(condition) else "else_branch"
+        body = attributes(node)[name]
+        inner = self.run(body, values)
+        return [inner[output.name] for output in body.output]
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Return the attributes of a node as Python values."""
+    return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+
+
+def stage_digest(stage: Stage) -> object:
+    """Return a key under which equal stages are equal."""
+    if isinstance(stage, (Reshape, Permute)):
+        return stage
+    plain = {name: value for name, value in vars(stage).items() if name != "weight"}
+    weight = stage.weight
+    return (type(stage), tuple(plain.items()), weight.shape, hash(weight.tobytes()))
+
+
+def _is_constant(value: Value) -> bool:
+    return value is None or isinstance(value, np.ndarray)
+
+
+def _folded(node: onnx.NodeProto, arguments: Sequence[Value], where: str) -> Sequence[Array]:
+    """Evaluate a node whose inputs are all constants."""
+    names = [name for name in node.input if name]
+    feeds = {
+        name: value for name, value in zip(node.input, arguments, strict=True) if value is not None
+    }
+    if node.op_type == "Constant":
+        return [_constant_of(node, where)]
+    inputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in dict.fromkeys(names)]
+    outputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
+    plain = onnx.NodeProto()
+    plain.CopyFrom(node)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([plain], "constant", inputs, outputs),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+    )
+    try:
+        results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception as error:  # the evaluator raises what its operators raise
+        raise NotAStepError(where, f"its constant inputs cannot be computed: {error}") from error
+    found = iter(results)
+    return [np.asarray(next(found)) if name else np.zeros(0) for name in node.output]
+
+
+def _constant_of(node: onnx.NodeProto, where: str) -> Array:
+    for name, value in attributes(node).items():
+        if name == "value":
+            return numpy_helper.to_array(value)
+        if name in ("value_float", "value_floats"):
+            return np.asarray(value, dtype=np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.asarray(value, dtype=np.int64)
+    raise NotAStepError(where, "a constant of this kind is not a number")
+
+
+def _sent(
+    gates: frozenset[Gate], atom: object, shape: Shape, node: str
+) -> tuple[Signal | State | Gate, tuple[Stage, ...], Shape]:
+    """Return what a term sends: the source, the stages it has passed, and its shape there."""
+    if atom is ONE and len(gates) == 1:
+        return next(iter(gates)), (), shape
+    if not gates and isinstance(atom, Image):
+        return atom.source, atom.stages, atom.shape
+    if not gates and isinstance(atom, (Signal, State)):
+        return atom, (), shape
+    raise NotAStepError(
+        node,
+        "it is sent a product of a spike and another value (a graded spike)",
+        "send the spikes themselves: 0 or 1",
+    )
+
+
+def _weighted(
+    stages: Sequence[Stage], natural: Shape, coefficient: Array, shape: Shape
+) -> tuple[Shape, list[Stage]]:
+    """Add a factor per element; one factor for all keeps the source's own shape."""
+    if (coefficient == coefficient.reshape(-1)[0]).all():
+        return natural, [*stages, Scale(weight=np.array(coefficient.reshape(-1)[0]))]
+    before = [] if natural == shape else [Reshape(shape=shape)]
+    return shape, [*stages, *before, Scale(weight=coefficient.reshape(shape))]
+
+
+Handler: TypeAlias = Callable[..., Sequence[Value]]
