@@ -17,6 +17,7 @@ __all__ = ["FRONTENDS", "Frontend", "ReadOptions", "load", "load_graph"]
 FRONTENDS = (
     "spikec.compiler.frontends.native",
     "spikec.compiler.program_file",
+    "spikec.compiler.frontends.onnx_graph",
 )
 
 

@@ -15,16 +15,28 @@ element.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, size
-from spikec.compiler.operators import Reshape, Stage
+from spikec.compiler.operators import Stage
 
-__all__ = ["ONE", "Atom", "Form", "Gate", "Image", "Key", "Signal", "State", "constant"]
+__all__ = [
+    "ONE",
+    "Atom",
+    "Form",
+    "Gate",
+    "Image",
+    "Key",
+    "Signal",
+    "State",
+    "atom",
+    "constant",
+    "spike",
+]
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,11 @@ class Image:
     """A linear operator applied to something that is sent: an input, a spike, a spike state.
 
     Images are made once each (see :class:`~spikec.compiler.frontends.onnx_step.Step`),
-    so identity is equality. ``factor`` weighs the elements before the first stage.
+    so identity is equality. ``sent`` is the shape the source had at the first stage.
     """
 
     source: Signal | State | Gate
+    sent: Shape
     stages: tuple[Stage, ...]
     shape: Shape
 
@@ -215,11 +228,6 @@ def atom(which: Atom, shape: Shape) -> Form:
 def spike(gate: Gate, shape: Shape) -> Form:
     """Return one gate as a form."""
     return Form(shape, {(frozenset([gate]), ONE): np.ones(1)})
-
-
-def flattened(stages: Iterable[Stage], shape: Shape, source: Shape) -> tuple[Stage, ...]:
-    """Return stages that start from ``shape``, preceded by a reshape if the source differs."""
-    return (*(() if shape == source else (Reshape(shape=shape),)), *stages)
 
 
 def _nonzero(terms: dict[Key, Array]) -> dict[Key, Array]:

@@ -129,7 +129,7 @@ def _input(draft: _Draft, record: LayerRecord) -> None:
     if record.index:
         fail("F074", record.where, "an input layer that is not the first", "put it first")
     if record.shape is None:
-        fail("F070", f"{record.where}/shape", "it is missing", "export the network anew")
+        fail("F070", f"{record.where}/shape", "it is missing")
     if record.neuron is None:
         draft.settled.note("input", "binary spikes", "netx's input_message_bits of 0")
         _take_spikes(draft, record.shape)
@@ -355,12 +355,13 @@ def _delays(draft: _Draft, record: LayerRecord, operator: Weighted, population: 
         )
     if population.bias.any() or population.initial_voltage.any():
         _check_biased_delay(draft, where)
-    if delay.size in (1, shape[0]):
+    per_input = len(shape) == 2 and delay.size == shape[1] != shape[0]
+    if not per_input and delay.size not in (1, shape[0]):
+        fail("F073", where, f"{delay.size} delays for weights of shape {shape}")
+    if not per_input:
         return delay.reshape(-1, *[1] * (len(shape) - 1))
-    if len(shape) == 2 and delay.size == shape[1]:
-        draft.settled.note(f"layer{record.index} delay", "one per input", "netx, by their number")
-        return delay.reshape(1, -1)
-    fail("F073", where, f"{delay.size} delays for weights of shape {shape}")
+    draft.settled.note(f"layer{record.index} delay", "one per input", "netx, by their number")
+    return delay.reshape(1, -1)
 
 
 def _check_biased_delay(draft: _Draft, where: str) -> None:

@@ -53,7 +53,7 @@ class Settled:
         """Return the profile that the user chose; without one, ``message`` is an error."""
         if self.options.profile is None:
             fail("F075", where, message, hint)
-        self.note(f"{what} at {where.split(': ')[-1]}", self.options.profile, "option profile")
+        self.note(f"{what} at {where.rsplit(': ', 1)[-1]}", self.options.profile, "option profile")
         return self.options.profile
 
 
@@ -174,7 +174,7 @@ def _check_kind(neuron: NeuronRecord) -> None:
 def _field(neuron: NeuronRecord, name: str, low: int, high: int) -> int:
     value = neuron.fields[name]
     if value is None:
-        fail("F070", f"{neuron.where}/{name}", "it is missing", "export the network anew")
+        fail("F070", f"{neuron.where}/{name}", "it is missing")
     if not low <= value <= high:
         fail("F072", f"{neuron.where}/{name}", f"{value} is outside {low}..{high}")
     return value
@@ -223,10 +223,10 @@ def _bias(record: LayerRecord, shape: Shape) -> tuple[Array, int]:
             f"{bias.size} values; {shape} neurons take 1, {shape[0]} or {size(shape)}",
         )
     if not bias.size:
-        fail("F070", where, "it is empty", "export the network anew")
+        fail("F070", where, "it is empty")
     spread = shape if bias.size == size(shape) else (-1, *[1] * (len(shape) - 1))
     values = np.broadcast_to(bias.reshape(spread), shape)
-    if _BIAS_LOW <= int(values.min()) and int(values.max()) <= _BIAS_HIGH:
+    if int(values.min()) >= _BIAS_LOW and int(values.max()) <= _BIAS_HIGH:
         return frozen(values), _BIAS_EXP
     halves = values >> 1
     if (values & 1).any() or int(halves.min()) < _BIAS_LOW or int(halves.max()) > _BIAS_HIGH:

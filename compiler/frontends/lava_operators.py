@@ -91,14 +91,14 @@ def identity(record: LayerRecord, shape: Shape) -> Weighted:
 
 def _shape(record: LayerRecord) -> Shape:
     if record.shape is None:
-        fail("F070", f"{record.where}/shape", "it is missing", "export the network anew")
+        fail("F070", f"{record.where}/shape", "it is missing")
     return record.shape
 
 
 def _integers(record: LayerRecord, weight: Array | None, field: str) -> Array:
     where = f"{record.where}/{field}"
     if weight is None or not weight.size:
-        fail("F070", where, "it is missing or empty", "export the network anew")
+        fail("F070", where, "it is missing or empty")
     largest = max(abs(int(weight.min())), abs(int(weight.max())))
     if largest > LARGEST_WEIGHT:
         fail("F072", where, f"a weight of magnitude {largest} is beyond {LARGEST_WEIGHT}")

@@ -60,22 +60,38 @@ class LayerRecord:
 _NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "weight_exp")
 
 
+#: What to do where a message has no better advice.
+_ADVICE = {
+    "F070": "the file is not as lava-dl writes it; export the network anew",
+    "F072": "retrain or rescale the layer so that it fits, and export it anew",
+    "F073": "the layers of the file do not fit each other; correct the field or export it anew",
+}
+
+
 def fail(code: str, where: str, message: str, hint: str = "") -> NoReturn:
     """Raise one finding as a :class:`FrontendError`."""
+    hint = hint or _ADVICE[code]
     raise FrontendError(Diagnostic(code=code, where=where, message=message, hint=hint))
 
 
 def read_layers(file: Any, path: Path) -> tuple[LayerRecord, ...]:
     """Return all layers of an opened file in order; every layer's error is found at once."""
     group = _group(file, "layer", str(path))
-    layers, findings = [], []
-    for index, name in enumerate(_layer_names(group, str(path))):
-        try:
-            layers.append(_layer(_group(group, name, f"{path}: layer/{name}"), index, path))
-        except FrontendError as error:
-            findings += error.diagnostics
+    findings: list[Diagnostic] = []
+    names = _layer_names(group, str(path))
+    layers = [_layer_or_findings(group, name, path, findings) for name in names]
     raise_if_any(FrontendError, findings)
-    return tuple(layers)
+    return tuple(layer for layer in layers if layer is not None)
+
+
+def _layer_or_findings(
+    group: Any, name: str, path: Path, findings: list[Diagnostic]
+) -> LayerRecord | None:
+    try:
+        return _layer(_group(group, name, f"{path}: layer/{name}"), int(name), path)
+    except FrontendError as error:
+        findings += error.diagnostics
+        return None
 
 
 def _layer_names(group: Any, where: str) -> list[str]:
@@ -134,7 +150,7 @@ def _is_dataset(item: Any) -> bool:
 def _group(parent: Any, name: str, where: str) -> Any:
     item = parent.get(name)
     if item is None or _is_dataset(item):
-        fail("F070", where, f"'{name}' is not a group of fields", "export the network anew")
+        fail("F070", where, f"'{name}' is not a group of fields")
     return item
 
 
@@ -163,7 +179,7 @@ class _Fields:
         if item.dtype.kind not in "biuf":
             fail("F070", place, f"it holds {item.dtype}, not numbers")
         values = numbers(item)
-        wrong = values[~_is_integer(values)] if values.dtype.kind == "f" else values[:0]
+        wrong = values[~_is_integer(values)]
         if wrong.size:
             fail(
                 "F071",
@@ -216,11 +232,14 @@ class _Fields:
     def _dataset(self, name: str) -> Any:
         item = self._group.get(name)
         if item is not None and (not _is_dataset(item) or item.shape is None):
-            fail("F070", f"{self._where}/{name}", "it is not an array", "export the network anew")
+            fail("F070", f"{self._where}/{name}", "it is not an array")
         return item
 
 
 def _is_integer(values: Array) -> Array:
+    if values.dtype.kind == "b":
+        return np.ones(values.shape, bool)
     with np.errstate(invalid="ignore"):
-        whole: Array = (np.abs(values) <= _EXACT) & (np.rint(values) == values)
+        small = (values <= _EXACT) & (values >= -_EXACT)
+        whole: Array = small & (np.rint(values) == values) if values.dtype.kind == "f" else small
     return whole

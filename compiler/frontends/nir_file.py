@@ -66,16 +66,16 @@ class NirNode:
         """Return a numeric parameter, which must exist and be finite numbers."""
         if name not in self.fields:
             raise problem(
-                "F072",
+                "F112",
                 self.where,
                 f"parameter '{name}' is missing; there are {', '.join(self.fields) or 'none'}",
                 "export the network anew",
             )
         values = np.asarray(self.fields[name])
         if values.dtype.kind not in "biuf" or values.size == 0:
-            raise problem("F072", self.where, f"parameter '{name}' is not an array of numbers")
+            raise problem("F112", self.where, f"parameter '{name}' is not an array of numbers")
         if np.isnan(values.astype(np.float64)).any():
-            raise problem("F072", self.where, f"parameter '{name}' holds NaN")
+            raise problem("F112", self.where, f"parameter '{name}' holds NaN")
         return values
 
 
@@ -117,9 +117,9 @@ class _Reader:
     def read(self) -> NirFile:
         with open_checked(self.path) as file:
             version = str(_content(file["version"])) if "version" in file else "unknown"
-            root = file["node"] if "node" in file else file
+            root = file.get("node", file)
             if not hasattr(root, "items"):
-                raise problem("F070", str(self.path), "'/node' is not a group")
+                raise problem("F110", str(self.path), "'/node' is not a group")
             tree = _content(root)
         kind = tree.get("type", "NIRGraph")
         if kind == "NIRGraph":
@@ -146,16 +146,16 @@ class _Reader:
     def _scope(self, tree: Mapping[str, Any], prefix: str, parent: _Scope | None) -> _Scope:
         where = f"{self.path}: graph '{prefix.rstrip('.') or 'node'}'"
         if prefix.count(".") > _MOST_DEPTH:
-            raise problem("F070", where, "sub-graphs are nested too deeply")
+            raise problem("F110", where, "sub-graphs are nested too deeply")
         nodes = tree.get("nodes")
         if not isinstance(nodes, dict) or not nodes:
-            raise problem("F070", where, "it has no nodes", "export the network anew")
+            raise problem("F110", where, "it has no nodes", "export the network anew")
         scope = _Scope(
             prefix=prefix, members={}, edges=_edges(tree.get("edges"), where), parent=parent
         )
         for name, inner in nodes.items():
             if not isinstance(inner, dict):
-                raise problem("F070", where, f"'{name}' is not a node")
+                raise problem("F110", where, f"'{name}' is not a node")
             if inner.get("type") == "NIRGraph":
                 scope.members[name] = self._scope(inner, f"{prefix}{name}.", scope)
             else:
@@ -165,12 +165,12 @@ class _Reader:
     def _node(self, tree: Mapping[str, Any], name: str) -> NirNode:
         kind = tree.get("type")
         if not isinstance(kind, str):
-            raise problem("F070", f"{self.path}: node '{name}'", "it has no type")
+            raise problem("F110", f"{self.path}: node '{name}'", "it has no type")
         fields = {key: value for key, value in tree.items() if key not in ("type", "metadata")}
         node = NirNode(name=name, kind=kind, path=str(self.path), fields=fields)
         if kind not in _KNOWN:
             raise problem(
-                "F071",
+                "F111",
                 f"{self.path}: node '{name}'",
                 f"there is no NIR node type '{kind}'",
                 f"known types: {', '.join(sorted(_KNOWN))}, NIRGraph",
@@ -202,7 +202,7 @@ class _Reader:
     def _add(self, node: NirNode) -> None:
         if node.name in self.nodes:
             raise problem(
-                "F070", node.where, "two nodes have this name once sub-graphs are in line"
+                "F110", node.where, "two nodes have this name once sub-graphs are in line"
             )
         self.nodes[node.name] = node
 
@@ -212,7 +212,7 @@ class _Reader:
         if found is None:
             names = ", ".join(sorted(scope.members))
             raise problem(
-                "F073",
+                "F113",
                 f"{self.path}: edge {edge[0]} -> {edge[1]}",
                 f"there is no node '{name}'",
                 f"nodes beside it: {names}",
@@ -267,7 +267,7 @@ class _Reader:
                 self._repaired(f"sub-graph '{name}'", f"it has no {end}: '{ends[0]}' is used")
         if len(ends) != 1:
             raise problem(
-                "F073",
+                "F113",
                 f"{self.path}: sub-graph '{name}'",
                 f"an edge to or from it needs one {end} node, it has {len(ends)}",
                 f"name the node in the edge: '{name}.<node>'",
@@ -299,12 +299,12 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 def _edges(value: Any, where: str) -> list[tuple[str, str]]:
     if value is None:
-        raise problem("F070", where, "it has no edges", "export the network anew")
+        raise problem("F110", where, "it has no edges", "export the network anew")
     pairs = np.asarray(value)
     if pairs.size == 0:
         return []
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise problem("F070", where, f"edges have shape {pairs.shape}, not (count, 2)")
+        raise problem("F110", where, f"edges have shape {pairs.shape}, not (count, 2)")
     return [(str(source), str(target)) for source, target in pairs.tolist()]
 
 

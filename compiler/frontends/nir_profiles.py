@@ -81,10 +81,10 @@ PROFILES: Mapping[str, Profile] = {
             synaptic_zero_drops_input=True,
             quirks=(
                 "dt is always 1e-4, whatever the data",
-                "v_reset is always written as 0, whatever the reset: a network with "
-                "reset_mechanism='zero' needs --reset zero, 'none' needs --reset none",
-                "alpha and beta are clamped to [0, 1] when it runs, not when it exports: "
-                "negative time constants mean a decay of 1",
+                ("v_reset is always written as 0, whatever the reset: a network with "
+                "reset_mechanism='zero' needs --reset zero, 'none' needs --reset none"),
+                ("alpha and beta are clamped to [0, 1] when it runs, not when it exports: "
+                "negative time constants mean a decay of 1"),
                 "r = tau/dt and w_in = tau_syn/dt are written for gains of 1",
             ),
             source="snnTorch 1.0.0: export_nir.py, _neurons/neurons.py",
@@ -117,10 +117,10 @@ PROFILES: Mapping[str, Profile] = {
             tau_times_dt=True,
             starts_at_leak=True,
             quirks=(
-                "tau is written as dt/tau_inv, so dt times too small: multiplied back where "
-                "dt/tau exceeds 1",
-                "a spike adds its whole weight to the current; w_in = 1 loses that gain of "
-                "tau_syn/dt",
+                ("tau is written as dt/tau_inv, so dt times too small: multiplied back where "
+                "dt/tau exceeds 1"),
+                ("a spike adds its whole weight to the current; w_in = 1 loses that gain of "
+                "tau_syn/dt"),
             ),
             source="Norse 1.1.0: utils/export_nir.py, functional/lif.py",
         ),
@@ -144,8 +144,8 @@ PROFILES: Mapping[str, Profile] = {
             compare=">=",
             quirks=(
                 "time constants are in steps, so dt is 1",
-                "r = 1 is right for norm_input=True only; norm_input=False needs --profile "
-                "sinabs-import",
+                ("r = 1 is right for norm_input=True only; norm_input=False needs --profile "
+                "sinabs-import"),
                 "tau_syn is not exported: the current's filter is lost",
                 _MULTI_SPIKE,
                 "a floor of the voltage (min_v_mem) is not exported",
@@ -209,7 +209,7 @@ PROFILES: Mapping[str, Profile] = {
             name="spyx",
             discretization="euler",
             reset="subtract",
-            reset_order="next_step",
+            reset_order="at_spike",
             compare=">",
             snaps_gain=True,
             population_delay=1,
@@ -309,7 +309,7 @@ def _profile(file: NirFile, options: ReadOptions) -> Profile | None:
         return None
     if options.profile not in PROFILES:
         raise problem(
-            "F076",
+            "F116",
             file.path,
             f"there is no profile '{options.profile}'",
             f"profiles: {', '.join(PROFILES)}",
@@ -332,7 +332,7 @@ def _own_metadata(file: NirFile) -> dict[str, Any]:
         for name in ("nodes", "inputs")
     )
     if not sound or not isinstance(table, dict) or not isinstance(table.get("dt"), float):
-        raise problem("F070", file.path, "its 'spikec' metadata are damaged", "export it anew")
+        raise problem("F110", file.path, "its 'spikec' metadata are damaged", "export it anew")
     return table
 
 
@@ -353,11 +353,11 @@ def _needed(file: NirFile) -> list[str]:
 def _check(file: NirFile, base: Profile | None, values: Mapping[str, Any]) -> None:
     dt = values.get("dt")
     if dt is not None and not (np.isfinite(dt) and dt > 0):
-        raise problem("F077", file.path, f"the time step is {dt}", "give --dt in seconds, above 0")
+        raise problem("F117", file.path, f"the time step is {dt}", "give --dt in seconds, above 0")
     reset = values.get("reset")
     if base is not None and reset in base.refuses:
         raise problem(
-            "F083",
+            "F123",
             f"{file.path}: profile '{base.name}'",
             base.refuses[str(reset)],
             "--reset subtract --reset-order at_spike without a profile is equal as long as no "
@@ -371,7 +371,7 @@ def _unanswered(file: NirFile, names: list[str]) -> FrontendError:
     clues = _clues(file)
     return FrontendError(
         Diagnostic(
-            code="F075",
+            code="F115",
             where=file.path,
             message="NIR does not say, and nobody else did:\n    " + "\n    ".join(lines),
             hint="\n        ".join([hint, *clues]),
@@ -383,7 +383,7 @@ def _clues(file: NirFile) -> list[str]:
     """Return what the numbers point to; a suggestion, never an answer."""
     steps = {step for node in file.nodes.values() for step in _implied_steps(node)}
     clues = []
-    if len(steps) == 1:
+    if len(steps) == 1 and min(steps) > 0:
         step = steps.pop()
         clues.append(
             f"r = tau/dt throughout if --dt {step:g}: this is what exporters usually write"

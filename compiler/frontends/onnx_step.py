@@ -95,8 +95,7 @@ class Step:
             values[tensor.name] = numpy_helper.to_array(tensor)
         for node in graph.node:
             results = self._node(node, values)
-            for name, result in zip(node.output, results, strict=False):
-                values[name] = result
+            values.update(zip(node.output, results, strict=False))
         return values
 
     def gate(self, form: Form, *, strict: bool, origin: str = "") -> Gate:
@@ -108,12 +107,19 @@ class Step:
             self._gates[key] = Gate(form, strict, origin)
         return self._gates[key]
 
-    def image(self, source: Signal | State | Gate, stages: Sequence[Stage], shape: Shape) -> Image:
+    def image(
+        self, source: Signal | State | Gate, sent: Shape, stages: Sequence[Stage], shape: Shape
+    ) -> Image:
         """Return the image of ``source`` under ``stages``; equal ones are one object."""
-        key: tuple[object, ...] = (source, *(stage_digest(stage) for stage in stages))
+        key: tuple[object, ...] = (source, sent, *(stage_digest(stage) for stage in stages))
         if key not in self._images:
-            self._images[key] = Image(source, tuple(stages), shape)
+            self._images[key] = Image(source, sent, tuple(stages), shape)
         return self._images[key]
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """All gates, in the order the graph computes them."""
+        return tuple(self._gates.values())
 
     def linear(self, form: Form, stage: Sequence[Stage], node: str) -> Form:
         """Return the image of every term of ``form`` (batch of one) under ``stage``."""
@@ -130,13 +136,13 @@ class Step:
                     result = item.apply(result)
                 total = total + affine.constant(result)
                 continue
-            source, before, natural = _sent(gates, atom, source_shape, node)
+            source, sent, before, natural = _sent(gates, atom, source_shape, node)
             stages = list(before)
             if not (coefficient == 1).all():
                 natural, stages = _weighted(stages, natural, coefficient, source_shape)
             if natural != source_shape:
                 stages.append(Reshape(shape=source_shape))
-            image = self.image(source, [*stages, *stage], shape)
+            image = self.image(source, sent, [*stages, *stage], shape)
             total = total + affine.atom(image, (1, *shape))
         return total
 
@@ -230,14 +236,14 @@ def _constant_of(node: onnx.NodeProto, where: str) -> Array:
 
 def _sent(
     gates: frozenset[Gate], atom: object, shape: Shape, node: str
-) -> tuple[Signal | State | Gate, tuple[Stage, ...], Shape]:
-    """Return what a term sends: the source, the stages it has passed, and its shape there."""
+) -> tuple[Signal | State | Gate, Shape, tuple[Stage, ...], Shape]:
+    """Return what a term sends: source, its shape when sent, stages passed, shape after them."""
     if atom is ONE and len(gates) == 1:
-        return next(iter(gates)), (), shape
+        return next(iter(gates)), shape, (), shape
     if not gates and isinstance(atom, Image):
-        return atom.source, atom.stages, atom.shape
+        return atom.source, atom.sent, atom.stages, atom.shape
     if not gates and isinstance(atom, (Signal, State)):
-        return atom, (), shape
+        return atom, shape, (), shape
     raise NotAStepError(
         node,
         "it is sent a product of a spike and another value (a graded spike)",

@@ -17,7 +17,7 @@ from support.random_programs import random_inputs, random_program
 from spikec.backends.simulator import golden
 from spikec.compiler import program_file, reference
 from spikec.compiler.container import read_container, read_header, write_container
-from spikec.compiler.errors import FrontendError, SpikecError, UsageError
+from spikec.compiler.errors import FrontendError, GraphError, SpikecError, UsageError
 from spikec.compiler.files import canonical_json, read_npz, sha256_of, write_atomically, write_npz
 from spikec.compiler.frontends import native
 from spikec.compiler.ir import Choice, Graph

@@ -1,0 +1,39 @@
+"""NIR files (``.nir``): read into a Graph with every open question answered, and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikec.compiler.files import sha256_of
+from spikec.compiler.frontends.hdf5_safety import top_level_names
+from spikec.compiler.frontends.nir_file import read_nir_file
+from spikec.compiler.frontends.nir_lower import lower
+from spikec.compiler.frontends.nir_profiles import answers_for
+from spikec.compiler.frontends.nir_shapes import Shapes
+from spikec.compiler.frontends.nir_write import write
+from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.ir import Graph, Source
+
+__all__ = ["read", "recognises", "write"]
+
+
+def recognises(path: Path) -> bool:
+    """Say whether ``path`` is HDF5 with a NIR graph in it."""
+    names = top_level_names(path)
+    return "node" in names or {"nodes", "edges"} <= names
+
+
+def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
+    """Read the network in ``path``; ``options`` answer what NIR leaves open.
+
+    Raises :class:`~spikec.compiler.errors.FrontendError` for a file that is not
+    a NIR network, and for open questions, with the options that answer them.
+    """
+    path = Path(path)
+    file = read_nir_file(path)
+    answers = answers_for(file, options or ReadOptions())
+    graph = lower(file, answers, Shapes(file))
+    version = f"nir {file.version}"
+    return graph.with_source(
+        Source(path=str(path), format=version, sha256=sha256_of(path.read_bytes()))
+    )

@@ -1,0 +1,151 @@
+"""Shapes of all nodes, computed from the inputs on; what the file states is only a hint."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikec.compiler.arrays import Shape, size
+from spikec.compiler.frontends.nir_file import NEURONS, NirFile, NirNode, problem
+from spikec.compiler.frontends.nir_layers import Layer, layer_of, stored_shape
+from spikec.compiler.frontends.nir_neurons import neuron_shape
+from spikec.compiler.ir import Choice
+
+__all__ = ["Shapes"]
+
+_MOST_NEURONS = 1 << 28
+
+
+class Shapes:
+    """The shape of what each node gives, and how each linear node works."""
+
+    def __init__(self, file: NirFile) -> None:
+        self.file = file
+        self.repairs: list[Choice] = []
+        self._before: dict[str, list[str]] = {name: [] for name in file.nodes}
+        self._after: dict[str, list[str]] = {name: [] for name in file.nodes}
+        for source, target in file.edges:
+            self._before[target].append(source)
+            self._after[source].append(target)
+        self._shapes: dict[str, Shape] = {}
+        self._into: dict[str, Shape] = {}
+        self._layers: dict[str, Layer] = {}
+        self._check_ends()
+        self._solve()
+        self._check_sums()
+
+    def of(self, name: str) -> Shape:
+        """Return the shape of what ``name`` gives."""
+        return self._shapes[name]
+
+    def into(self, name: str) -> Shape:
+        """Return the shape of what ``name`` takes."""
+        return self._into[name]
+
+    def before(self, name: str) -> list[str]:
+        """Return the nodes with an edge to ``name``."""
+        return self._before[name]
+
+    def layer(self, name: str) -> Layer | None:
+        """Return how a linear node works."""
+        return self._layers.get(name)
+
+    def _repaired(self, node: NirNode, value: str) -> None:
+        self.repairs.append(Choice(what=f"node '{node.name}'", value=value, origin="import repair"))
+
+    def _check_ends(self) -> None:
+        for name, node in self.file.nodes.items():
+            if node.kind == "Input" and self._before[name]:
+                raise problem("F113", node.where, "an edge ends at this input")
+            if node.kind not in ("Input", "Threshold", *NEURONS) and not self._before[name]:
+                raise problem(
+                    "F113", node.where, "nothing leads to it", "remove it, or add the missing edge"
+                )
+
+    def _solve(self) -> None:
+        """Go from known shapes to unknown ones; where all is stuck, trust one neuron's."""
+        for node in self.file.nodes.values():
+            if node.kind == "Input":
+                self._set_input(node)
+        while len(self._shapes) < len(self.file.nodes):
+            if not sum(self._advance(node) for node in self.file.nodes.values()):
+                self._seed()
+
+    def _set_input(self, node: NirNode) -> None:
+        shape = stored_shape(node)
+        implied = self._implied(node.name)
+        if shape is None:
+            if implied is None:
+                raise problem(
+                    "F114", node.where, "its shape is missing, and nothing after it implies one"
+                )
+            self._repaired(node, f"its shape is missing: {implied}, from what follows")
+            shape = implied
+        self._set(node, shape, shape)
+
+    def _implied(self, name: str) -> Shape | None:
+        """Return the shape that some node right after ``name`` needs, if one can say."""
+        for after in self._after[name]:
+            node = self.file.nodes[after]
+            if node.kind in ("Linear", "Affine"):
+                weight = node.array("weight")
+                if weight.ndim == 2:
+                    return (weight.shape[1],)
+            if node.kind in ("Conv1d", "Conv2d") and node.has("input_shape"):
+                weight, extents = node.array("weight"), node.array("input_shape").reshape(-1)
+                groups = int(np.asarray(node.fields.get("groups", 1)).reshape(-1)[0])
+                return (weight.shape[1] * groups, *(int(extent) for extent in extents))
+            if node.kind in NEURONS:
+                return neuron_shape(node, None)[0]
+            if node.kind == "Identity" and (inner := self._implied(after)) is not None:
+                return inner
+        return None
+
+    def _advance(self, node: NirNode) -> bool:
+        """Set a node's shape if something before it has one; say whether that was news."""
+        known = [name for name in self._before[node.name] if name in self._shapes]
+        if node.name in self._shapes or not known:
+            return False
+        incoming = self._shapes[known[0]]
+        if node.kind in NEURONS:
+            shape, repair = neuron_shape(node, incoming)
+            if repair:
+                self._repaired(node, repair)
+            self._set(node, shape, shape)
+            return True
+        layer = layer_of(node, incoming)
+        self._layers[node.name] = layer
+        stated = stored_shape(node) if node.kind in ("Identity", "Output") else None
+        if stated is not None and stated != layer.shape:
+            self._repaired(node, f"it states shape {stated}, {layer.shape} arrives: kept that")
+        self._set(node, incoming, layer.shape)
+        return True
+
+    def _seed(self) -> None:
+        for node in self.file.nodes.values():
+            if node.kind in NEURONS and node.name not in self._shapes:
+                shape = neuron_shape(node, None)[0]
+                self._set(node, shape, shape)
+                return
+        left = next(node for name, node in self.file.nodes.items() if name not in self._shapes)
+        raise problem("F120", left.where, "no input or neuron leads to it")
+
+    def _set(self, node: NirNode, into: Shape, shape: Shape) -> None:
+        if size(shape) > _MOST_NEURONS or not shape:
+            raise problem("F114", node.where, f"shape {shape} is empty or beyond any chip")
+        self._into[node.name], self._shapes[node.name] = into, shape
+
+    def _check_sums(self) -> None:
+        """Everything that arrives at a node must have one shape, or as many values."""
+        for name, node in self.file.nodes.items():
+            needed = self._into[name]
+            for before in self._before[name]:
+                found = self._shapes[before]
+                if size(found) != size(needed):
+                    raise problem(
+                        "F114",
+                        node.where,
+                        f"it takes values of shape {needed}, '{before}' gives {found}",
+                        "check the edge between them",
+                    )
+                if found != needed and node.kind not in ("Linear", "Affine"):
+                    self._repaired(node, f"{found} from '{before}' is read as {needed}")

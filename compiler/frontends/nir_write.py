@@ -1,0 +1,313 @@
+"""Write a Graph as a NIR file, through the ``nir`` package.
+
+NIR holds time constants, not decays: they are chosen so that Euler with the
+graph's time step gives the decays back to the last bit where doubles allow it.
+What NIR cannot say (kind and order of resets, the comparison, the time step) is
+noted in the file's metadata, which our own reader understands.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, FloatArray, size
+from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
+from spikec.compiler.files import canonical_json, write_atomically
+from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
+from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.passes.couple_immediately import CoupleImmediately
+from spikec.compiler.passes.fuse_chains import FuseChains
+
+__all__ = ["write"]
+
+#: The time step of a graph that has none, in seconds.
+_DEFAULT_DT = 1e-3
+#: dt / tau of a state that does not leak: 1 - 2**-60 is 1 in double precision.
+_NO_LEAK = 2.0**-60
+
+
+def write(graph: Graph, path: str | Path) -> None:
+    """Save ``graph`` to ``path`` as NIR.
+
+    Raises :class:`FrontendError` with everything that NIR has no words for.
+    """
+    raise_if_any(FrontendError, list(_inexpressible(graph)))
+    graph = FuseChains()(CoupleImmediately()(graph))
+    raise_if_any(FrontendError, list(_inexpressible(graph)))
+    nir = _nir(path)
+    content = io.BytesIO()
+    nir.write(content, _Writer(graph, nir).network())
+    write_atomically(Path(path), content.getvalue())
+
+
+def _nir(path: str | Path) -> Any:
+    try:
+        return import_module("nir")
+    except ImportError as error:
+        raise FrontendError(
+            Diagnostic(
+                code="F122",
+                where=str(path),
+                message="writing NIR needs the package nir, which is missing",
+                hint="pip install 'spikec[nir]'",
+            )
+        ) from error
+
+
+def _inexpressible(graph: Graph) -> Iterator[Diagnostic]:
+    for node in graph.populations:
+        findings = []
+        if node.start:
+            findings.append(f"it starts at step {node.start}")
+        if node.initial_current.any() and node.alpha is not None:
+            findings.append("its current does not start at 0")
+        if isinstance(node, LIF) and node.refractory:
+            findings.append(f"it has {node.refractory} refractory steps")
+        if node.alpha is not None and (node.bias.any() and (node.beta == 1).any()):
+            findings.append("it has a bias, a synapse and no leak")
+        for finding in findings:
+            yield Diagnostic(
+                code="F121",
+                where=f"population '{node.name}'",
+                message=f"NIR cannot say that {finding}",
+                hint="change the network, or keep it in spikec's own format",
+            )
+
+
+@dataclass(eq=False, kw_only=True)
+class _Draft:
+    nodes: dict[str, Any] = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class _Writer:
+    def __init__(self, graph: Graph, nir: Any) -> None:
+        self.graph, self.nir = graph, nir
+        self.dt = graph.dt or _DEFAULT_DT
+        self.draft = _Draft()
+        self.operators = {edge.name: edge.operator for edge in graph.edges}
+        self.flat = self._flat()
+        self.names = {node.name for node in graph.nodes}
+
+    def network(self) -> Any:
+        for node in self.graph.nodes:
+            if isinstance(node, Input):
+                shape = np.array(node.shape)
+                self.draft.nodes[node.name] = self.nir.Input(input_type={"input": shape})
+            else:
+                self._population(node)
+        for node in self.graph.populations:
+            self._edges_into(node)
+        for index, name in enumerate(self.graph.outputs):
+            output = self._unique(f"output{index:03d}" if index else "output")
+            shape = np.array(self._shape(name))
+            self.draft.nodes[output] = self.nir.Output(output_type={"output": shape})
+            self.draft.edges.append((name, output))
+        inputs = {
+            node.name: {"kind": node.kind, "low": node.low, "high": node.high}
+            for node in self.graph.inputs
+        }
+        metadata = {
+            "version": 1,
+            "dt": self.dt,
+            "discretization": "euler",
+            "nodes": self.draft.notes,
+            "inputs": inputs,
+        }
+        return self.nir.NIRGraph(
+            nodes=self.draft.nodes,
+            edges=self.draft.edges,
+            metadata={"spikec": canonical_json(metadata)},
+            type_check=False,
+        )
+
+    def _flat(self) -> frozenset[str]:
+        """Return the populations that lose their picture shape: NIR can flatten, not unflatten.
+
+        A convolution at one of them becomes a matrix, which may flatten more.
+        """
+        flat: set[str] = {
+            node.name for node in self.graph.populations if len(node.shape) != 3 or _by_neuron(node)
+        }
+        changed = True
+        while changed:
+            changed = False
+            for edge in self.graph.edges:
+                operator = self.operators[edge.name]
+                if isinstance(operator, Conv2d) and flat & {edge.source, edge.target}:
+                    matrix = _matrix(operator, self.graph[edge.source].shape)
+                    self.operators[edge.name] = operator = Dense(weight=matrix)
+                if isinstance(operator, Dense) and edge.target not in flat:
+                    flat.add(edge.target)
+                    changed = True
+            pictured = {
+                node.name
+                for node in self.graph.populations
+                if node.name not in flat and not self.graph.edges_into(node.name)
+            }
+            changed = changed or bool(pictured)
+            flat |= pictured
+        return frozenset(flat)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        shape = self.graph[name].shape
+        return (size(shape),) if name in self.flat else shape
+
+    def _unique(self, name: str) -> str:
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
+
+    def _population(self, node: LIF | LI) -> None:
+        shape = self._shape(node.name)
+        start = node.initial_state[1]
+        rest = node.rest - start
+        leak, gain = rest, node.gain
+        if node.alpha is not None and node.bias.any():
+            leak = rest + node.bias / (1 - node.beta)
+        share, tau = _time_constant(node.beta, self.dt)
+        fields: dict[str, Any] = {
+            "r": _solved(gain, gain / share, lambda r: r * share),
+            "v_leak": leak,
+        }
+        note: dict[str, Any] = {"lag": node.view.lag}
+        offset = start + node.view.voltage_offset
+        if offset.any():
+            note["voltage_offset"] = offset.reshape(-1).tolist()
+        if isinstance(node, LIF):
+            fields["v_threshold"] = node.vth - start
+            fields["v_reset"] = _reset_target(node, rest)
+            note |= {"reset": node.reset, "reset_order": node.reset_order}
+            note |= {"compare": node.compare, "drops_input": node.reset_drops_input}
+        if node.alpha is None:
+            fields["tau"] = tau
+        else:
+            share_syn, tau_syn = _time_constant(node.alpha, self.dt)
+            ones = np.ones(node.shape)
+            fields |= {"tau_mem": tau, "tau_syn": tau_syn}
+            fields["w_in"] = _solved(ones, 1 / share_syn, lambda w: w * share_syn)
+        kind = ("" if node.alpha is None else "Cuba") + ("LIF" if isinstance(node, LIF) else "LI")
+        values = {name: np.array(item, np.float64).reshape(shape) for name, item in fields.items()}
+        self.draft.nodes[node.name] = getattr(self.nir, kind)(**values)
+        self.draft.notes[node.name] = note
+
+    def _edges_into(self, node: LIF | LI) -> None:
+        bias: FloatArray | None = None
+        if node.alpha is None and node.bias.any():
+            bias = _solved(node.bias, node.bias / node.gain, lambda c: node.gain * c)
+        edges = self.graph.edges_into(node.name)
+        for edge in edges:
+            self._edge(edge, bias)
+            bias = None
+        if bias is not None:
+            source = self.graph.inputs[0] if self.graph.inputs else node
+            zero = Dense(weight=np.zeros((node.num_neurons, size(source.shape))))
+            name = f"{node.name}-bias"
+            self.operators[name] = zero
+            self._edge(Edge(name=name, source=source.name, target=node.name, operator=zero,
+                            delay=int(source is node)), bias)  # fmt: skip
+
+    def _edge(self, edge: Edge, bias: FloatArray | None) -> None:
+        source = self.graph[edge.source]
+        shape, last = self._shape(edge.source), edge.source
+        shift = source.shift if isinstance(source, Input) else 0
+        if edge.delay + shift:
+            seconds = np.full(shape, (edge.delay + shift) * self.dt)
+            last = self._chained(last, f"{edge.name}-delay", self.nir.Delay(delay=seconds))
+        operator = self.operators[edge.name]
+        if isinstance(operator, Conv2d):
+            layer = self._convolution(operator, shape, bias)
+        else:
+            assert isinstance(operator, Dense)
+            if len(shape) > 1:
+                flatten = self.nir.Flatten(
+                    input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1
+                )
+                last = self._chained(last, f"{edge.name}-flatten", flatten)
+            weight = np.array(operator.weight)
+            layer = (
+                self.nir.Linear(weight=weight)
+                if bias is None
+                else self.nir.Affine(weight=weight, bias=np.array(bias).reshape(-1))
+            )
+        last = self._chained(last, edge.name, layer)
+        self.draft.edges.append((last, edge.target))
+
+    def _chained(self, before: str, name: str, node: Any) -> str:
+        name = self._unique(name)
+        self.draft.nodes[name] = node
+        self.draft.edges.append((before, name))
+        return name
+
+    def _convolution(
+        self, operator: Conv2d, shape: tuple[int, ...], bias: FloatArray | None
+    ) -> Any:
+        channels = operator.weight.shape[0]
+        values = np.zeros(channels) if bias is None else bias[:, 0, 0]
+        return self.nir.Conv2d(
+            input_shape=shape[1:],
+            weight=np.array(operator.weight),
+            stride=operator.stride,
+            padding=operator.padding,
+            dilation=operator.dilation,
+            groups=operator.groups,
+            bias=np.array(values),
+        )
+
+
+def _by_neuron(node: LIF | LI) -> bool:
+    """Say whether a bias must go into a matrix: it differs within a channel."""
+    if node.alpha is not None or not node.bias.any():
+        return False
+    share = node.bias / node.gain
+    return bool((share != share[:, :1, :1]).any())
+
+
+def _matrix(operator: Conv2d, source: tuple[int, ...]) -> Array:
+    units = np.eye(size(source)).reshape(-1, *source)
+    return np.ascontiguousarray(operator.apply(units).reshape(len(units), -1).T)
+
+
+def _reset_target(node: LIF, rest: FloatArray) -> FloatArray:
+    """Return v_reset in voltages that start at 0: Euler readers subtract v_threshold - v_reset."""
+    start = node.initial_state[1]
+    if node.reset == "value":
+        return np.asarray(node.reset_voltage - start)
+    if node.reset == "subtract":
+        threshold = node.vth - start
+        amount = node.reset_amount
+        return _solved(amount, threshold - amount, lambda target: threshold - target)
+    return rest
+
+
+def _time_constant(decay: Array, dt: float) -> tuple[FloatArray, FloatArray]:
+    """Return dt/tau and tau such that ``1 - dt/tau`` is ``decay``."""
+    with np.errstate(divide="ignore"):
+        guess = np.where(decay == 1, dt / _NO_LEAK, dt / (1 - decay))
+    tau = _solved(decay, guess, lambda tau: 1 - dt / tau)
+    return np.asarray(dt / tau), tau
+
+
+def _solved(
+    wanted: FloatArray, guess: FloatArray, function: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """Return values near ``guess`` that ``function`` maps to ``wanted``, as exactly as it can."""
+    best = np.array(guess, np.float64)
+    error = np.abs(function(best) - wanted)
+    for direction in (np.inf, -np.inf):
+        trial = np.array(guess, np.float64)
+        for _ in range(4):
+            trial = np.nextafter(trial, direction)
+            closer = np.abs(function(trial) - wanted) < error
+            best = np.where(closer, trial, best)
+            error = np.minimum(error, np.abs(function(trial) - wanted))
+    return best

@@ -1,0 +1,273 @@
+"""The shapes in which networks come as ONNX files, each brought to one time step.
+
+One step with explicit states, a loop over time (``Scan`` or ``Loop``), neurons as
+functions. What is returned says which values are states, what they become, and
+what comes out, all as affine forms.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from spikec.compiler.arrays import Shape
+from spikec.compiler.frontends import affine
+from spikec.compiler.frontends.affine import Form, Signal
+from spikec.compiler.frontends.onnx_operators import as_form
+from spikec.compiler.frontends.onnx_step import (
+    Final,
+    NotAStepError,
+    Step,
+    StepState,
+    Timed,
+    Value,
+)
+from spikec.compiler.ir import Choice
+
+__all__ = ["StepModel", "has_time_loop", "read_step"]
+
+#: The number of steps assumed where a file leaves it open: any would do.
+_ANY_STEPS = 13
+_STATE_SUFFIX = re.compile(r"(_next|_out|_new|\.next|\.out)$")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StepModel:
+    """One time step: signals with their shapes, states, and named outputs.
+
+    ``after_names`` says which output carries a state on, for a file of one step.
+    """
+
+    step: Step
+    signals: Mapping[str, Shape]
+    states: tuple[StepState, ...]
+    outputs: Mapping[str, Form]
+    choices: tuple[Choice, ...]
+    after_names: Mapping[str, str] = field(default_factory=dict)
+
+
+def has_time_loop(graph: onnx.GraphProto) -> bool:
+    """Say whether the graph itself runs over time."""
+    return any(node.op_type in ("Scan", "Loop") for node in graph.node)
+
+
+def read_step(model: onnx.ModelProto) -> StepModel:
+    """Return the step that ``model`` describes; :class:`NotAStepError` says why it is none."""
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [entry for entry in graph.input if entry.name not in constants]
+    if has_time_loop(graph):
+        return _loop_model(graph, inputs)
+    metadata = {item.key: item.value for item in model.metadata_props}
+    return _step_model(graph, inputs, metadata.get("snn.states", ""))
+
+
+def _loop_model(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) -> StepModel:
+    step = Step()
+    environment: dict[str, Value] = {}
+    signals: dict[str, Shape] = {}
+    for entry in inputs:
+        shape = _shape(entry, leading=_ANY_STEPS)
+        if len(shape) < 2:
+            raise NotAStepError(f"input '{entry.name}'", f"shape {shape} has no time axis")
+        signals[entry.name] = _without_batch(shape[1:], entry.name)
+        form = affine.atom(Signal(entry.name), (1, *shape[1:]))
+        environment[entry.name] = Timed(form, shape[0])
+    values = step.run(graph, environment)
+    outputs = {
+        entry.name: _output(values[entry.name], entry.name)
+        for entry in graph.output
+        if not isinstance(values[entry.name], Final)
+    }
+    states = tuple(step.states.values())
+    choices = [
+        Choice(what=f"initial state '{state.name}'", value="from the loop", origin="file")
+        for state in states
+    ]
+    return StepModel(
+        step=step,
+        signals=signals,
+        states=states,
+        outputs={name: form for name, form in outputs.items() if form is not None},
+        choices=tuple(choices),
+    )
+
+
+def _step_model(
+    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], metadata: str
+) -> StepModel:
+    pairs, origin = _pairs(graph, inputs, metadata)
+    step = Step()
+    environment: dict[str, Value] = {}
+    signals: dict[str, Shape] = {}
+    shapes: dict[str, Shape] = {}
+    for entry in inputs:
+        shape = _shape(entry, leading=1)
+        if entry.name in pairs:
+            shapes[entry.name] = shape
+            environment[entry.name] = affine.atom(affine.State(entry.name), shape)
+        else:
+            signals[entry.name] = _without_batch(shape, entry.name)
+            environment[entry.name] = affine.atom(Signal(entry.name), shape)
+    values = step.run(graph, environment)
+    states = []
+    for name, (after, initial) in pairs.items():
+        form = as_form(values[after], f"output '{after}'").reshaped(shapes[name])
+        start = np.full(shapes[name], initial, dtype=np.float32)
+        states.append(StepState(name=name, initial=start, after=form))
+        _confirm(states[-1], origin)
+    afters = {after for after, _ in pairs.values()}
+    outputs = {
+        entry.name: as_form(values[entry.name], f"output '{entry.name}'")
+        for entry in graph.output
+        if entry.name not in afters
+    }
+    choices = (
+        Choice(
+            what="state pairs",
+            value=", ".join(f"{name} -> {after}" for name, (after, _) in pairs.items()),
+            origin=origin,
+        ),
+        Choice(what="initial states", value=_initials(pairs), origin=_initial_origin(metadata)),
+    )
+    return StepModel(
+        step=step,
+        signals=signals,
+        states=tuple(states),
+        outputs=outputs,
+        choices=choices,
+        after_names={name: after for name, (after, _) in pairs.items()},
+    )
+
+
+_Pairs = dict[str, "tuple[str, float]"]
+
+
+def _pairs(
+    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], metadata: str
+) -> tuple[_Pairs, str]:
+    """Return state input -> (state output, initial value), and how they were found."""
+    outputs = [entry.name for entry in graph.output]
+    names = [entry.name for entry in inputs]
+    if metadata:
+        return _declared_pairs(metadata, names, outputs), "metadata 'snn.states'"
+    by_name = _named_pairs(names, outputs)
+    if by_name:
+        return by_name, "their names"
+    states, afters = names[1:], outputs[1:]
+    if not states:
+        raise NotAStepError(
+            "graph",
+            "it has no state inputs"
+            + (f", but {len(afters)} further outputs" if afters else "")
+            + ": the states of its neurons are constants, or it is not a spiking network",
+            "export one step with every state as an input and an output "
+            "(snnTorch: init_hidden=False; Norse: pass the state); a ReLU network: --convert rate",
+        )
+    if len(states) != len(afters):
+        raise NotAStepError(
+            "graph",
+            f"{len(states)} further inputs and {len(afters)} further outputs cannot be paired",
+            "give states the names X and X_next, or list them in metadata 'snn.states'",
+        )
+    return {name: (after, 0.0) for name, after in zip(states, afters, strict=True)}, (
+        "their position: the k-th further input and output"
+    )
+
+
+def _declared_pairs(metadata: str, inputs: Sequence[str], outputs: Sequence[str]) -> _Pairs:
+    try:
+        entries = [
+            (str(item["input"]), str(item["output"]), float(item.get("init", 0.0)))
+            for item in json.loads(metadata)
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NotAStepError("metadata 'snn.states'", f"it cannot be read: {error}") from error
+    for before, after, _ in entries:
+        if before not in inputs or after not in outputs:
+            raise NotAStepError(
+                "metadata 'snn.states'", f"'{before}' -> '{after}' are no input and output"
+            )
+    return {before: (after, initial) for before, after, initial in entries}
+
+
+def _named_pairs(inputs: Sequence[str], outputs: Sequence[str]) -> _Pairs:
+    pairs = {}
+    for after in outputs:
+        before = _STATE_SUFFIX.sub("", after)
+        if before != after and before in inputs:
+            pairs[before] = (after, 0.0)
+    return pairs
+
+
+def _confirm(state: StepState, origin: str) -> None:
+    """Refuse a pair whose output does not depend on its input: unless it is a bare spike."""
+    own = affine.State(state.name)
+    gated = {atom for gate in state.after.gates for atom in _deep_atoms(gate.form)}
+    spike = state.after.is_spike() is not None
+    if own in state.after.atoms or own in gated or spike or not state.after.terms:
+        return
+    if not any(isinstance(atom, affine.State) for atom in state.after.atoms):
+        return  # a delayed input: a state that only remembers
+    raise NotAStepError(
+        f"state '{state.name}'",
+        f"what it becomes does not depend on it; it was paired by {origin}",
+        "name states X and X_next, or list them in metadata 'snn.states'; neurons whose states "
+        "replace each other (snnTorch's Alpha) are outside the supported family",
+    )
+
+
+def _deep_atoms(form: Form) -> frozenset[affine.Atom]:
+    atoms = form.atoms
+    for gate in form.gates:
+        atoms |= _deep_atoms(gate.form)
+    return atoms
+
+
+def _output(value: Value, name: str) -> Form | None:
+    if isinstance(value, Timed):
+        return value.form.reshaped(value.form.shape[1:])
+    if isinstance(value, (np.ndarray, Form)):
+        return None
+    raise NotAStepError(f"output '{name}'", "it is no series over time")
+
+
+def _shape(entry: onnx.ValueInfoProto, *, leading: int) -> Shape:
+    """Return an input's shape; an open first axis is taken as ``leading``, an open batch as 1."""
+    if not entry.type.HasField("tensor_type") or not entry.type.tensor_type.HasField("shape"):
+        raise NotAStepError(f"input '{entry.name}'", "its shape is not given")
+    extents = []
+    for place, axis in enumerate(entry.type.tensor_type.shape.dim):
+        if axis.HasField("dim_value") and axis.dim_value > 0:
+            extents.append(int(axis.dim_value))
+        elif place == 0:
+            extents.append(leading)
+        elif place == 1 and leading != 1:
+            extents.append(1)
+        else:
+            raise NotAStepError(f"input '{entry.name}'", f"axis {place} has no fixed length")
+    return tuple(extents)
+
+
+def _without_batch(shape: Shape, name: str) -> Shape:
+    if not shape or shape[0] != 1:
+        raise NotAStepError(
+            f"input '{name}'",
+            f"shape {shape} has a fixed batch of {shape[0] if shape else 0}",
+            "export with a batch of 1, or an open batch",
+        )
+    return shape[1:] or (1,)
+
+
+def _initials(pairs: _Pairs) -> str:
+    values = sorted({initial for _, initial in pairs.values()})
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _initial_origin(metadata: str) -> str:
+    return "metadata 'snn.states'" if metadata else "convention: a step graph starts from zero"

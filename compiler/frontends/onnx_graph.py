@@ -1,0 +1,446 @@
+"""ONNX files: spiking networks recognised by their equations, whatever wrote them.
+
+A file is brought to one time step (:mod:`~spikec.compiler.frontends.onnx_forms`),
+the step to affine forms, each threshold to a population with named switches
+(:mod:`~spikec.compiler.frontends.onnx_neurons`), and the result is compared with
+the file itself on random spikes (:mod:`~spikec.compiler.frontends.onnx_probe`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnx.inliner
+
+from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.files import sha256_of
+from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State
+from spikec.compiler.frontends.onnx_forms import StepModel, read_step
+from spikec.compiler.frontends.onnx_neurons import Neuron, find_neuron, find_readout
+from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
+from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.ir import (
+    LI,
+    LIF,
+    Choice,
+    Edge,
+    Graph,
+    Input,
+    Node,
+    Source,
+    SourceView,
+)
+from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
+
+__all__ = ["read", "recognises"]
+
+_STATE_ENDING = re.compile(
+    r"[_./]?(mem|membrane|voltage|syn|current|state|spk|[vViIuUsz])([_.]?\d+)?$"
+)
+_SCOPE = re.compile(r"'/([^/']+)/")
+
+
+def recognises(path: Path) -> bool:
+    """Say whether ``path`` holds an ONNX model: a protobuf with a graph."""
+    try:
+        with path.open("rb") as file:
+            if file.read(1) != b"\x08":  # field 1, ir_version
+                return False
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception:  # noqa: BLE001 - protobuf raises its own kinds
+        return False
+    return model.ir_version > 0 and len(model.graph.node) > 0
+
+
+def read(path: Path, options: ReadOptions) -> Graph:
+    """Read an ONNX file as a graph whose spikes are those of the file.
+
+    Raises :class:`FrontendError` naming the node or state whose equations have
+    no counterpart among a population's switches, and what to do.
+    """
+    try:
+        model = onnx.load_model(path)
+    except Exception as error:  # protobuf and external data raise their own kinds
+        raise _refused(path, "model", f"it cannot be loaded: {error}") from error
+    try:
+        inlined, assumed = _inlined(model)
+        step = read_step(inlined)
+        lowering = _Lowering(step)
+        graph = lowering.graph()
+    except NotAStepError as error:
+        raise _refused(path, error.node, error.why, error.hint) from error
+    source = Source(path=path.name, format="onnx", sha256=sha256_of(path.read_bytes()))
+    choices = (*step.choices, *assumed, *_options_used(options))
+    graph = Graph(
+        nodes=graph.nodes,
+        edges=graph.edges,
+        outputs=graph.outputs,
+        dt=options.dt,
+        source=source,
+        choices=choices,
+    )
+    from spikec.compiler.frontends.onnx_probe import compare
+
+    return compare(graph, inlined, step, lowering.output_of, path)
+
+
+def _refused(path: Path, node: str, why: str, hint: str = "") -> FrontendError:
+    return FrontendError(Diagnostic(code="F100", where=f"{path}, {node}", message=why, hint=hint))
+
+
+def _inlined(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Choice, ...]]:
+    """Return the model with its functions written out; our own neuron may come without a body."""
+    known = {(item.domain, item.name) for item in model.functions}
+    opaque = {
+        (node.domain, node.op_type)
+        for node in _all_nodes(model.graph)
+        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in known
+    }
+    assumed: tuple[Choice, ...] = ()
+    for domain, name in sorted(opaque):
+        if (domain, name) != ("ai.snn", "CubaLIF"):
+            raise NotAStepError(
+                f"operator '{domain}::{name}'",
+                "its meaning is not in the file",
+                "export with its body (a FunctionProto), or with standard operators",
+            )
+        model.functions.append(_cuba_lif(model))
+        assumed = (
+            Choice(
+                what="meaning of ai.snn::CubaLIF",
+                value="the seed model's step",
+                origin="spikec's definition: the file has no body for it",
+            ),
+        )
+    if not model.functions:
+        return model, assumed
+    return onnx.inliner.inline_local_functions(model), assumed
+
+
+def _all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        for item in node.attribute:
+            if item.type == onnx.AttributeProto.GRAPH:
+                nodes += _all_nodes(item.g)
+    return nodes
+
+
+def _cuba_lif(model: onnx.ModelProto) -> onnx.FunctionProto:
+    """Return the seed model's neuron as a function of standard operators."""
+    from onnx import parser
+
+    version = max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+    return parser.parse_function(
+        f"""
+        <domain: "ai.snn", opset_import: ["" : {version}]>
+        CubaLIF <alpha, beta, theta: float = 1.0> (x, I, U, V) => (s, I_next, U_next) {{
+            th = Constant <value_float: float = @theta> ()
+            above = Greater (U, th)
+            s = CastLike (above, U)
+            a = Constant <value_float: float = @alpha> ()
+            b = Constant <value_float: float = @beta> ()
+            aI = Mul (a, I)
+            fed = Add (aI, x)
+            Vt = Transpose (V)
+            back = MatMul (s, Vt)
+            I_next = Add (fed, back)
+            bU = Mul (b, U)
+            driven = Add (bU, I)
+            reset = Mul (s, th)
+            U_next = Sub (driven, reset)
+        }}
+        """
+    )
+
+
+def _options_used(options: ReadOptions) -> list[Choice]:
+    if options.dt is None:
+        return []
+    return [Choice(what="dt", value=f"{options.dt:g} s", origin="option --dt")]
+
+
+#: A population is known by its gate, a readout by the output that shows it.
+_Key: TypeAlias = Gate | str
+
+
+class _Lowering:
+    """One step's forms on their way to nodes and edges."""
+
+    def __init__(self, model: StepModel) -> None:
+        self._model = model
+        self._found: dict[_Key, Neuron] = {}
+        self._names: dict[_Key, str] = {}
+        self._neurons: dict[str, Neuron] = {}
+        self._edges: list[Edge] = []
+        self._constants: list[Node] = []
+        #: The file's output that shows each output population.
+        self.output_of: dict[str, str] = {}
+
+    def graph(self) -> Graph:
+        """Return the graph of everything that the outputs depend on."""
+        outputs = self._outputs()
+        self._name_neurons(outputs)
+        names = [self._names[key] for key in self._ordered()]
+        populations = [self._population(name) for name in names]
+        return Graph(
+            nodes=[*self._inputs(), *self._constants, *populations],
+            edges=self._edges,
+            outputs=list(self.output_of),
+        )
+
+    def _outputs(self) -> dict[str, _Key]:
+        """Return what each of the file's outputs shows; those that show nothing known are left."""
+        found: dict[str, _Key] = {}
+        problems: list[NotAStepError] = []
+        for name, form in self._model.outputs.items():
+            try:
+                found[name] = self._output(name, form)
+            except NotAStepError as error:  # noqa: PERF203 - some outputs may be of no interest
+                problems.append(error)
+        if not found:
+            raise problems[0] if problems else NotAStepError("graph", "it has no output")
+        return found
+
+    def _output(self, name: str, form: Form) -> _Key:
+        gate = form.is_spike()
+        if gate is not None:
+            self._visit(gate)
+            return gate
+        readout = find_readout(form, self._model.states)
+        if readout is None and form.terms and not form.gates:
+            readout = _plain_sum(form)
+        if readout is None:
+            raise NotAStepError(
+                f"output '{name}'",
+                "it is neither the spikes of a population nor the voltage of an integrator",
+                "output spikes (0 or 1), or the membrane of a readout without threshold",
+            )
+        self._found[name] = readout
+        self._follow(readout)
+        return name
+
+    def _visit(self, gate: Gate) -> None:
+        """Find the population that ``gate`` belongs to, and all that feed it."""
+        if gate not in self._found:
+            self._found[gate] = find_neuron(gate, self._model.states)
+            self._follow(self._found[gate])
+
+    def _follow(self, neuron: Neuron) -> None:
+        for image, _ in neuron.inputs:
+            source = self._resolved(image.source)[0]
+            if isinstance(source, Gate):
+                self._visit(source)
+
+    def _name_neurons(self, outputs: Mapping[str, _Key]) -> None:
+        for number, key in enumerate(self._ordered(), start=1):
+            neuron = self._found[key]
+            otherwise = "readout" if neuron.gate is None else f"layer{number}"
+            name = self._unused(_title(neuron, otherwise))
+            self._names[key] = name
+            self._neurons[name] = neuron
+        for output, key in outputs.items():
+            self.output_of.setdefault(self._names[key], output)
+
+    def _resolved(self, source: Signal | State | Gate) -> tuple[Signal | Gate, int]:
+        """Return what really sends, and how many steps ago: states may only remember."""
+        delay = 0
+        while isinstance(source, State):
+            state = self._state(source.name)
+            if np.any(state.initial):
+                raise NotAStepError(
+                    f"state '{state.name}'", "a remembered spike starts from a value other than 0"
+                )
+            source, delay = _remembered(state), delay + 1
+            if delay > len(self._model.states):
+                raise NotAStepError(f"state '{state.name}'", "states that only copy each other")
+        return source, delay
+
+    def _state(self, name: str) -> StepState:
+        return {state.name: state for state in self._model.states}[name]
+
+    def _ordered(self) -> list[_Key]:
+        """Populations in the order in which the file computes their spikes, readouts last."""
+        place: dict[_Key, int] = {gate: index for index, gate in enumerate(self._model.step.gates)}
+        return sorted(self._found, key=lambda key: place.get(key, len(place)))
+
+    def _inputs(self) -> list[Input]:
+        used = {edge.source for edge in self._edges}
+        return [
+            Input(name=_clean(name), shape=shape)
+            for name, shape in self._model.signals.items()
+            if _clean(name) in used
+        ]
+
+    def _population(self, name: str) -> LIF | LI:
+        neuron = self._neurons[name]
+        for index, (image, weight) in enumerate(neuron.inputs):
+            self._edges.append(self._edge(name, neuron, index, image, weight))
+        if neuron.constant_current.any():
+            self._edges.append(self._constant_edge(name, neuron))
+        linear: dict[str, Any] = {
+            "name": name,
+            "shape": neuron.shape,
+            "alpha": None if neuron.alpha is None else _array(neuron.alpha, neuron.shape),
+            "beta": _array(neuron.beta, neuron.shape),
+            "gain": _array(neuron.gain, neuron.shape),
+            "bias": _array(neuron.bias, neuron.shape),
+            "coupling": neuron.coupling,
+            "initial_voltage": _initial(neuron.voltage, neuron.shape),
+            "initial_current": _initial(neuron.current, neuron.shape),
+        }
+        if neuron.gate is None:
+            return LI(**linear)
+        lag = -1 if neuron.timing == "old" else 0
+        value = neuron.reset_value
+        if neuron.reset == "subtract" and value is not None and _same(value, neuron.vth):
+            value = None
+        return LIF(
+            vth=_array(neuron.vth, neuron.shape),
+            reset=neuron.reset,
+            reset_order=neuron.reset_order,
+            reset_value=None if value is None else _array(value, neuron.shape),
+            reset_drops_input=neuron.reset_drops_input,
+            compare=">" if neuron.gate.strict else ">=",
+            view=SourceView(lag=lag, current_lag=lag),
+            **linear,
+        )
+
+    def _edge(self, target: str, neuron: Neuron, index: int, image: Image, weight: Array) -> Edge:
+        source, delay = self._resolved(image.source)
+        if isinstance(source, Signal):
+            name, shape = _clean(source.name), self._model.signals[source.name]
+        else:
+            name = self._names[source]
+            shape = self._neurons[name].shape
+            delay += 1 if self._neurons[name].timing == "old" else 0
+        stages: list[Stage] = [] if image.sent == shape else [Reshape(shape=image.sent)]
+        stages += image.stages
+        if not (weight == 1).all():
+            if weight.size > 1:
+                stages += [Reshape(shape=neuron.shape), Scale(weight=_array(weight, neuron.shape))]
+            else:
+                stages.append(Scale(weight=frozen(weight.reshape(()))))
+        title = f"{name}->{target}" + (f" {index + 1}" if len(neuron.inputs) > 1 else "")
+        return Edge(name=title, source=name, target=target, operator=_operator(stages), delay=delay)
+
+    def _constant_edge(self, target: str, neuron: Neuron) -> Edge:
+        """A constant current: a neuron that spikes at every step, with the constant as weight."""
+        one = self._unused("one")
+        self._constants.append(
+            LIF(
+                name=one,
+                shape=(1,),
+                alpha=None,
+                beta=frozen(0.0),
+                coupling="immediate",
+                bias=frozen(2.0),
+                vth=frozen(1.0),
+                reset="zero",
+                reset_order="at_spike",
+                compare=">",
+            )
+        )
+        weight = _array(neuron.constant_current, neuron.shape).reshape(-1, 1)
+        return Edge(
+            name=f"{one}->{target}", source=one, target=target, operator=Dense(weight=weight)
+        )
+
+    def _unused(self, wanted: str) -> str:
+        taken = {*self._neurons, *map(_clean, self._model.signals)}
+        taken |= {node.name for node in self._constants}
+        name, number = wanted, 2
+        while name in taken:
+            name, number = f"{wanted}_{number}", number + 1
+        return name
+
+
+def _remembered(state: StepState) -> Signal | State | Gate:
+    """Return what a state keeps for one step; refuse anything but a spike or an input."""
+    gate = state.after.is_spike()
+    if gate is not None:
+        return gate
+    if len(state.after.terms) == 1:
+        ((gates, atom), coefficient) = next(iter(state.after.terms.items()))
+        copied = isinstance(atom, (Signal, State)) and atom != State(state.name)
+        if copied and not gates and (coefficient == 1).all():
+            assert isinstance(atom, (Signal, State))
+            return atom
+    raise NotAStepError(
+        f"state '{state.name}'",
+        "a layer is fed with it, but it is no spike: a voltage or current is sent",
+        "send the spikes of the population",
+    )
+
+
+def _plain_sum(form: Form) -> Neuron | None:
+    """Return an integrator without memory for an output that is a weighted sum of spikes."""
+    if not all(isinstance(atom, Image) for atom in form.atoms):
+        return None
+    return Neuron(
+        shape=form.shape[1:] or (1,),
+        voltage=None,
+        current=None,
+        gate=None,
+        timing="before_reset",
+        alpha=None,
+        beta=np.zeros(1),
+        gain=np.ones(1),
+        bias=form.constant,
+        coupling="immediate",
+        inputs=tuple(
+            (atom, form.coefficient(atom)) for atom in form.atoms if isinstance(atom, Image)
+        ),
+        constant_current=np.zeros(1),
+        vth=np.zeros(1),
+        reset="none",
+        reset_order="at_spike",
+        reset_value=None,
+        reset_drops_input=False,
+    )
+
+
+def _same(left: Array, right: Array) -> bool:
+    return bool((left == right).all())
+
+
+def _operator(stages: list[Stage]) -> Operator:
+    if len(stages) == 1 and isinstance(stages[0], (Dense, Conv2d)):
+        return stages[0]
+    return Chain(stages=tuple(stages))
+
+
+def _array(values: Array, shape: Shape) -> Array:
+    full = np.broadcast_to(values.reshape(-1), (size(shape),)) if values.size > 1 else values
+    return frozen(full.reshape(shape) if full.size > 1 else np.full(shape, full.reshape(-1)[0]))
+
+
+def _initial(state: StepState | None, shape: Shape) -> Array:
+    if state is None:
+        return frozen(np.zeros(shape))
+    return frozen(np.broadcast_to(state.initial, (1, *shape))[0].astype(np.float64))
+
+
+def _title(neuron: Neuron, otherwise: str) -> str:
+    """Name a population after its membrane state, or after the scope of its threshold."""
+    origin = neuron.gate.origin if neuron.gate is not None else ""
+    scope = _SCOPE.search(origin)
+    if neuron.voltage is not None:
+        name = _STATE_ENDING.sub("", neuron.voltage.name)
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,23}", name) and not name.startswith("onnx"):
+            return name
+    if scope and "surrogate" not in scope.group(1):
+        return _clean(scope.group(1))
+    return otherwise
+
+
+def _clean(name: str) -> str:
+    """Return a name without the separator of traces."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_") or "input"

@@ -1,0 +1,348 @@
+"""From the affine forms of a step to populations with named switches.
+
+A spike is a gate ``H(c (M - vth) > 0)``. Where M stands decides the timing, with
+U the state before the step and U' after it:
+
+=======================  ==============================================================
+M is U                   the spike of the last step's voltage (the seed model): the
+                         source reports it one step late; a reset comes at the next step
+M is U'                  the voltage after the step, which a reset by the old voltage's
+                         spike has already entered (snnTorch): reset at the next step
+M is U' without gates    the voltage before the reset: reset at the spike
+=======================  ==============================================================
+
+What is left of U' beside the leak, the drive and the constant is the reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Key, State
+from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
+from spikec.compiler.ir import Coupling, Reset, ResetOrder
+
+__all__ = ["Neuron", "Timing", "find_neuron", "find_readout"]
+
+Timing: TypeAlias = Literal["old", "new", "before_reset"]
+_TOLERANCE = 2e-6
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Neuron:
+    """A population as its equations say; arrays are flat, one value or one per neuron.
+
+    ``inputs`` weighs every image that drives it, in units of its current;
+    ``constant_current`` is added to the current each step. ``gate`` is None for a
+    readout.
+    """
+
+    shape: Shape
+    voltage: StepState | None
+    current: StepState | None
+    gate: Gate | None
+    timing: Timing
+    alpha: Array | None
+    beta: Array
+    gain: Array
+    bias: Array
+    coupling: Coupling
+    inputs: tuple[tuple[Image, Array], ...]
+    constant_current: Array
+    vth: Array
+    reset: Reset
+    reset_order: ResetOrder
+    reset_value: Array | None
+    reset_drops_input: bool
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Drive:
+    """The gate-free part of U', taken apart."""
+
+    beta: Array
+    bias: Array
+    current: StepState | None
+    alpha: Array | None
+    gain: Array
+    coupling: Coupling
+    inputs: tuple[tuple[Image, Array], ...]
+    constant_current: Array
+
+
+def find_neuron(gate: Gate, states: Sequence[StepState]) -> Neuron:
+    """Return the population whose spike ``gate`` is.
+
+    Raises :class:`NotAStepError` saying what about its equations has no
+    counterpart among the switches.
+    """
+    where = gate.origin or "a threshold"
+    for state in states:
+        timing, scale = _timing(gate, state)
+        if timing is not None:
+            return _neuron(gate, state, timing, scale, states, where)
+    if not any(isinstance(atom, State) for atom in gate.form.atoms) and not gate.form.gates:
+        return _stateless(gate, where)
+    raise NotAStepError(
+        where,
+        "the threshold is on no state before, after, or before the reset of a step",
+        "a neuron compares one membrane state, plus or minus a constant, with its threshold",
+    )
+
+
+def find_readout(form: Form, states: Sequence[StepState]) -> Neuron | None:
+    """Return the leaky integrator whose voltage ``form`` is, or None."""
+    for state in states:
+        if state.after.gates or not state.after.close_to(form.reshaped(state.after.shape)):
+            continue
+        drive = _drive(state, state.after, states, f"state '{state.name}'")
+        return _assembled(state, None, "before_reset", drive, frozen(np.zeros(1)), _NO_RESET)
+    return None
+
+
+_Reset: TypeAlias = tuple[Reset, ResetOrder, "Array | None", bool]
+_NO_RESET: _Reset = ("none", "at_spike", None, False)
+
+
+def _timing(gate: Gate, state: StepState) -> tuple[Timing | None, Array]:
+    """Say which membrane the gate looks at, and the factor it has there."""
+    own = State(state.name)
+    compared = gate.form.without_constant()
+    candidates: tuple[tuple[Timing, Form], ...] = (
+        ("old", Form(state.after.shape, {(frozenset(), own): np.ones(1)})),
+        ("new", state.after.without_constant()),
+        ("before_reset", state.after.free().without_constant()),
+    )
+    for timing, membrane in candidates:
+        scale = _ratio(compared, membrane)
+        if scale is not None and (scale > 0).all():
+            if timing == "new" and not state.after.gates:
+                return "before_reset", scale
+            return timing, scale
+    return None, np.ones(1)
+
+
+def _ratio(form: Form, membrane: Form) -> Array | None:
+    """Return c with ``form = c * membrane``, or None; the membrane must hold something."""
+    if not membrane.terms or set(form.terms) != set(membrane.terms):
+        return None
+    if size(form.shape) != size(membrane.shape):
+        return None
+    key = max(membrane.terms, key=lambda item: float(np.abs(membrane.terms[item]).max()))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = form.terms[key] / membrane.terms[key]
+    if not np.isfinite(scale).all():
+        return None
+    same = membrane.scaled(scale).reshaped(form.shape)
+    return scale if form.close_to(same, _TOLERANCE) else None
+
+
+def _neuron(
+    gate: Gate,
+    state: StepState,
+    timing: Timing,
+    scale: Array,
+    states: Sequence[StepState],
+    where: str,
+) -> Neuron:
+    offset = -gate.form.constant / scale
+    if timing != "old":
+        offset = offset + state.after.constant
+    resetting = gate if timing == "before_reset" else _old_gate(gate, state, offset)
+    foreign = state.after.gates - ({resetting} if resetting else set())
+    if foreign:
+        origin = next(iter(foreign)).origin or "another threshold"
+        raise NotAStepError(
+            where,
+            f"state '{state.name}' also depends on {origin}",
+            "a clamp on a membrane, or several thresholds, are not supported",
+        )
+    drive = _drive(state, state.after.free(), states, where)
+    order: ResetOrder = "at_spike" if timing == "before_reset" else "next_step"
+    reset = _NO_RESET
+    if resetting is not None:
+        reset = _reset(state, state.after.gated(resetting), drive, order, where)
+    return _assembled(state, gate, timing, drive, frozen(offset), reset)
+
+
+def _old_gate(gate: Gate, state: StepState, vth: Array) -> Gate | None:
+    """Return the gate of the old voltage that U' is reset by: it must be the same threshold."""
+    own = State(state.name)
+    for candidate in state.after.gates:
+        membrane = Form(state.after.shape, {(frozenset(), own): np.ones(1)})
+        scale = _ratio(candidate.form.without_constant(), membrane)
+        if scale is None or not (scale > 0).all() or candidate.strict != gate.strict:
+            continue
+        if np.allclose(-candidate.form.constant / scale, vth, rtol=_TOLERANCE, atol=1e-12):
+            return candidate
+    return None
+
+
+def _drive(state: StepState, free: Form, states: Sequence[StepState], where: str) -> _Drive:
+    """Take apart ``beta U + (current or input) + bias``."""
+    own = State(state.name)
+    others = [atom for atom in free.atoms if isinstance(atom, State) and atom != own]
+    images = [atom for atom in free.atoms if isinstance(atom, Image)]
+    if len(others) > 1:
+        names = ", ".join(f"'{atom.name}'" for atom in others)
+        raise NotAStepError(where, f"the membrane is driven by several states: {names}")
+    beta, bias = free.coefficient(own), free.constant
+    if not others:
+        inputs = tuple((image, free.coefficient(image)) for image in images)
+        return _Drive(
+            beta=beta,
+            bias=bias,
+            current=None,
+            alpha=None,
+            gain=np.ones(1),
+            coupling="immediate",
+            inputs=inputs,
+            constant_current=np.zeros(1),
+        )
+    (other,) = others
+    current = next((item for item in states if item.name == other.name), None)
+    if current is None:
+        raise NotAStepError(where, f"'{other.name}' is no state of this step")
+    return _coupled(current, free, beta, bias, where)
+
+
+def _coupled(current: StepState, free: Form, beta: Array, bias: Array, where: str) -> _Drive:
+    """How a current enters the membrane: as it was (delayed), or as it becomes (immediate)."""
+    own = State(current.name)
+    after = current.after
+    strangers = [atom for atom in after.atoms if isinstance(atom, State) and atom != own]
+    if after.gates or strangers:
+        raise NotAStepError(
+            where,
+            f"the synaptic state '{current.name}' is changed by spikes of its own or other states",
+            "a current decays and collects input, nothing else",
+        )
+    alpha, share = after.coefficient(own), free.coefficient(own)
+    images = [atom for atom in after.atoms if isinstance(atom, Image)]
+    inputs = tuple((image, after.coefficient(image)) for image in images)
+    entering = Form(
+        free.shape, {key: c for key, c in free.terms.items() if isinstance(key[1], Image)}
+    )
+    if not entering.terms:
+        return _Drive(
+            beta=beta,
+            bias=bias,
+            current=current,
+            alpha=alpha,
+            gain=share,
+            coupling="delayed",
+            inputs=inputs,
+            constant_current=after.constant,
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = share / alpha
+    expected: dict[Key, Array] = {(frozenset(), image): gain * weight for image, weight in inputs}
+    if not np.isfinite(gain).all() or not entering.close_to(Form(free.shape, expected), _TOLERANCE):
+        raise NotAStepError(
+            where,
+            f"input reaches the membrane and the current '{current.name}' in different parts",
+            "the membrane must see the current before or after its own step",
+        )
+    return _Drive(
+        beta=beta,
+        bias=bias - gain * after.constant,
+        current=current,
+        alpha=alpha,
+        gain=gain,
+        coupling="immediate",
+        inputs=inputs,
+        constant_current=after.constant,
+    )
+
+
+def _reset(state: StepState, change: Form, drive: _Drive, order: ResetOrder, where: str) -> _Reset:
+    """Read the reset off what a spike changes in U'."""
+    if not change.atoms:
+        return "subtract", order, frozen(-change.constant), False
+    free = state.after.free()
+    # Everything is replaced: U' = value where it spiked.
+    value = _replaced(change, free)
+    if value is not None:
+        kind: Reset = "zero" if not value.any() else "value"
+        kept = None if kind == "zero" else frozen(value)
+        return kind, order, kept, order == "next_step"
+    # Only the old voltage is replaced, before it decays: U' = beta * value + drive.
+    own = State(state.name)
+    leak = Form(free.shape, {(frozenset(), own): drive.beta})
+    value = _replaced(change, leak)
+    if value is not None and order == "next_step":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            voltage = np.where(value == 0, 0.0, value / drive.beta)
+        kind = "zero" if not voltage.any() else "value"
+        return kind, order, None if kind == "zero" else frozen(voltage), False
+    raise NotAStepError(
+        where,
+        f"the reset of '{state.name}' is neither a subtraction nor a replacement",
+        "a spike subtracts a constant, or sets the membrane to one",
+    )
+
+
+def _replaced(change: Form, whole: Form) -> Array | None:
+    """Return v if ``change`` is ``v - whole``, else None."""
+    rest = change + whole
+    largest = max((float(np.abs(c).max()) for c in whole.terms.values()), default=0.0)
+    for (_, atom), coefficient in rest.terms.items():
+        if atom is not ONE and float(np.abs(coefficient).max()) > _TOLERANCE * largest:
+            return None
+    value = rest.constant
+    return np.where(np.abs(value) <= _TOLERANCE * largest, 0.0, value)
+
+
+def _stateless(gate: Gate, where: str) -> Neuron:
+    """A threshold on its input alone: a neuron that forgets everything."""
+    images = [atom for atom in gate.form.atoms if isinstance(atom, Image)]
+    if len(images) < len(gate.form.atoms):
+        raise NotAStepError(where, "an input is compared with a threshold directly")
+    drive = _Drive(
+        beta=np.zeros(1),
+        bias=np.zeros(1),
+        current=None,
+        alpha=None,
+        gain=np.ones(1),
+        coupling="immediate",
+        inputs=tuple((image, gate.form.coefficient(image)) for image in images),
+        constant_current=np.zeros(1),
+    )
+    return _assembled(None, gate, "before_reset", drive, frozen(-gate.form.constant), _NO_RESET)
+
+
+def _assembled(
+    state: StepState | None,
+    gate: Gate | None,
+    timing: Timing,
+    drive: _Drive,
+    vth: Array,
+    reset: _Reset,
+) -> Neuron:
+    kind, order, value, drops = reset
+    form = state.after if state is not None else gate.form if gate is not None else None
+    assert form is not None
+    return Neuron(
+        shape=form.shape[1:] or (1,),
+        voltage=state,
+        current=drive.current,
+        gate=gate,
+        timing=timing,
+        alpha=drive.alpha,
+        beta=drive.beta,
+        gain=drive.gain,
+        bias=drive.bias,
+        coupling=drive.coupling,
+        inputs=drive.inputs,
+        constant_current=drive.constant_current,
+        vth=vth,
+        reset=kind,
+        reset_order=order,
+        reset_value=value,
+        reset_drops_input=drops,
+    )

@@ -1,0 +1,134 @@
+"""The check after the algebra: file and graph run side by side on random spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.frontends.onnx_forms import StepModel
+from spikec.compiler.ir import LIF, Choice, Graph
+from spikec.compiler.trace import Trace
+
+__all__ = ["compare"]
+
+_STEPS = 8
+_DENSITIES = (0.1, 0.3, 0.6)
+_TIE = 1e-5
+
+
+def compare(
+    graph: Graph,
+    model: onnx.ModelProto,
+    step: StepModel,
+    output_of: Mapping[str, str],
+    path: Path,
+) -> Graph:
+    """Return ``graph`` with the outcome recorded; raise if spikes differ without a tie.
+
+    Both run in float32 on random binary input of three densities. ``output_of``
+    names the file's output for each output population. A difference is a tie
+    when some voltage is within 1e-5 of its threshold.
+    """
+    rng = np.random.default_rng(0)
+    steps = _steps_of(model, step)
+    ties = 0
+    for density in _DENSITIES:
+        inputs = {
+            name: (rng.random((1, steps, *shape)) < density).astype(np.float32)
+            for name, shape in step.signals.items()
+        }
+        expected = _run_file(model, step, inputs, list(output_of.values()))
+        ours = {
+            node.name: values for node, values in zip(graph.inputs, inputs.values(), strict=True)
+        }
+        trace = reference.run(graph, ours, dtype=np.float32)
+        wrong = [name for name, output in output_of.items()
+                 if not _equal(trace, name, expected[output])]  # fmt: skip
+        if wrong and _nearest(graph, ours) > _TIE:
+            raise _differs(path, wrong[0])
+        ties += bool(wrong)
+    outcome = f"{len(_DENSITIES)} random runs of {steps} steps: equal"
+    if ties:
+        outcome += f", but for ties at a threshold in {ties}"
+    return graph.rewritten(
+        choices=[Choice(what="checked against the file", value=outcome, origin="run")]
+    )
+
+
+def _equal(trace: Trace, name: str, expected: Array) -> bool:
+    if (name, "spikes") in trace.values:
+        found = trace.spikes(name)
+        return bool(np.array_equal(found.reshape(-1), expected.reshape(-1)))
+    voltage = trace[name, "voltage"].reshape(-1)
+    scale = max(1.0, float(np.abs(expected).max()))
+    return bool(np.allclose(voltage, expected.reshape(-1), rtol=1e-4, atol=1e-4 * scale))
+
+
+def _run_file(
+    model: onnx.ModelProto, step: StepModel, inputs: Mapping[str, Array], outputs: Sequence[str]
+) -> dict[str, Array]:
+    """Return the file's own outputs over time."""
+    evaluator = ReferenceEvaluator(model)
+    if not step.after_names:
+        feeds = {name: _series(model, name, values) for name, values in inputs.items()}
+        found = dict(zip(outputs, evaluator.run(list(outputs), feeds), strict=True))
+        return {name: np.asarray(values) for name, values in found.items()}
+    states = {state.name: state.initial for state in step.states}
+    wanted = [*outputs, *step.after_names.values()]
+    rows: dict[str, list[Array]] = {name: [] for name in outputs}
+    for index in range(next(iter(inputs.values())).shape[1]):
+        now = {name: values[:, index] for name, values in inputs.items()}
+        results = dict(zip(wanted, evaluator.run(wanted, {**now, **states}), strict=True))
+        states = {name: results[after] for name, after in step.after_names.items()}
+        for name in outputs:
+            rows[name].append(results[name])
+    return {name: np.stack(values) for name, values in rows.items()}
+
+
+def _series(model: onnx.ModelProto, name: str, values: Array) -> Array:
+    """Return ``[1, step, ...]`` as the file wants it: time first."""
+    series = np.swapaxes(values, 0, 1)
+    rest = _shape_of(model, name)[1:]
+    return series.reshape(len(series), *rest) if all(rest) else series
+
+
+def _steps_of(model: onnx.ModelProto, step: StepModel) -> int:
+    """Return the number of steps to run: the file's own, where it is fixed."""
+    if step.after_names:
+        return _STEPS
+    lengths = [_shape_of(model, name)[0] for name in step.signals]
+    return max(lengths) or _STEPS
+
+
+def _shape_of(model: onnx.ModelProto, name: str) -> list[int]:
+    (entry,) = [item for item in model.graph.input if item.name == name]
+    return [axis.dim_value for axis in entry.type.tensor_type.shape.dim]
+
+
+def _nearest(graph: Graph, inputs: Mapping[str, Array]) -> float:
+    """Return the least distance of any voltage to its threshold, relative to it."""
+    spiking = [node for node in graph.populations if isinstance(node, LIF)]
+    trace = reference.run(graph, inputs, probes=[(node.name, "voltage") for node in spiking])
+    nearest = np.inf
+    for node in spiking:
+        distance = np.abs(trace[node.name, "voltage"] - node.vth)
+        nearest = min(nearest, float((distance / np.maximum(np.abs(node.vth), 1e-30)).min()))
+    return nearest
+
+
+def _differs(path: Path, name: str) -> FrontendError:
+    return FrontendError(
+        Diagnostic(
+            code="F110",
+            where=f"{path}, population '{name}'",
+            message="the network as read gives other values than the file itself",
+            hint="this is a mistake of spikec: please report it with the file",
+        )
+    )

@@ -1,0 +1,582 @@
+"""The command line: what it prints, where it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from spikec.backends.lava import environment
+from spikec.backends.simulator.engine import GoldenExecutable, SimulatorBackend
+from spikec.cli.main import app
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array
+from spikec.compiler.backend import Progress
+from spikec.compiler.ir import Graph
+from spikec.compiler.program import Program
+from spikec.compiler.program_file import read_program
+from spikec.compiler.quantize.dequantize import dequantize
+from spikec.compiler.trace import Probe, Trace
+from spikec.compiler.trace_file import read_trace
+from spikec.models import dense, network, save, seed_lif, seed_network, spikes
+
+SAMPLES, STEPS, INPUTS, HIDDEN, CLASSES = 6, 10, 4, 7, 3
+GRAPH, DATA, PROGRAM = "net.safetensors", "data.npz", "net.spk"
+
+
+def spiking_network(*, readout: bool = False, seed: int = 0) -> Graph:
+    rng = np.random.default_rng(seed)
+    return seed_network(
+        feedforward=[rng.normal(0.3, 0.8, (HIDDEN, INPUTS)), rng.normal(0, 0.8, (CLASSES, HIDDEN))],
+        recurrent=[rng.normal(0, 0.3, (HIDDEN, HIDDEN))],
+        alpha=0.6,
+        beta=0.8,
+        readout=readout,
+        dt=1e-3,
+    )
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two networks and data, as the current one; plain output of any width."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
+    save(spiking_network(), GRAPH)
+    save(spiking_network(readout=True), "readout.safetensors")
+    np.savez(DATA, spikes=some_spikes(), labels=np.arange(SAMPLES) % CLASSES)
+    return tmp_path
+
+
+def some_spikes() -> Array:
+    return (np.random.default_rng(1).random((SAMPLES, STEPS, INPUTS)) < 0.5).astype(np.uint8)
+
+
+def spikec(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def fine(*words: str) -> str:
+    result = spikec(*words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def as_json(*words: str) -> Any:
+    """Run a command with ``--json``: one document, and nothing else on either stream."""
+    result = spikec(*words, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
+def failed(*words: str, code: int = 2) -> str:
+    """Run a command that must fail, plainly and as JSON; return its message in one line."""
+    plain = spikec(*words)
+    assert plain.exit_code == code, plain.output
+    assert plain.stdout == ""
+    assert "Traceback" not in plain.stderr
+    document = spikec(*words, "--json")
+    assert document.exit_code == code
+    assert document.stderr == ""
+    errors = json.loads(document.stdout)["errors"]
+    for error in errors:
+        assert set(error) == {"code", "where", "message", "hint"}
+        assert f"{error['code']} at {error['where']}: {error['message']}" in plain.stderr
+    return " ".join(plain.stderr.split())
+
+
+# What each command says
+
+
+def test_inspect_shows_every_part_of_a_network() -> None:
+    text = fine("inspect", GRAPH)
+    for word in ("input", "layer1", "layer2", "W1", "V1", "W2", "subtract/next_step", "0.001 s"):
+        assert word in text
+    found = as_json("inspect", GRAPH)
+    assert found["kind"] == "graph"
+    assert [node["name"] for node in found["nodes"]] == ["input", "layer1", "layer2"]
+    assert [edge["delay"] for edge in found["edges"]] == [0, 1, 1]
+    assert found["nodes"][1]["switches"]["reset"] == "subtract/next_step"
+    assert found["choices"][0]["origin"] == "the seed model"
+
+
+def test_inspect_shows_the_integers_of_a_program() -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+    program = read_program(PROGRAM)
+    assert "program for loihi2" in fine("inspect", PROGRAM)
+    found = as_json("inspect", PROGRAM)
+    assert found["kind"] == "program"
+    assert [item["weight_exp"] for item in found["connections"]] == [
+        item.weight_exp for item in program.connections
+    ]
+    assert found["populations"][0]["parameters"]["du"] == str(program.populations[0].du[0])
+
+
+def test_compile_writes_a_program_and_reports_what_was_lost() -> None:
+    document = as_json("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "5")
+    assert document["output"] == PROGRAM
+    assert document["report"]["weight_bits"] == 5
+    assert read_program(PROGRAM).provenance["quantization"] == document["report"]
+    text = fine("compile", GRAPH, "-o", PROGRAM, "--target", "generic")
+    assert read_program(PROGRAM).target == "generic"
+    assert "overflow margin" in text
+    assert f"wrote {PROGRAM}" in text
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    for name in ("first.spk", "second.spk"):
+        fine("compile", GRAPH, "-o", name)
+        fine("run", GRAPH, "--data", DATA, "-o", f"{name}.npz")
+    assert Path("first.spk").read_bytes() == Path("second.spk").read_bytes()
+    assert Path("first.spk.npz").read_bytes() == Path("second.spk.npz").read_bytes()
+
+
+def test_targets_and_zoo_list_what_there_is() -> None:
+    assert [item["name"] for item in as_json("targets")["targets"]] == [
+        "loihi2", "loihi1", "generic",
+    ]  # fmt: skip
+    names = [item["name"] for item in as_json("zoo")["networks"]]
+    assert names == ["mnist-feedforward", "mnist-recurrent"]
+    assert all(name in fine("zoo") for name in names)
+    assert "loihi1" in fine("targets")
+
+
+def test_zoo_copies_a_network_that_the_other_commands_take() -> None:
+    document = as_json("zoo", "mnist-recurrent", "-o", "copy", "--samples", "20")
+    network_file, data_file = document["written"]
+    summary = as_json("run", network_file, "--data", data_file)
+    assert summary["samples"] == 20
+    assert summary["accuracy"] > 0.8
+
+
+def test_emit_writes_a_lava_program() -> None:
+    document = as_json("emit", GRAPH, "-o", "emitted")
+    assert [item["population"] for item in document["populations"]] == ["layer1", "layer2"]
+    assert (Path("emitted") / "README.md").is_file()
+    assert "emitted/README.md" in fine("emit", GRAPH, "-o", "emitted")
+
+
+def test_setup_lava_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "setup", lambda directory: Path(directory) / "bin" / "python")
+    assert as_json("setup-lava", "--directory", "there") == {"python": "there/bin/python"}
+    assert "Lava is ready: there/bin/python" in fine("setup-lava", "--directory", "there")
+
+
+# Runs
+
+
+def expected_traces(program: Program, probes: Sequence[Probe]) -> dict[str, Trace]:
+    inputs = {"input": some_spikes()}
+    graph = spiking_network()
+    with SimulatorBackend().load(program) as executable:
+        return {
+            "simulator": executable.run(inputs, probes=probes),
+            "reference": reference.run(graph, inputs, probes=[*graph.default_probes, *probes]),
+            "of a program": reference.run(
+                dequantize(program), inputs, probes=[*graph.default_probes, *probes]
+            ),
+        }
+
+
+def test_a_trace_file_holds_what_was_recorded() -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+    program = read_program(PROGRAM)
+    probes: list[Probe] = [("layer1", "voltage"), ("layer2", "current")]
+    words = ["--data", DATA, "-o", "trace.npz",
+             "--probe", "layer1:voltage", "--probe", "layer2:current"]  # fmt: skip
+    expected = expected_traces(program, probes)
+    for case, file, backend, is_integer in (
+        ("simulator", GRAPH, "simulator", True),
+        ("simulator", PROGRAM, "simulator", True),
+        ("reference", GRAPH, "reference", False),
+        ("of a program", PROGRAM, "reference", True),
+    ):
+        fine("run", file, "--backend", backend, *words)
+        with np.load("trace.npz", allow_pickle=False) as arrays:
+            keys = {"layer1/spikes", "layer2/spikes", "layer1/voltage", "layer2/current",
+                    "output", "predictions"}  # fmt: skip
+            lsb = {"layer1/lsb", "layer2/lsb"} if is_integer else set()
+            assert set(arrays.files) == keys | lsb, case
+            assert arrays["layer1/spikes"].shape == (SAMPLES, STEPS, HIDDEN)
+            assert arrays["layer1/spikes"].dtype == np.uint8
+            assert arrays["output"].tolist() == ["layer2"]
+            assert arrays["predictions"].shape == (SAMPLES,)
+            if is_integer:
+                assert arrays["layer1/lsb"] == program.population("layer1").lsb
+        trace = read_trace("trace.npz")
+        for probe, values in expected[case].values.items():
+            np.testing.assert_array_equal(trace[probe], values)
+
+
+@pytest.mark.parametrize("backend", ["reference", "simulator"])
+@pytest.mark.parametrize("readout", ["max-voltage", "last-voltage", "mean-voltage", None])
+def test_predictions_of_a_readout(backend: str, readout: str | None) -> None:
+    chosen = [] if readout is None else ["--readout", readout]
+    words = ["run", "readout.safetensors", "--data", DATA, "--backend", backend, *chosen]
+    summary = as_json(*words, "-o", "trace.npz")
+    voltage = read_trace("trace.npz")["layer2", "voltage"]
+    score = {
+        "max-voltage": voltage.max(axis=1),
+        "last-voltage": voltage[:, -1],
+        "mean-voltage": voltage.sum(axis=1) / STEPS,
+    }[readout or "max-voltage"]
+    predicted = [max(range(CLASSES), key=row.__getitem__) for row in score.tolist()]
+    assert summary["predictions"] == predicted
+    assert summary["accuracy"] == np.mean(np.array(predicted) == np.arange(SAMPLES) % CLASSES)
+
+
+def test_predictions_count_the_spikes_of_a_spiking_output() -> None:
+    summary = as_json("run", GRAPH, "--data", DATA, "-o", "trace.npz")
+    counts = read_trace("trace.npz").spikes("layer2").sum(axis=1).tolist()
+    assert summary["predictions"] == [row.index(max(row)) for row in counts]
+    assert as_json("run", GRAPH, "--data", DATA, "--readout", "spike-count") == {
+        **summary, "output": None,
+    }  # fmt: skip
+
+
+def test_fewer_samples_are_the_first_ones() -> None:
+    every = as_json("run", GRAPH, "--data", DATA)
+    some = as_json("run", GRAPH, "--data", DATA, "--samples", "2")
+    assert some["predictions"] == every["predictions"][:2]
+    assert (some["samples"], some["steps"]) == (2, STEPS)
+
+
+def test_data_without_labels_and_in_another_shape_are_taken() -> None:
+    np.savez("flat.npz", spikes=some_spikes().reshape(SAMPLES, STEPS, 2, 2).astype(bool))
+    found = as_json("run", GRAPH, "--data", "flat.npz")
+    assert found["accuracy"] is None
+    assert found["predictions"] == as_json("run", GRAPH, "--data", DATA)["predictions"]
+
+
+# Verification
+
+
+class OffByOne:
+    """The simulator with one spike wrong, wherever its sample is run."""
+
+    name = "simulator"
+
+    def check(self, program: Program) -> Sequence[Any]:
+        return ()
+
+    def load(self, program: Program) -> Any:
+        return _OffByOne(program=program)
+
+
+class _OffByOne(GoldenExecutable):
+    def run(
+        self, inputs: Mapping[str, Array], *, probes: Sequence[Probe] = (),
+        progress: Progress | None = None,
+    ) -> Trace:  # fmt: skip
+        trace = super().run(inputs, probes=probes, progress=progress)
+        spiked = trace.spikes("layer1").copy()
+        wrong = (inputs["input"] == some_spikes()[2]).all(axis=(1, 2))
+        spiked[wrong, 5, 3] ^= 1
+        return replace(trace, values={**trace.values, ("layer1", "spikes"): spiked})
+
+
+def test_verify_passes_and_names_its_rungs() -> None:
+    assert "passed" in fine("verify", GRAPH, "--data", DATA)
+    report = as_json("verify", GRAPH, "--data", DATA, "--samples", "4")
+    assert [rung["name"] for rung in report["rungs"]] == ["F", "Q", "I", "simulator"]
+    assert report["passed"] is True
+    assert report["samples"] == 4
+
+
+def test_a_planted_divergence_ends_with_1_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from spikec.cli import loading
+
+    monkeypatch.setattr(loading, "open_backend", lambda name, **options: OffByOne())
+    plain = spikec("verify", GRAPH, "--data", DATA)
+    assert plain.exit_code == 1
+    assert "FAILED: simulator differs from I in 1 values" in plain.stdout
+    assert "I and simulator first part at sample 2, step 5, layer1[3]" in plain.stdout
+    result = spikec("verify", GRAPH, "--data", DATA, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["passed"] is False
+    assert document["comparisons"][-1]["first"]["neuron"] == [3]
+
+
+def test_a_program_finds_its_network_beside_it_by_hash(folder: Path) -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+
+    def rungs(*words: str) -> list[str]:
+        report = as_json("verify", *words, "--data", DATA)
+        return [rung["name"] for rung in report["rungs"]]
+
+    assert rungs(PROGRAM) == ["F", "Q", "I", "simulator"]
+    Path("elsewhere").mkdir()
+    Path(PROGRAM).rename("elsewhere/net.spk")
+    assert rungs("elsewhere/net.spk") == ["F", "Q", "I", "simulator"]  # the current folder
+    Path(GRAPH).rename("renamed.safetensors")
+    assert rungs("elsewhere/net.spk") == ["Q", "I", "simulator"]
+    given = ["--source", "renamed.safetensors"]
+    assert rungs("elsewhere/net.spk", *given) == ["F", "Q", "I", "simulator"]
+    save(spiking_network(seed=9), GRAPH)  # another network under the old name
+    assert rungs("elsewhere/net.spk") == ["Q", "I", "simulator"]
+
+
+def test_a_source_that_is_not_the_source_is_refused() -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+    text = failed("verify", PROGRAM, "--data", DATA, "--source", "readout.safetensors")
+    assert "U080 at readout.safetensors" in text
+    assert "compiled from 'net.safetensors'" in text
+
+
+# Failures
+
+
+def test_files_that_are_missing_or_no_network() -> None:
+    Path("text.safetensors").write_text("not a network")
+    for words in (["inspect"], ["compile", "-o", "x.spk"], ["run", "--data", DATA],
+                  ["verify", "--data", DATA], ["emit", "-o", "x"]):  # fmt: skip
+        command, *rest = words
+        assert "F001 at nothing: there is no such file" in failed(command, "nothing", *rest)
+        assert "F002 at text.safetensors" in failed(command, "text.safetensors", *rest)
+        assert "F001" in failed(command, ".", *rest)
+    assert not list(Path().glob("x*"))
+
+
+BAD_DATA: dict[str, tuple[dict[str, Array], str]] = {
+    "features": ({"spikes": np.zeros((2, 3, 5), np.uint8)}, "U040 at bad.npz, 'input': has shape"),
+    "dimensions": ({"spikes": np.zeros((2, 4), np.uint8)}, "needs [sample, step, 4]"),
+    "no samples": ({"spikes": np.zeros((0, 3, 4), np.uint8)}, "has shape [0, 3, 4]"),
+    "no spikes": ({"images": np.zeros(3)}, "no array 'spikes'; it holds images"),
+    "objects": ({"spikes": np.array([{}], dtype=object)}, "F010 at bad.npz"),
+    "text": ({"spikes": np.full((1, 1, 4), "x")}, "not numbers"),
+    "NaN": ({"spikes": np.full((1, 2, 4), np.nan)}, "holds NaN or infinity"),
+    "counts": ({"spikes": np.full((1, 2, 4), 2)}, "spans 2..2 where a binary input takes 0 and 1"),
+    "halves": ({"spikes": np.full((1, 2, 4), 0.5)}, "encode it as spikes"),
+    "labels": ({"spikes": np.zeros((2, 2, 4)), "labels": np.zeros(3, int)}, "U043"),
+    "float labels": ({"spikes": np.zeros((2, 2, 4)), "labels": np.zeros(2)}, "one integer per"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_data_that_do_not_fit_are_refused(case: str) -> None:
+    arrays, text = BAD_DATA[case]
+    np.savez("bad.npz", **arrays)
+    assert text in failed("run", GRAPH, "--data", "bad.npz", "-o", "trace.npz")
+    assert text in failed("verify", GRAPH, "--data", "bad.npz")
+    assert not Path("trace.npz").exists()
+
+
+def test_files_that_are_no_npz_are_refused() -> None:
+    Path("text.npz").write_text("hello")
+    Path("torn.npz").write_bytes(Path(DATA).read_bytes()[:-40])
+    for name in ("text.npz", "torn.npz", "nothing.npz", "."):
+        assert f"F010 at {name}" in failed("run", GRAPH, "--data", name)
+
+
+BAD_WORDS: dict[str, tuple[list[str], str]] = {
+    "probe of nothing": (["run", GRAPH, "--data", DATA, "--probe", "layer9:voltage"], "layer1, "),
+    "probe quantity": (["run", GRAPH, "--data", DATA, "--probe", "layer1:volt"], "U010"),
+    "probe of an input": (["run", GRAPH, "--data", DATA, "--probe", "input:spikes"], "U010"),
+    "float probe": (
+        ["run", GRAPH, "--data", DATA, "--backend", "reference", "--probe", "x"], "U010",
+    ),
+    "readout of spikes": (
+        ["run", "readout.safetensors", "--data", DATA, "--readout", "spike-count"], "U011",
+    ),
+    "target": (["compile", GRAPH, "-o", "x.spk", "--target", "loihi3"], "loihi2, loihi1, generic"),
+    "backend": (["verify", GRAPH, "--data", DATA, "--backends", "simulator,chip"], "U070"),
+    "emitter": (["emit", GRAPH, "-o", "x", "--backend", "simulator"], "U071"),
+    "zoo": (["zoo", "mnist-cnn"], "mnist-feedforward, mnist-recurrent"),
+    "no folder": (["compile", GRAPH, "-o", "no/x.spk"], "U030 at no/x.spk"),
+    "no trace folder": (["run", GRAPH, "--data", DATA, "-o", "no/x.npz"], "U030"),
+    "emit to no folder": (["emit", GRAPH, "-o", "no/deep/x"], "cannot write there"),
+    "emit to a file": (["emit", GRAPH, "-o", DATA], "not a directory"),
+    "calibration": (["compile", GRAPH, "-o", "x.spk", "--calibrate", "no.npz"], "F010 at no.npz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_WORDS)
+def test_words_that_make_no_sense_are_refused_and_leave_nothing_behind(
+    case: str, folder: Path
+) -> None:
+    words, text = BAD_WORDS[case]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert text in failed(*words)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["run", GRAPH, "--data", DATA, "--backend", "chip"], ["run", GRAPH],
+     ["run", GRAPH, "--data", DATA, "--readout", "votes"], ["compile", GRAPH], ["nonsense"],
+     ["compile", GRAPH, "-o", "x.spk", "--weight-bits", "9"],
+     ["run", GRAPH, "--data", DATA, "--samples", "0"]],
+)  # fmt: skip
+def test_wrong_usage_ends_with_2(words: list[str]) -> None:
+    result = spikec(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage: " in result.stderr
+
+
+def test_a_network_that_does_not_fit_is_refused_with_what_would() -> None:
+    graph = network(
+        nodes=[spikes("in", 400), seed_lif("hidden", 1, alpha=0.99, beta=0.9)],
+        edges=[dense("in", "hidden", np.ones((1, 400)))],
+        outputs=["hidden"],
+    )
+    save(graph, "wide.safetensors")
+    text = failed("compile", "wide.safetensors", "-o", "wide.spk")
+    assert "Q010 at population 'hidden'" in text
+    bits = text.split("--weight-bits ")[1].split()[0]
+    assert not Path("wide.spk").exists()
+    fine("compile", "wide.safetensors", "-o", "wide.spk", "--weight-bits", bits)
+
+
+def test_a_failed_command_keeps_the_old_file() -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+    before = Path(PROGRAM).read_bytes()
+    failed("compile", DATA, "-o", PROGRAM)
+    assert Path(PROGRAM).read_bytes() == before
+
+
+def test_a_damaged_program_is_refused() -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+    content = bytearray(Path(PROGRAM).read_bytes())
+    content[-1] ^= 1
+    Path(PROGRAM).write_bytes(content)
+    for command in (["inspect", PROGRAM], ["run", PROGRAM, "--data", DATA]):
+        assert "a tensor does not match its digest" in failed(*command)
+
+
+OUR_MISTAKES: dict[str, list[str]] = {
+    "a folder as program": ["compile", GRAPH, "-o", "."],
+    "a folder as trace": ["run", GRAPH, "--data", DATA, "-o", "."],
+    "zoo into a file": ["zoo", "mnist-recurrent", "--samples", "1", "-o", DATA],
+    "demo into a file": ["demo", "--samples", "1", "-o", DATA],
+}
+
+
+@pytest.mark.xfail(strict=True, reason="ends with a traceback and code 3")
+@pytest.mark.parametrize("case", OUR_MISTAKES)
+def test_places_that_cannot_be_written_are_refused(case: str) -> None:
+    failed(*OUR_MISTAKES[case])
+
+
+IGNORED: dict[str, list[str]] = {
+    "bits of a program": ["run", PROGRAM, "--data", DATA, "--weight-bits", "2"],
+    "target of a program": ["run", PROGRAM, "--data", DATA, "--target", "no-such-target"],
+    "calibration of a program": ["run", PROGRAM, "--data", DATA, "--calibrate", "no.npz"],
+    "source of a network": ["verify", GRAPH, "--data", DATA, "--source", "no.safetensors"],
+}
+
+
+@pytest.mark.xfail(strict=True, reason="taken and ignored without a word")
+@pytest.mark.parametrize("case", IGNORED)
+def test_an_option_that_has_no_effect_is_refused(case: str) -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+    assert spikec(*IGNORED[case]).exit_code == 2
+
+
+@pytest.mark.xfail(strict=True, reason="names go through Rich's markup")
+def test_names_in_brackets_are_shown() -> None:
+    graph = network(
+        nodes=[spikes("in", 1), seed_lif("conv[b]", 1, alpha=0.5, beta=0.5)],
+        edges=[dense("in", "conv[b]", [[1.0]])],
+        outputs=["conv[b]"],
+    )
+    save(graph, "names.safetensors")
+    assert fine("inspect", "names.safetensors").count("conv[b]") >= 3
+
+
+# The demo
+
+
+def test_the_demo_compiles_verifies_and_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "find", lambda python: None)
+    text = fine("demo", "-o", "shown", "--samples", "6")
+    assert "Lava was not run" in text
+    assert "passed" in text
+    assert {path.name for path in Path("shown").iterdir()} == {
+        "net.spk", "verification.json", "picture.png",
+    }  # fmt: skip
+    assert (Path("shown") / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    document = as_json("demo", "-o", "shown", "--samples", "6")
+    assert document["lava_missing"] is True
+    assert [rung["samples"] for rung in document["verification"]["rungs"]] == [6, 6, 6]
+    report = json.loads((Path("shown") / "verification.json").read_text())
+    assert report == document["verification"]
+
+
+needs_lava = pytest.mark.skipif(
+    not os.environ.get(environment.PYTHON_VARIABLE),
+    reason=f"{environment.PYTHON_VARIABLE} names no Python with Lava",
+)
+
+
+@pytest.mark.lava
+@needs_lava
+def test_the_demo_runs_lava() -> None:
+    document = as_json("demo", "-o", "shown", "--samples", "4", "--lava-samples", "2")
+    assert document["lava_missing"] is False
+    rungs = {rung["name"]: rung for rung in document["verification"]["rungs"]}
+    assert rungs["lava"]["samples"] == 2
+    assert document["verification"]["passed"] is True
+
+
+@pytest.mark.lava
+@needs_lava
+def test_run_and_verify_use_lava() -> None:
+    words = ["readout.safetensors", "--data", DATA, "--samples", "3"]
+    fine("run", *words, "--backend", "simulator", "--probe", "layer1:voltage", "-o", "one.npz")
+    fine("run", *words, "--backend", "lava", "--probe", "layer1:voltage", "-o", "two.npz")
+    one, two = read_trace("one.npz"), read_trace("two.npz")
+    assert set(one.values) == set(two.values)
+    for probe, values in one.values.items():
+        np.testing.assert_array_equal(two[probe], values)
+    report = as_json("verify", *words, "--backends", "simulator,lava", "--backend-samples", "2")
+    assert [rung["samples"] for rung in report["rungs"]] == [3, 3, 3, 3, 2]
+
+
+# True processes
+
+
+def process(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spikec.cli.main", *words],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_installed_command_works_and_fails_as_it_should() -> None:
+    good = process("run", GRAPH, "--data", DATA, "--json")
+    assert good.returncode == 0
+    assert json.loads(good.stdout)["samples"] == SAMPLES
+    assert good.stderr == ""
+    bad = process("run", "nothing", "--data", DATA)
+    assert bad.returncode == 2
+    assert bad.stdout == ""
+    assert "F001 at nothing" in bad.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from spikec.cli.main import main\n"
+        "sys.argv = ['spikec', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'numpy', 'networkx', 'onnx', 'matplotlib', 'safetensors', 'h5py', 'torch'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "heavy: []"
+    assert "verify" in result.stdout
