@@ -14,7 +14,7 @@ from spikec.cli.picture import draw
 from spikec.cli.running import climb_with
 from spikec.cli.session import progress_bar
 from spikec.cli.tables import say, table, verdict
-from spikec.compiler.files import canonical_json, write_atomically
+from spikec.compiler.files import canonical_json, make_folder, write_atomically
 from spikec.compiler.program_file import write_program
 from spikec.compiler.quantize import QuantizationReport, compile_graph
 from spikec.compiler.targets import load_target
@@ -53,7 +53,7 @@ def run(
 ) -> DemoResult:
     """Compile, simulate, verify, and write program, report and picture into ``folder``."""
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     graph, data = zoo.graph(_NETWORK), zoo.data(_NETWORK, samples=samples)
     compilation = compile_graph(graph, load_target("loihi2"))
     written = [folder / "net.spk", folder / "verification.json"]

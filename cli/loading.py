@@ -20,13 +20,17 @@ from spikec.compiler.targets import load_target
 __all__ = ["CompileOptions", "Loaded", "backend_for", "load", "source_of"]
 
 
+#: What is taken where no option says otherwise.
+_TARGET, _WEIGHT_BITS = "loihi2", 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
     """How to read and compile a network file; a program file is taken as it is."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
-    target: str = "loihi2"
-    weight_bits: int = 8
+    target: str | None = None
+    weight_bits: int | None = None
     calibrate: Path | None = None
 
 
@@ -43,17 +47,40 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     """Read a program as it is, or read a network and compile it with ``options``."""
     network = frontends.load(path, options.read)
     if isinstance(network, Program):
+        _refuse_idle(path, options)
         return Loaded(graph=None, program=network)
     calibration = (
         None if options.calibrate is None else read_dataset(options.calibrate, network.inputs)
     )
     compilation = compile_graph(
         network,
-        load_target(options.target),
-        weight_bits=options.weight_bits,
+        load_target(options.target or _TARGET),
+        weight_bits=options.weight_bits or _WEIGHT_BITS,
         calibration=calibration,
     )
     return Loaded(graph=network, program=compilation.program, report=compilation.report)
+
+
+def _refuse_idle(path: Path, options: CompileOptions) -> None:
+    """Refuse options of compiling for a program: they would do nothing."""
+    given = {
+        "--target": options.target,
+        "--weight-bits": options.weight_bits,
+        "--calibrate": options.calibrate,
+    }
+    raise_if_any(
+        UsageError,
+        [
+            Diagnostic(
+                code="U081",
+                where=f"option {name}",
+                message=f"it has no effect: {path} is compiled already",
+                hint="compile the network it came from with this option",
+            )
+            for name, value in given.items()
+            if value is not None
+        ],
+    )
 
 
 def source_of(

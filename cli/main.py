@@ -82,9 +82,12 @@ DataFile = Annotated[
     typer.Option("--data", metavar="D.npz", help="spikes [sample, step, features...], labels."),
 ]
 TargetName = Annotated[
-    str, typer.Option("--target", help="A target's name (see 'spikec targets') or .toml file.")
+    str | None,
+    typer.Option("--target", help="A name of 'spikec targets', or a .toml file. Default: loihi2."),
 ]
-WeightBits = Annotated[int, typer.Option("--weight-bits", min=1, max=8, help="Bits per weight.")]
+WeightBits = Annotated[
+    int | None, typer.Option("--weight-bits", min=1, max=8, help="Bits per weight. Default: 8.")
+]
 Dt = Annotated[
     float | None, typer.Option("--dt", help="Time step in seconds, if the file does not say.")
 ]
@@ -128,8 +131,8 @@ TimeLimit = Annotated[
 
 
 def _options(
-    target: str,
-    weight_bits: int,
+    target: str | None,
+    weight_bits: int | None,
     calibrate: Path | None,
     dt: float | None,
     reset: ResetName | None,
@@ -168,7 +171,7 @@ def inspect(
     from spikec.cli import inspection
     from spikec.compiler import frontends
 
-    options = _options("loihi2", 8, None, dt, reset, reset_order, compare, discretization, profile)
+    options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
     network = frontends.load(file, options.read)
     if as_json:
         print_json(inspection.summary(network))
@@ -181,8 +184,8 @@ def inspect(
 def compile_command(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="NET.spk")],
-    target: TargetName = "loihi2",
-    weight_bits: WeightBits = 8,
+    target: TargetName = None,
+    weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     dt: Dt = None,
     reset: ResetOption = None,
@@ -224,8 +227,8 @@ def run(
     ] = None,
     readout: Readout = None,
     samples: Samples = None,
-    target: TargetName = "loihi2",
-    weight_bits: WeightBits = 8,
+    target: TargetName = None,
+    weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     dt: Dt = None,
     reset: ResetOption = None,
@@ -285,8 +288,8 @@ def verify(
     ] = None,
     readout: Readout = None,
     samples: Samples = None,
-    target: TargetName = "loihi2",
-    weight_bits: WeightBits = 8,
+    target: TargetName = None,
+    weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     dt: Dt = None,
     reset: ResetOption = None,
@@ -332,8 +335,8 @@ def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
     backend: Annotated[str, typer.Option("--backend", help="What to emit for: lava.")] = "lava",
-    target: TargetName = "loihi2",
-    weight_bits: WeightBits = 8,
+    target: TargetName = None,
+    weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     dt: Dt = None,
     reset: ResetOption = None,
@@ -355,6 +358,32 @@ def emit(
     else:
         tables.show_placements(placements)
         tables.say(f"wrote {output}; {output}/README.md says how to run it")
+
+
+@app.command()
+@guarded
+def convert(
+    file: NetworkFile,
+    output: Annotated[
+        Path, typer.Argument(metavar="TO", help="Ending in .safetensors, .onnx or .nir.")
+    ],
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a network in another format, or say what that format could not hold."""
+    from spikec.cli import running, tables
+
+    options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
+    running.convert(file, output, options.read)
+    if as_json:
+        print_json({"output": str(output)})
+    else:
+        tables.say(f"wrote {output}")
 
 
 @app.command()

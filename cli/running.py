@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,8 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, run_in_batches
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
-from spikec.compiler.files import write_npz
+from spikec.compiler.files import make_folder, write_atomically, write_npz
+from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, read_dataset, to_integers
 from spikec.compiler.ir import Graph
 from spikec.compiler.quantize.dequantize import dequantize
@@ -182,6 +184,15 @@ def verify(
 ) -> VerificationReport:
     """Climb the ladder with the network in ``file`` and the data in ``data_file``."""
     loaded = load(file, options)
+    if loaded.graph is not None and source is not None:
+        raise UsageError(
+            Diagnostic(
+                code="U081",
+                where="option --source",
+                message=f"it has no effect: {file} is the network itself",
+                hint="--source names the network that a compiled program came from",
+            )
+        )
     graph = loaded.graph or source_of(loaded.program, file, source, options.read)
     data = read_dataset(data_file, loaded.program.inputs, samples=samples)
     return climb_with(
@@ -257,6 +268,26 @@ def emit(
     return [asdict(item) for item in placement(program)]
 
 
+def convert(file: Path, output: Path, options: ReadOptions) -> None:
+    """Read the network in ``file`` and write it in the format that ``output``'s ending names."""
+    writers = {
+        ".safetensors": "spikec.compiler.frontends.native",
+        ".onnx": "spikec.compiler.frontends.onnx_write",
+        ".nir": "spikec.compiler.frontends.nir_graph",
+    }
+    if output.suffix not in writers:
+        raise UsageError(
+            Diagnostic(
+                code="U090",
+                where=str(output),
+                message=f"no format ends in '{output.suffix}'",
+                hint=f"one of {', '.join(writers)}",
+            )
+        )
+    graph = frontends.load_graph(file, options)
+    import_module(writers[output.suffix]).write(graph, output)
+
+
 def zoo_entries() -> list[dict[str, str]]:
     """Return name and summary of every trained network."""
     from spikec.models.zoo import ZOO
@@ -266,11 +297,10 @@ def zoo_entries() -> list[dict[str, str]]:
 
 def copy_from_zoo(name: str, folder: Path, samples: int) -> list[Path]:
     """Copy a trained network and ``samples`` test samples into ``folder``."""
-    from spikec.compiler.files import write_atomically
     from spikec.models import zoo
 
     entry = zoo.entry(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     data = zoo.data(name, samples=samples)
     (spikes,) = data.inputs.values()
     assert data.labels is not None

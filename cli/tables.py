@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spikec.compiler.targets import Target
 from spikec.compiler.verification import VerificationReport
@@ -33,7 +34,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(Text(cell) for cell in row))  # as it is: names may hold brackets
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)

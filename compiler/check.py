@@ -127,12 +127,14 @@ def _spiking_values(node: LIF, where: str) -> Iterator[Diagnostic]:
             "refractory steps are defined for reset_order 'at_spike' only",
             "an at_spike reset to zero has the same spikes as a next_step reset to zero",
         )
-    if node.reset_order == "next_step" and (node.initial_voltage > node.vth).any():
+    start = node.initial_state[1]
+    spiking = start > node.vth if node.compare == ">" else start >= node.vth
+    if node.reset_order == "next_step" and spiking.any():
         yield _finding(
             "G028",
             where,
-            "initial_voltage is above vth: whether step -1 counts as a spike is undefined",
-            "start at or below the threshold",
+            "initial_voltage spikes: whether that counts as the spike of step -1 is undefined",
+            "start below the threshold",
         )
     if node.reset_drops_input and (
         node.reset_order != "next_step" or node.reset not in ("zero", "value")

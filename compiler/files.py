@@ -20,6 +20,7 @@ from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
 __all__ = [
     "MAX_ARRAY_BYTES",
     "canonical_json",
+    "make_folder",
     "npz_bytes",
     "read_npz",
     "sha256_of",
@@ -37,17 +38,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises :class:`UsageError` when the folder does not exist or cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder")
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise UsageError(
-            Diagnostic(
-                code="U030",
-                where=str(path),
-                message=f"cannot write there: {error.strerror}",
-                hint="name a folder that exists and that you may write to",
-            )
-        ) from error
+        raise _unwritable(path, str(error.strerror)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -55,9 +51,31 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise _unwritable(path, str(error.strerror)) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; :class:`UsageError` where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, str(error.strerror)) from error
+
+
+def _unwritable(path: Path, why: str) -> UsageError:
+    return UsageError(
+        Diagnostic(
+            code="U030",
+            where=str(path),
+            message=f"cannot write there: {why}",
+            hint="name a place in a folder that exists and that you may write to",
+        )
+    )
 
 
 def canonical_json(value: object) -> str:

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -51,8 +52,8 @@ __all__ = [
     "spikes",
 ]
 
-#: The delay of an edge that was given none, until :func:`network` resolves it.
-_UNSET = -1
+#: The delay of an edge that was given none, until :func:`network` resolves it: no user's number.
+_UNSET = -(1 << 62)
 
 
 def decay_factor(tau: npt.ArrayLike, *, dt: float) -> Array:
@@ -61,7 +62,7 @@ def decay_factor(tau: npt.ArrayLike, *, dt: float) -> Array:
     A tau of 0 forgets at once (factor 0); an infinite tau keeps everything.
     """
     values = np.asarray(tau, dtype=np.float64)
-    if dt <= 0 or (values < 0).any() or np.isnan(values).any():
+    if not dt > 0 or not math.isfinite(dt) or not (values >= 0).all():
         raise UsageError(
             Diagnostic(
                 code="U050",
@@ -208,6 +209,18 @@ def seed_network(
         [value] * len(weights) if isinstance(value, (int, float)) else list(value)
         for value in (alpha, beta)
     )
+    counts = {"recurrent": len(loops), "alpha": len(alphas), "beta": len(betas)}
+    wrong = [f"{name} has {count}" for name, count in counts.items() if count != len(weights)]
+    if not weights or any(weight.ndim != 2 for weight in weights) or wrong:
+        raise UsageError(
+            Diagnostic(
+                code="U052",
+                where="seed_network",
+                message=f"{len(weights)} layers; {', '.join(wrong) or 'weights are no matrices'}",
+                hint="give one matrix [out, in] per layer, and one number or one value per layer "
+                "for alpha and beta",
+            )
+        )
     names = ["input", *(f"layer{index + 1}" for index in range(len(weights)))]
     nodes: list[Node] = [spikes("input", weights[0].shape[1])]
     edges: list[Edge] = []

@@ -182,10 +182,6 @@ def test_text_is_as_it_was(name: str, pytestconfig: pytest.Config) -> None:
     assert found == path.read_text(encoding="utf-8")
 
 
-def test_every_golden_file_has_its_test() -> None:
-    assert {path.name for path in GOLDEN.glob("*.txt")} == set(TEXTS)
-
-
 def test_canonical_text_shows_no_rest_gain_or_delayed_coupling() -> None:
     text = str(canonicalise(every_switch()))
     assert isinstance(canonicalise(every_switch())["valued"], LIF)

@@ -18,6 +18,7 @@ FRONTENDS = (
     "spikec.compiler.frontends.native",
     "spikec.compiler.program_file",
     "spikec.compiler.frontends.onnx_graph",
+    "spikec.compiler.frontends.lava_net",
 )
 
 

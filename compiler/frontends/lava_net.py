@@ -19,9 +19,11 @@ from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import lava_neurons, lava_operators
 from spikec.compiler.frontends.hdf5_safety import open_checked, top_level_names
+from spikec.compiler.frontends.lava_delays import delayed
+from spikec.compiler.frontends.lava_heaps import check_heaps
 from spikec.compiler.frontends.lava_neurons import PROFILES, Settled
 from spikec.compiler.frontends.lava_schema import LayerRecord, fail, read_layers
-from spikec.compiler.frontends.lava_weights import connections
+from spikec.compiler.frontends.lava_weights import LARGEST_WEIGHT, connections
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import Weighted, with_weight
@@ -33,8 +35,8 @@ __all__ = ["FORMAT", "read", "recognises"]
 FORMAT = "lava-dl.net"
 TARGET = "loihi2"
 
-#: DelayDense waits for at most this many steps.
-_MOST_DELAY = 62
+#: What eight bits of both signs hold.
+_MIXED = (-256, 254)
 
 
 def recognises(path: Path) -> bool:
@@ -60,9 +62,13 @@ def read(path: Path, options: ReadOptions | None = None) -> Program:
         )
     if options.compare not in (None, ">", ">="):
         fail("F075", str(path), f"compare '{options.compare}' is unknown", "choose '>' or '>='")
+    check_heaps(path)
     with open_checked(path) as file:
         records = read_layers(file, path)
     draft = _Draft(settled=Settled(options), path=path)
+    draft.settled.note(
+        "bias", "sets in when a sample's first step arrives", "netx's reset_interval: one run"
+    )
     for record in records:
         _READERS.get(record.kind, _unknown)(draft, record)
     return draft.program(sha256_of(path.read_bytes()))
@@ -296,89 +302,36 @@ def _add(draft: _Draft, record: LayerRecord, operator: Weighted, shape: Shape) -
         population = lava_neurons.neurons(
             record, shape, draft.settled, start=draft.start, view=draft.view
         )
-    draft.add(population, _delayed(draft, record, operator, population))
+    draft.add(population, delayed(draft.settled, record, draft.source, operator, population))
 
 
 def _ranged(draft: _Draft, record: LayerRecord, operator: Weighted, name: str) -> Weighted:
-    """Return the operator with the weights that count; beyond a chip's range the profile says."""
+    """Return the operator with the weights that count; where netx would clip, the profile says.
+
+    netx clips weights of both signs to what eight mixed bits hold, a recurrent layer's
+    together. Weights of one sign beyond eight bits it cannot build: they stay as they are.
+    """
     weight: Array = operator.weight << lava_neurons.weight_shift(record, draft.settled)
-    low, high = int(weight.min()), int(weight.max())
-    bounds = (-256, 254) if low < 0 < high else (-255, 255)
-    if record.kind.startswith("dense") and (low < bounds[0] or high > bounds[1]):
+    largest = int(np.abs(weight).max())
+    if largest > LARGEST_WEIGHT:
+        fail("F072", f"{record.where}/{name}", f"a weight counts {largest}, over {LARGEST_WEIGHT}")
+    both = [item for item in (record.weight, record.weight_rec) if item is not None and item.size]
+    low, high = min(int(item.min()) for item in both), max(int(item.max()) for item in both)
+    if high <= 0 and low < 0 and record.kind == "dense":
+        # netx scales such weights to -256, which Lava clips, or loses all of them if one is 0.
+        draft.settled.note(f"layer{record.index} {name}", "as in the file", "SLAYER: all negative")
+    leaves = low < 0 < high and (low < _MIXED[0] or high > _MIXED[1])
+    if leaves and record.kind in ("dense", "dense_rec"):
         chosen = draft.settled.profile(
             name,
             f"{record.where}/{name}",
-            f"weights span {low}..{high}; netx clips them to {bounds[0]}..{bounds[1]}, SLAYER "
+            f"weights span {low}..{high}; netx clips them to {_MIXED[0]}..{_MIXED[1]}, SLAYER "
             "takes them as they are",
             "choose profile='slayer' or profile='netx'",
         )
         if chosen == "netx":
-            weight = np.clip(weight, *bounds)
+            weight = np.clip(weight, *_MIXED)
     return with_weight(operator, weight)
-
-
-def _delayed(
-    draft: _Draft, record: LayerRecord, operator: Weighted, population: Neurons
-) -> list[Connection]:
-    """Return the incoming connections, one set for each delay that the file names.
-
-    A delay holds a neuron's spikes back. Holding its input back instead gives the same
-    spikes where nothing but input drives it.
-    """
-    delays = _delays(draft, record, operator, population)
-    result = []
-    for value in np.unique(delays):
-        part = with_weight(operator, np.where(delays == value, operator.weight, 0))
-        label = f"/delay{value}" if delays.any() else ""
-        result += connections(
-            source=draft.source,
-            target=population.name,
-            operator=part,
-            delay=1 + int(value),
-            label=label,
-        )
-    return result
-
-
-def _delays(draft: _Draft, record: LayerRecord, operator: Weighted, population: Neurons) -> Array:
-    """Return the delays, in a shape that broadcasts against the weights."""
-    shape, delay = operator.weight.shape, record.delay
-    if delay is None or not delay.any():
-        return np.zeros((1,) * len(shape), np.int64)
-    where = f"{record.where}/delay"
-    if delay.min() < 0 or delay.max() > _MOST_DELAY:
-        fail(
-            "F072",
-            where,
-            f"delays span {delay.min()}..{delay.max()}, not 0..{_MOST_DELAY}",
-            "train with max_delay=62; netx would clip them without asking",
-        )
-    if population.bias.any() or population.initial_voltage.any():
-        _check_biased_delay(draft, where)
-    per_input = len(shape) == 2 and delay.size == shape[1] != shape[0]
-    if not per_input and delay.size not in (1, shape[0]):
-        fail("F073", where, f"{delay.size} delays for weights of shape {shape}")
-    if not per_input:
-        return delay.reshape(-1, *[1] * (len(shape) - 1))
-    draft.settled.note(f"layer{record.index} delay", "one per input", "netx, by their number")
-    return delay.reshape(1, -1)
-
-
-def _check_biased_delay(draft: _Draft, where: str) -> None:
-    chosen = draft.settled.profile(
-        "delay",
-        where,
-        "the layer has a bias too: netx delays the input but not the bias, SLAYER delays the "
-        "spikes that both cause",
-        "read it as Lava does with profile='netx', or train without bias or delay",
-    )
-    if chosen != "netx":
-        fail(
-            "F074",
-            where,
-            "delays on spikes that a bias causes need one more population, which is not built yet",
-            "read it with profile='netx'",
-        )
 
 
 _READERS: dict[str, Callable[[_Draft, LayerRecord], None]] = {

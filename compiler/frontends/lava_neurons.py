@@ -217,11 +217,8 @@ def _bias(record: LayerRecord, shape: Shape) -> tuple[Array, int]:
         return frozen(np.zeros(shape, np.int64)), _BIAS_EXP
     where, bias = f"{record.where}/bias", record.bias
     if bias.size not in (1, shape[0], size(shape)):
-        fail(
-            "F073",
-            where,
-            f"{bias.size} values; {shape} neurons take 1, {shape[0]} or {size(shape)}",
-        )
+        possible = " or ".join(str(count) for count in sorted({1, shape[0], size(shape)}))
+        fail("F073", where, f"{bias.size} values; neurons of shape {shape} take {possible}")
     if not bias.size:
         fail("F070", where, "it is empty")
     spread = shape if bias.size == size(shape) else (-1, *[1] * (len(shape) - 1))

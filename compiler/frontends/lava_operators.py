@@ -141,7 +141,7 @@ def _pool(record: LayerRecord, source: Shape, weight: Array) -> tuple[Weighted, 
             "F074",
             record.where,
             f"pooling {extents[0]} rows by {kernel[0]} mixes channels in SLAYER",
-            "choose a kernel that divides the height, or leaves a remainder of half of it",
+            "choose a kernel that divides the height",
         )
     shape = (channels, padded[0] // kernel[0], padded[1] // kernel[1])
     if padded == extents:
@@ -173,10 +173,10 @@ _Fill = Callable[[Array, Shape], None]
 def _pool_entries(taps: Array) -> _Fill:
     def fill(matrix: Array, source: Shape) -> None:
         for channel, row, column in np.ndindex(*source):
-            place = (channel, row // taps.shape[0], column // taps.shape[1])
-            if place[2] < matrix.shape[2]:  # SLAYER drops a last window that is not full
+            y, x = row // taps.shape[0], column // taps.shape[1]
+            if x < matrix.shape[2]:  # SLAYER drops a last window that is not full
                 tap = taps[row % taps.shape[0], column % taps.shape[1]]
-                matrix[(*place, channel, row, column)] = tap
+                matrix[channel, y, x, channel, row, column] = tap
 
     return fill
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, Shape, frozen
+from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
 from spikec.compiler.frontends.hdf5_safety import numbers, texts
 
@@ -22,6 +22,8 @@ __all__ = ["LayerRecord", "NeuronRecord", "fail", "read_layers"]
 
 #: No text that the schema knows is longer than this.
 _MOST_TEXT = 64
+#: No layer has more neurons than this.
+_MOST_NEURONS = 1 << 24
 #: float64 holds every integer up to here.
 _EXACT = 1 << 53
 
@@ -205,6 +207,8 @@ class _Fields:
             return None
         if not 1 <= len(values) <= 3 or min(values) < 1:
             fail("F070", f"{self._where}/shape", f"{values} is not 1 to 3 positive extents")
+        if size(tuple(values)) > _MOST_NEURONS:
+            fail("F072", f"{self._where}/shape", f"{values} is more than {_MOST_NEURONS} neurons")
         return tuple(values)
 
     def pair(self, name: str, default: tuple[int, int], *, low: int) -> tuple[int, int]:

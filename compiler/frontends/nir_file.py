@@ -130,6 +130,7 @@ class _Reader:
             members = {"node": self._node(tree, "node")}
             scope = _Scope(prefix="", members=members, edges=[])
         self._flatten(scope)
+        self._drop_unused_ends()
         self._ends()
         return NirFile(
             path=str(self.path),
@@ -273,6 +274,15 @@ class _Reader:
                 f"name the node in the edge: '{name}.<node>'",
             )
         return f"{scope.prefix}{ends[0]}"
+
+    def _drop_unused_ends(self) -> None:
+        """Leave out inputs of sub-graphs that edges from outside go past."""
+        targets = {target for _, target in self.edges}
+        for name, node in list(self.nodes.items()):
+            if node.kind == "Identity" and name not in targets:
+                del self.nodes[name]
+                self.edges = [edge for edge in self.edges if name not in edge]
+                self._repaired(f"node '{name}'", "nothing leads to this end: left out")
 
     def _ends(self) -> None:
         """Give a graph without inputs or outputs those that its edges imply."""

@@ -9,10 +9,10 @@ import networkx as nx
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.frontends.nir_answers import Answers
 from spikec.compiler.frontends.nir_file import NEURONS, NirFile, NirNode, problem
 from spikec.compiler.frontends.nir_layers import Layer
 from spikec.compiler.frontends.nir_neurons import Neuron, population
-from spikec.compiler.frontends.nir_profiles import Answers
 from spikec.compiler.frontends.nir_shapes import Shapes
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph, Input, Node
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
@@ -119,6 +119,14 @@ class _Lowering:
             ),
             self.answers,
         )
+        if self.answers.profile.name == "snntorch" and (built.gain != 1).any():
+            self.choices.append(
+                Choice(
+                    what=f"gain of '{node.name}'",
+                    value=f"{built.gain.min():g}..{built.gain.max():g}",
+                    origin="the file: snnTorch's own exporter writes 1, so check who wrote it",
+                )
+            )
         constants = self.constants.get(node.name)
         if built.alpha is None and constants is not None and 0 in constants.by_delay:
             bias = frozen(built.gain * constants.by_delay.pop(0))
@@ -328,9 +336,9 @@ class _Lowering:
     def _assumed(self, neurons: Sequence[NirNode]) -> None:
         if not neurons:
             return
-        leak = self.answers.profile.starts_at_leak
-        origin = f"profile '{self.answers.profile.name}'" if leak else "assumed"
-        value = "voltage v_leak, current 0" if leak else "voltage 0, current 0"
+        start, name = self.answers.profile.starts_at, self.answers.profile.name
+        origin = f"profile '{name}'" if name else "assumed"
+        value = f"voltage {start}, current 0"
         self.choices.append(Choice(what="initial state", value=value, origin=origin))
         for node in neurons:
             if node.kind in ("IF", "LIF", "CubaLIF") and not node.has("v_reset"):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikec.compiler.arrays import Array, FloatArray, Shape, frozen, size
+from spikec.compiler.frontends.nir_answers import Answers
 from spikec.compiler.frontends.nir_file import NirNode, problem
-from spikec.compiler.frontends.nir_profiles import Answers, Gain
+from spikec.compiler.frontends.nir_profiles import Gain
 from spikec.compiler.ir import LI, LIF, SourceView
 
 __all__ = ["Neuron", "neuron_shape", "population"]
@@ -70,7 +71,6 @@ class _Builder:
         beta, voltage_gain = self._membrane()
         rest = self.values("v_leak", 0.0)
         gain = self._snapped(voltage_gain * current_gain)
-        lag = self._lag()
         own_bias = 0.0 if self.neuron.bias is None else gain * self.neuron.bias
         base = {
             "name": node.name,
@@ -81,10 +81,10 @@ class _Builder:
             "gain": gain,
             "bias": np.broadcast_to(own_bias, self.shape),
             "rest": rest,
-            "initial_voltage": rest if self.profile.starts_at_leak else np.zeros(self.shape),
+            "initial_voltage": self._start(rest),
             "view": SourceView(
-                lag=lag,
-                current_lag=lag,
+                lag=self._lag("lag"),
+                current_lag=self._lag("current_lag"),
                 voltage_offset=self._offset(),
                 current_scale=frozen(1 / self._nonzero(current_gain)),
             ),
@@ -93,10 +93,18 @@ class _Builder:
             return LI(**base)  # type: ignore[arg-type]
         return LIF(**base, **self._spiking(rest, alpha))  # type: ignore[arg-type]
 
-    def _lag(self) -> int:
-        lag = self.answers.of_node(self.node.name, "lag")
+    def _start(self, rest: FloatArray) -> FloatArray:
+        if self.profile.starts_at == "v_leak":
+            return rest
+        if self.profile.starts_at == "v_reset":
+            return self.values("v_reset", 0.0)
+        return np.zeros(self.shape)
+
+    def _lag(self, name: str) -> int:
+        noted = self.answers.metadata.get("nodes", {}).get(self.node.name, {})
+        lag = noted.get(name, self.profile.lag)
         if not isinstance(lag, int) or abs(lag) > _MOST_LAG:
-            raise problem("F110", self.node.where, f"its lag is {lag!r}", "export it anew")
+            raise problem("F110", self.node.where, f"its {name} is {lag!r}", "export it anew")
         return lag
 
     def _offset(self) -> Array:

@@ -80,6 +80,11 @@ class Shapes:
                 )
             self._repaired(node, f"its shape is missing: {implied}, from what follows")
             shape = implied
+        for cut in range(1, len(shape)):
+            if implied is not None and shape[cut:] == implied and set(shape[:cut]) == {1}:
+                self._repaired(node, f"its shape {shape} counts the batch: {implied} was meant")
+                shape = implied
+                break
         self._set(node, shape, shape)
 
     def _implied(self, name: str) -> Shape | None:

@@ -9,7 +9,7 @@ noted in the file's metadata, which our own reader understands.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -17,13 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, FloatArray, size
+from spikec.compiler.arrays import Array, FloatArray, Shape, size
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
 from spikec.compiler.files import canonical_json, write_atomically
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
-from spikec.compiler.operators import Conv2d, Dense
-from spikec.compiler.passes.couple_immediately import CoupleImmediately
-from spikec.compiler.passes.fuse_chains import FuseChains
+from spikec.compiler.operators import Chain, Conv2d, Dense, Reshape, Scale, Stage
 
 __all__ = ["write"]
 
@@ -38,8 +36,6 @@ def write(graph: Graph, path: str | Path) -> None:
 
     Raises :class:`FrontendError` with everything that NIR has no words for.
     """
-    raise_if_any(FrontendError, list(_inexpressible(graph)))
-    graph = FuseChains()(CoupleImmediately()(graph))
     raise_if_any(FrontendError, list(_inexpressible(graph)))
     nir = _nir(path)
     content = io.BytesIO()
@@ -66,7 +62,8 @@ def _inexpressible(graph: Graph) -> Iterator[Diagnostic]:
         findings = []
         if node.start:
             findings.append(f"it starts at step {node.start}")
-        if node.initial_current.any() and node.alpha is not None:
+        lasting = node.alpha is not None or node.coupling == "delayed"
+        if lasting and node.initial_current.any():
             findings.append("its current does not start at 0")
         if isinstance(node, LIF) and node.refractory:
             findings.append(f"it has {node.refractory} refractory steps")
@@ -93,7 +90,7 @@ class _Writer:
         self.graph, self.nir = graph, nir
         self.dt = graph.dt or _DEFAULT_DT
         self.draft = _Draft()
-        self.operators = {edge.name: edge.operator for edge in graph.edges}
+        self.stages = {edge.name: self._stages(edge) for edge in graph.edges}
         self.flat = self._flat()
         self.names = {node.name for node in graph.nodes}
 
@@ -129,35 +126,43 @@ class _Writer:
             type_check=False,
         )
 
+    def _stages(self, edge: Edge) -> tuple[Stage, ...]:
+        """Return an edge's layers if NIR has them all, else its matrix."""
+        operator, source = edge.operator, self.graph[edge.source].shape
+        stages = operator.stages if isinstance(operator, Chain) else (operator,)
+        return stages if _has_words(stages, source) else (_matrix(stages, source),)
+
     def _flat(self) -> frozenset[str]:
         """Return the populations that lose their picture shape: NIR can flatten, not unflatten.
 
-        A convolution at one of them becomes a matrix, which may flatten more.
+        What needs a picture from one of them becomes a matrix, which may flatten more.
         """
-        flat: set[str] = {
-            node.name for node in self.graph.populations if len(node.shape) != 3 or _by_neuron(node)
-        }
-        changed = True
-        while changed:
-            changed = False
+        flat: set[str] = {node.name for node in self.graph.populations if len(node.shape) != 3}
+        count = -1
+        while count != len(flat):
+            count = len(flat)
             for edge in self.graph.edges:
-                operator = self.operators[edge.name]
-                if isinstance(operator, Conv2d) and flat & {edge.source, edge.target}:
-                    matrix = _matrix(operator, self.graph[edge.source].shape)
-                    self.operators[edge.name] = operator = Dense(weight=matrix)
-                if isinstance(operator, Dense) and edge.target not in flat:
+                source, stages = self.graph[edge.source].shape, self.stages[edge.name]
+                if edge.source in flat and len(source) > 1 and not _takes_flat(stages):
+                    self.stages[edge.name] = stages = (_matrix(stages, source),)
+                if len(_after(stages, source)) == 1:
                     flat.add(edge.target)
-                    changed = True
-            pictured = {
-                node.name
-                for node in self.graph.populations
-                if node.name not in flat and not self.graph.edges_into(node.name)
-            }
-            changed = changed or bool(pictured)
-            flat |= pictured
+            flat |= {node.name for node in self.graph.populations if self._needs_flat(node)}
         return frozenset(flat)
 
-    def _shape(self, name: str) -> tuple[int, ...]:
+    def _needs_flat(self, node: LIF | LI) -> bool:
+        """Say whether nothing gives a population a picture, or takes its bias as it is."""
+        edges = self.graph.edges_into(node.name)
+        if not edges:
+            return True
+        if node.alpha is not None or not node.bias.any() or len(node.shape) != 3:
+            return False
+        share = node.bias / node.gain
+        by_channel = bool((share == share[:, :1, :1]).all())
+        last = [self.stages[edge.name][-1:] for edge in edges]
+        return not (by_channel and any(isinstance(s, Conv2d) for item in last for s in item))
+
+    def _shape(self, name: str) -> Shape:
         shape = self.graph[name].shape
         return (size(shape),) if name in self.flat else shape
 
@@ -179,7 +184,8 @@ class _Writer:
             "r": _solved(gain, gain / share, lambda r: r * share),
             "v_leak": leak,
         }
-        note: dict[str, Any] = {"lag": node.view.lag}
+        late = int(node.coupling == "delayed")
+        note: dict[str, Any] = {"lag": node.view.lag, "current_lag": node.view.current_lag + late}
         offset = start + node.view.voltage_offset
         if offset.any():
             note["voltage_offset"] = offset.reshape(-1).tolist()
@@ -204,43 +210,55 @@ class _Writer:
         bias: FloatArray | None = None
         if node.alpha is None and node.bias.any():
             bias = _solved(node.bias, node.bias / node.gain, lambda c: node.gain * c)
-        edges = self.graph.edges_into(node.name)
-        for edge in edges:
-            self._edge(edge, bias)
-            bias = None
+        late = int(node.coupling == "delayed")
+        wanted = Dense if node.name in self.flat else Conv2d
+        for edge in self.graph.edges_into(node.name):
+            takes = any(isinstance(stage, wanted) for stage in self.stages[edge.name][-1:])
+            self._edge(edge, edge.delay + late, bias if takes else None)
+            bias = None if takes else bias
         if bias is not None:
             source = self.graph.inputs[0] if self.graph.inputs else node
             zero = Dense(weight=np.zeros((node.num_neurons, size(source.shape))))
             name = f"{node.name}-bias"
-            self.operators[name] = zero
-            self._edge(Edge(name=name, source=source.name, target=node.name, operator=zero,
-                            delay=int(source is node)), bias)  # fmt: skip
+            self.stages[name] = (zero,)
+            edge = Edge(name=name, source=source.name, target=node.name, operator=zero)
+            self._edge(edge, int(source is node), bias)
 
-    def _edge(self, edge: Edge, bias: FloatArray | None) -> None:
+    def _edge(self, edge: Edge, delay: int, bias: FloatArray | None) -> None:
         source = self.graph[edge.source]
         shape, last = self._shape(edge.source), edge.source
-        shift = source.shift if isinstance(source, Input) else 0
-        if edge.delay + shift:
-            seconds = np.full(shape, (edge.delay + shift) * self.dt)
-            last = self._chained(last, f"{edge.name}-delay", self.nir.Delay(delay=seconds))
-        operator = self.operators[edge.name]
-        if isinstance(operator, Conv2d):
-            layer = self._convolution(operator, shape, bias)
-        else:
-            assert isinstance(operator, Dense)
-            if len(shape) > 1:
-                flatten = self.nir.Flatten(
-                    input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1
-                )
-                last = self._chained(last, f"{edge.name}-flatten", flatten)
-            weight = np.array(operator.weight)
-            layer = (
-                self.nir.Linear(weight=weight)
-                if bias is None
-                else self.nir.Affine(weight=weight, bias=np.array(bias).reshape(-1))
-            )
-        last = self._chained(last, edge.name, layer)
+        delay += source.shift if isinstance(source, Input) else 0
+        if delay:
+            node = self.nir.Delay(delay=np.full(shape, delay * self.dt))
+            last = self._chained(last, f"{edge.name}-delay", node)
+        stages = self.stages[edge.name] or (Scale(weight=np.ones(())),)
+        for index, stage in enumerate(stages):
+            if len(shape) > 1 and isinstance(stage, (Dense, Reshape)):
+                last, shape = self._flattened(last, edge.name, shape)
+            if isinstance(stage, Reshape):
+                continue
+            final = index == len(stages) - 1
+            node = self._layer(stage, shape, bias if final else None)
+            last = self._chained(last, edge.name if final else f"{edge.name}-{index}", node)
+            shape = stage.output_shape(shape)
+        if len(shape) > 1 and edge.target in self.flat:
+            last, shape = self._flattened(last, edge.name, shape)
         self.draft.edges.append((last, edge.target))
+
+    def _flattened(self, last: str, name: str, shape: Shape) -> tuple[str, Shape]:
+        node = self.nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
+        return self._chained(last, f"{name}-flatten", node), (size(shape),)
+
+    def _layer(self, stage: Stage, shape: Shape, bias: FloatArray | None) -> Any:
+        if isinstance(stage, Conv2d):
+            return self._convolution(stage, shape, bias)
+        assert isinstance(stage, (Dense, Scale))
+        weight = np.array(stage.weight)
+        if isinstance(stage, Scale):
+            return self.nir.Scale(scale=np.array(np.broadcast_to(weight, shape)))
+        if bias is None:
+            return self.nir.Linear(weight=weight)
+        return self.nir.Affine(weight=weight, bias=np.array(bias).reshape(-1))
 
     def _chained(self, before: str, name: str, node: Any) -> str:
         name = self._unique(name)
@@ -248,9 +266,7 @@ class _Writer:
         self.draft.edges.append((before, name))
         return name
 
-    def _convolution(
-        self, operator: Conv2d, shape: tuple[int, ...], bias: FloatArray | None
-    ) -> Any:
+    def _convolution(self, operator: Conv2d, shape: Shape, bias: FloatArray | None) -> Any:
         channels = operator.weight.shape[0]
         values = np.zeros(channels) if bias is None else bias[:, 0, 0]
         return self.nir.Conv2d(
@@ -264,17 +280,33 @@ class _Writer:
         )
 
 
-def _by_neuron(node: LIF | LI) -> bool:
-    """Say whether a bias must go into a matrix: it differs within a channel."""
-    if node.alpha is not None or not node.bias.any():
-        return False
-    share = node.bias / node.gain
-    return bool((share != share[:, :1, :1]).any())
+def _after(stages: Sequence[Stage], shape: Shape) -> Shape:
+    for stage in stages:
+        shape = stage.output_shape(shape)
+    return shape
 
 
-def _matrix(operator: Conv2d, source: tuple[int, ...]) -> Array:
-    units = np.eye(size(source)).reshape(-1, *source)
-    return np.ascontiguousarray(operator.apply(units).reshape(len(units), -1).T)
+def _has_words(stages: Sequence[Stage], shape: Shape) -> bool:
+    """Say whether NIR has a node for each stage: it flattens, but never unflattens or permutes."""
+    for stage in stages:
+        after = stage.output_shape(shape)
+        known = isinstance(stage, (Dense, Conv2d, Scale))
+        if not known and not (isinstance(stage, Reshape) and len(after) == 1):
+            return False
+        shape = after
+    return True
+
+
+def _takes_flat(stages: Sequence[Stage]) -> bool:
+    """Say whether the first layer reads its source flat anyway."""
+    return bool(stages) and isinstance(stages[0], (Dense, Reshape))
+
+
+def _matrix(stages: Sequence[Stage], source: Shape) -> Dense:
+    values: Array = np.eye(size(source)).reshape(-1, *source)
+    for stage in stages:
+        values = stage.apply(values)
+    return Dense(weight=np.ascontiguousarray(values.reshape(size(source), -1).T))
 
 
 def _reset_target(node: LIF, rest: FloatArray) -> FloatArray:

@@ -1,7 +1,7 @@
 """The shapes in which networks come as ONNX files, each brought to one time step.
 
-One step with explicit states, a loop over time (``Scan`` or ``Loop``), neurons as
-functions. What is returned says which values are states, what they become, and
+One step with explicit states, a loop over time (``Scan`` or ``Loop``), a graph
+unrolled over time, neurons as functions. What is returned says which values are states, what they become, and
 what comes out, all as affine forms.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from spikec.compiler.arrays import Shape
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form, Signal
 from spikec.compiler.frontends.onnx_operators import as_form
+from spikec.compiler.frontends.onnx_reroll import Rolled, is_unrolled, rerolled
 from spikec.compiler.frontends.onnx_step import (
     Final,
     NotAStepError,
@@ -29,7 +30,7 @@ from spikec.compiler.frontends.onnx_step import (
 )
 from spikec.compiler.ir import Choice
 
-__all__ = ["StepModel", "has_time_loop", "read_step"]
+__all__ = ["StepModel", "has_time_loop", "read_steps"]
 
 #: The number of steps assumed where a file leaves it open: any would do.
 _ANY_STEPS = 13
@@ -40,7 +41,9 @@ _STATE_SUFFIX = re.compile(r"(_next|_out|_new|\.next|\.out)$")
 class StepModel:
     """One time step: signals with their shapes, states, and named outputs.
 
-    ``after_names`` says which output carries a state on, for a file of one step.
+    ``after_names`` says which output carries a state on, for a file of one step;
+    ``length`` is the number of steps of a file unrolled over time, ``parts`` its
+    outputs that together are one series, and ``irregular`` where its steps differ.
     """
 
     step: Step
@@ -49,6 +52,9 @@ class StepModel:
     outputs: Mapping[str, Form]
     choices: tuple[Choice, ...]
     after_names: Mapping[str, str] = field(default_factory=dict)
+    length: int | None = None
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    irregular: str = ""
 
 
 def has_time_loop(graph: onnx.GraphProto) -> bool:
@@ -56,15 +62,49 @@ def has_time_loop(graph: onnx.GraphProto) -> bool:
     return any(node.op_type in ("Scan", "Loop") for node in graph.node)
 
 
-def read_step(model: onnx.ModelProto) -> StepModel:
-    """Return the step that ``model`` describes; :class:`NotAStepError` says why it is none."""
+def read_steps(model: onnx.ModelProto) -> Iterator[StepModel]:
+    """Yield the step that ``model`` describes; :class:`NotAStepError` says why it is none.
+
+    There are several where the file allows several readings: the first that gives
+    what the file gives is the right one.
+    """
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [entry for entry in graph.input if entry.name not in constants]
     if has_time_loop(graph):
-        return _loop_model(graph, inputs)
+        yield _loop_model(graph, inputs)
+        return
     metadata = {item.key: item.value for item in model.metadata_props}
-    return _step_model(graph, inputs, metadata.get("snn.states", ""))
+    if len(inputs) == 1 and not metadata.get("snn.states", ""):
+        declared = _declared(inputs[0])
+        if is_unrolled(model, inputs[0].name, declared):
+            yield from map(_rolled_model, rerolled(model, inputs[0].name, declared))
+            return
+    yield _step_model(graph, inputs, metadata.get("snn.states", ""))
+
+
+def _rolled_model(rolled: Rolled) -> StepModel:
+    choices = [
+        Choice(
+            what="unrolled over time",
+            value=f"{rolled.steps} steps brought to one that runs for any number",
+            origin="file",
+        ),
+        Choice(
+            what="time index of hidden layers", value=rolled.order, origin="order of the file's nodes"
+        ),
+        Choice(what="initial states", value=_initials(rolled.states), origin="file"),
+    ]
+    return StepModel(
+        step=rolled.step,
+        signals=rolled.signals,
+        states=rolled.states,
+        outputs=rolled.outputs,
+        choices=tuple(choices),
+        length=rolled.steps,
+        parts=rolled.parts,
+        irregular=rolled.irregular,
+    )
 
 
 def _loop_model(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) -> StepModel:
@@ -133,7 +173,7 @@ def _step_model(
             value=", ".join(f"{name} -> {after}" for name, (after, _) in pairs.items()),
             origin=origin,
         ),
-        Choice(what="initial states", value=_initials(pairs), origin=_initial_origin(metadata)),
+        Choice(what="initial states", value=_initials(states), origin=_initial_origin(metadata)),
     )
     return StepModel(
         step=step,
@@ -237,6 +277,14 @@ def _output(value: Value, name: str) -> Form | None:
     raise NotAStepError(f"output '{name}'", "it is no series over time")
 
 
+def _declared(entry: onnx.ValueInfoProto) -> list[int | None]:
+    """Return an input's extents as they are declared, None where one is open."""
+    return [
+        int(axis.dim_value) if axis.HasField("dim_value") and axis.dim_value > 0 else None
+        for axis in entry.type.tensor_type.shape.dim
+    ]
+
+
 def _shape(entry: onnx.ValueInfoProto, *, leading: int) -> Shape:
     """Return an input's shape; an open first axis is taken as ``leading``, an open batch as 1."""
     if not entry.type.HasField("tensor_type") or not entry.type.tensor_type.HasField("shape"):
@@ -264,8 +312,8 @@ def _without_batch(shape: Shape, name: str) -> Shape:
     return shape[1:] or (1,)
 
 
-def _initials(pairs: _Pairs) -> str:
-    values = sorted({initial for _, initial in pairs.values()})
+def _initials(states: Sequence[StepState]) -> str:
+    values = sorted({float(value) for state in states for value in np.unique(state.initial)[:3]})
     return ", ".join(f"{value:g}" for value in values)
 
 

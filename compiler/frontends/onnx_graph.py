@@ -21,8 +21,9 @@ from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State
-from spikec.compiler.frontends.onnx_forms import StepModel, read_step
+from spikec.compiler.frontends.onnx_forms import StepModel, read_steps
 from spikec.compiler.frontends.onnx_neurons import Neuron, find_neuron, find_readout
+from spikec.compiler.frontends.onnx_probe import compare
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import (
@@ -70,24 +71,36 @@ def read(path: Path, options: ReadOptions) -> Graph:
         raise _refused(path, "model", f"it cannot be loaded: {error}") from error
     try:
         inlined, assumed = _inlined(model)
-        step = read_step(inlined)
-        lowering = _Lowering(step)
-        graph = lowering.graph()
+        problem: Exception | None = None
+        for step in read_steps(inlined):
+            try:
+                return _lowered(path, inlined, step, assumed, options)
+            except (NotAStepError, FrontendError) as error:  # the next reading may be the right one
+                problem = problem or error
+        raise problem or NotAStepError("graph", "it describes no step")
     except NotAStepError as error:
         raise _refused(path, error.node, error.why, error.hint) from error
-    source = Source(path=path.name, format="onnx", sha256=sha256_of(path.read_bytes()))
-    choices = (*step.choices, *assumed, *_options_used(options))
+
+
+def _lowered(
+    path: Path,
+    model: onnx.ModelProto,
+    step: StepModel,
+    assumed: tuple[Choice, ...],
+    options: ReadOptions,
+) -> Graph:
+    """Return the graph of one reading of the file, compared with the file itself."""
+    lowering = _Lowering(step)
+    graph = lowering.graph()
     graph = Graph(
         nodes=graph.nodes,
         edges=graph.edges,
         outputs=graph.outputs,
         dt=options.dt,
-        source=source,
-        choices=choices,
+        source=Source(path=path.name, format="onnx", sha256=sha256_of(path.read_bytes())),
+        choices=(*step.choices, *assumed, *_options_used(options)),
     )
-    from spikec.compiler.frontends.onnx_probe import compare
-
-    return compare(graph, inlined, step, lowering.output_of, path)
+    return compare(graph, model, step, lowering.output_of, path)
 
 
 def _refused(path: Path, node: str, why: str, hint: str = "") -> FrontendError:

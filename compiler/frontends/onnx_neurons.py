@@ -98,7 +98,8 @@ def find_neuron(gate: Gate, states: Sequence[StepState]) -> Neuron:
 def find_readout(form: Form, states: Sequence[StepState]) -> Neuron | None:
     """Return the leaky integrator whose voltage ``form`` is, or None."""
     for state in states:
-        if state.after.gates or not state.after.close_to(form.reshaped(state.after.shape)):
+        fits = size(form.shape) == size(state.after.shape) and not state.after.gates
+        if not fits or not state.after.close_to(form.reshaped(state.after.shape)):
             continue
         drive = _drive(state, state.after, states, f"state '{state.name}'")
         return _assembled(state, None, "before_reset", drive, frozen(np.zeros(1)), _NO_RESET)
@@ -239,10 +240,10 @@ def _coupled(current: StepState, free: Form, beta: Array, bias: Array, where: st
             inputs=inputs,
             constant_current=after.constant,
         )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = share / alpha
+    gain = _gain(share, alpha, free, inputs)
     expected: dict[Key, Array] = {(frozenset(), image): gain * weight for image, weight in inputs}
-    if not np.isfinite(gain).all() or not entering.close_to(Form(free.shape, expected), _TOLERANCE):
+    whole = entering.close_to(Form(free.shape, expected), _TOLERANCE)
+    if not whole or not _agree(share, gain * alpha):
         raise NotAStepError(
             where,
             f"input reaches the membrane and the current '{current.name}' in different parts",
@@ -258,6 +259,22 @@ def _coupled(current: StepState, free: Form, beta: Array, bias: Array, where: st
         inputs=inputs,
         constant_current=after.constant,
     )
+
+
+def _gain(share: Array, alpha: Array, free: Form, inputs: Sequence[tuple[Image, Array]]) -> Array:
+    """What the membrane takes of the current; where that forgets at once, of its input."""
+    known = np.where(alpha != 0, share / np.where(alpha != 0, alpha, 1.0), 0.0)
+    unknown = alpha == 0
+    for image, weight in inputs:
+        ratio = free.coefficient(image) / np.where(weight != 0, weight, 1.0)
+        known = np.where(unknown & (weight != 0), ratio, known)
+        unknown = unknown & (weight == 0)
+    gain: Array = np.where(unknown, 1.0, known)
+    return gain
+
+
+def _agree(left: Array, right: Array) -> bool:
+    return bool(np.allclose(left, right, rtol=_TOLERANCE, atol=1e-12))
 
 
 def _reset(state: StepState, change: Form, drive: _Drive, order: ResetOrder, where: str) -> _Reset:

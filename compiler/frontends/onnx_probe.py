@@ -52,7 +52,7 @@ def compare(
         wrong = [name for name, output in output_of.items()
                  if not _equal(trace, name, expected[output])]  # fmt: skip
         if wrong and _nearest(graph, ours) > _TIE:
-            raise _differs(path, wrong[0])
+            raise _differs(path, wrong[0], step)
         ties += bool(wrong)
     outcome = f"{len(_DENSITIES)} random runs of {steps} steps: equal"
     if ties:
@@ -78,8 +78,10 @@ def _run_file(
     evaluator = ReferenceEvaluator(model)
     if not step.after_names:
         feeds = {name: _series(model, name, values) for name, values in inputs.items()}
-        found = dict(zip(outputs, evaluator.run(list(outputs), feeds), strict=True))
-        return {name: np.asarray(values) for name, values in found.items()}
+        parts = {name: step.parts.get(name, (name,)) for name in outputs}
+        every = [part for group in parts.values() for part in group]
+        found = dict(zip(every, evaluator.run(every, feeds), strict=True))
+        return {name: np.stack([found[part] for part in group]) for name, group in parts.items()}
     states = {state.name: state.initial for state in step.states}
     wanted = [*outputs, *step.after_names.values()]
     rows: dict[str, list[Array]] = {name: [] for name in outputs}
@@ -93,16 +95,18 @@ def _run_file(
 
 
 def _series(model: onnx.ModelProto, name: str, values: Array) -> Array:
-    """Return ``[1, step, ...]`` as the file wants it: time first."""
+    """Return ``[1, step, ...]`` as the file wants it: time first, or after a batch of one."""
     series = np.swapaxes(values, 0, 1)
-    rest = _shape_of(model, name)[1:]
-    return series.reshape(len(series), *rest) if all(rest) else series
+    first, *rest = _shape_of(model, name)
+    return series.reshape(first or len(series), *rest) if all(rest) else series
 
 
 def _steps_of(model: onnx.ModelProto, step: StepModel) -> int:
     """Return the number of steps to run: the file's own, where it is fixed."""
     if step.after_names:
         return _STEPS
+    if step.length is not None:
+        return step.length
     lengths = [_shape_of(model, name)[0] for name in step.signals]
     return max(lengths) or _STEPS
 
@@ -123,7 +127,17 @@ def _nearest(graph: Graph, inputs: Mapping[str, Array]) -> float:
     return nearest
 
 
-def _differs(path: Path, name: str) -> FrontendError:
+def _differs(path: Path, name: str, step: StepModel) -> FrontendError:
+    if step.length is not None:
+        return FrontendError(
+            Diagnostic(
+                code="F100",
+                where=f"{path}, population '{name}'",
+                message="its steps over time are not one step repeated"
+                + (f": {step.irregular}" if step.irregular else ""),
+                hint="export one step with every state as an input and an output",
+            )
+        )
     return FrontendError(
         Diagnostic(
             code="F110",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import STATE_MAX, VTH_SHIFT
 from spikec.compiler.inputs import Dataset
-from spikec.compiler.ir import LIF, Graph, Input
-from spikec.compiler.operators import with_weight
+from spikec.compiler.ir import LI, LIF, Graph, Input
+from spikec.compiler.operators import weights_of, with_weight
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
@@ -35,6 +35,8 @@ __all__ = ["Compilation", "compile_graph"]
 
 #: Samples of the calibration data that are simulated to see how far voltages go.
 _CALIBRATION_SAMPLES = 128
+#: Weights (and one over them) beyond this are no numbers of a network.
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,8 +75,7 @@ def compile_graph(
     bounds, origins = _input_bounds(canonical, calibration)
     raise_if_any(QuantizationError, list(_unsupported(canonical, target)))
     seen = {} if calibration is None else _seen_voltages(canonical, calibration)
-    plans = plan_populations(canonical, target, weight_bits, bounds, seen)
-    frac_bits = input_resolution(canonical, plans, bounds, target)
+    plans, frac_bits = _planned(canonical, target, weight_bits, bounds, seen)
     inputs = _program_inputs(canonical, bounds, frac_bits)
     parts = [_lower(plan, inputs) for plan in plans]
     report = QuantizationReport(
@@ -116,6 +117,32 @@ def compile_graph(
     return Compilation(program=program, report=report, canonical=canonical)
 
 
+def _planned(
+    graph: Graph, target: Target, bits: int, bounds: Bounds, seen: Mapping[str, float]
+) -> tuple[list[Plan], dict[str, int]]:
+    """Plan all populations and inputs; a refusal names the bits that would fit, tried."""
+    try:
+        return _plan_once(graph, target, bits, bounds, seen)
+    except QuantizationError as refusal:
+        for fewer in range(bits - 1, target.weight_bits.low - 1, -1):
+            try:
+                _plan_once(graph, target, fewer, bounds, seen)
+            except QuantizationError:
+                continue
+            hint = f"--weight-bits {fewer} fits"
+            raise QuantizationError(
+                *(replace(item, hint=hint) for item in refusal.diagnostics)
+            ) from refusal
+        raise
+
+
+def _plan_once(
+    graph: Graph, target: Target, bits: int, bounds: Bounds, seen: Mapping[str, float]
+) -> tuple[list[Plan], dict[str, int]]:
+    plans = plan_populations(graph, target, bits, bounds, seen)
+    return plans, input_resolution(graph, plans, bounds, target)
+
+
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
     return Diagnostic(code=code, where=where, message=message, hint=hint)
 
@@ -147,11 +174,17 @@ def _input_bounds(
     return bounds, origins
 
 
+def _carried(node: Input, target: Target) -> bool:
+    most = (1 << (target.graded_bits - 1)) - 1
+    return max(abs(node.low or 0), abs(node.high or 0)) <= most
+
+
 def _seen_voltages(graph: Graph, calibration: Dataset) -> dict[str, float]:
     """Return the largest magnitude of every population's voltage on the first samples."""
     probes: list[Probe] = [(node.name, "voltage") for node in graph.populations]
     some = calibration.samples(0, _CALIBRATION_SAMPLES)
-    trace = reference.run(graph, some.inputs, probes=probes)
+    late = graph.rewritten(nodes={node.name: _reset_late(node) for node in graph.populations})
+    trace = reference.run(late, some.inputs, probes=probes)
     offsets = {node.name: node.view.voltage_offset for node in graph.populations}
     return {
         name: float(np.abs(values - offsets[name]).max())
@@ -159,8 +192,34 @@ def _seen_voltages(graph: Graph, calibration: Dataset) -> dict[str, float]:
     }
 
 
+def _reset_late(node: LIF | LI) -> LIF | LI:
+    """Return a population with the same spikes whose voltage is seen before its reset.
+
+    A reset at the spike is the same reset of what is left of it one step later.
+    """
+    early = isinstance(node, LIF) and node.reset_order == "at_spike" and node.reset != "none"
+    if not isinstance(node, LIF) or not early or node.refractory:
+        return node
+    if node.reset != "subtract":
+        return replace(node, reset_order="next_step", initial_voltage=_below(node))
+    amount = frozen(node.beta * node.reset_amount)
+    return replace(node, reset_order="next_step", reset_value=amount, initial_voltage=_below(node))
+
+
+def _below(node: LIF) -> Array:
+    return frozen(np.minimum(node.initial_state[1], np.nextafter(node.vth, -np.inf)))
+
+
 def _unsupported(graph: Graph, target: Target) -> Iterable[Diagnostic]:
     for node in graph.inputs:
+        if node.kind == "graded" and target.graded_bits and not _carried(node, target):
+            yield _finding(
+                "Q007",
+                f"input '{node.name}'",
+                f"values {node.low:g}..{node.high:g} do not fit messages of "
+                f"{target.graded_bits} bits",
+                "scale them down, or choose another target",
+            )
         if node.kind != "binary" and target.graded_bits == 0:
             yield _finding(
                 "Q003",
@@ -176,6 +235,16 @@ def _unsupported(graph: Graph, target: Target) -> Iterable[Diagnostic]:
                 f"delay {edge.delay} is beyond the target's {target.delay.high}",
                 "split the delay over a relay population",
             )
+    for edge in graph.edges:
+        for weight in weights_of(edge.operator):
+            sizes = np.abs(weight[weight != 0])
+            if sizes.size and (sizes.max() > _LARGEST or sizes.max() < 1 / _LARGEST):
+                yield _finding(
+                    "Q006",
+                    f"edge '{edge.name}'",
+                    f"its largest weight is {sizes.max():g}, beyond any float32 network",
+                    "express voltages and weights in another unit",
+                )
     for population in graph.populations:
         if isinstance(population, LIF) and (population.vth < 0).any():
             yield _finding(
@@ -236,6 +305,10 @@ def _neurons(plan: Plan) -> Neurons:
     initial_current, initial_voltage = node.initial_state
     mantissa, exponent = _bias(node.bias * scale)
     spiking = _spiking_fields(node, scale) if isinstance(node, LIF) else _silent_fields()
+    start = _rounded(initial_voltage * scale)
+    if isinstance(node, LIF) and node.reset_order == "next_step":
+        # Rounding must not lift the start over the threshold: that would be a spike.
+        start = frozen(np.minimum(start, spiking["vth"] << VTH_SHIFT))
     return Neurons(
         name=node.name,
         shape=node.shape,
@@ -244,7 +317,7 @@ def _neurons(plan: Plan) -> Neurons:
         bias_mant=mantissa,
         bias_exp=exponent,
         initial_current=_rounded(initial_current * scale),
-        initial_voltage=_rounded(initial_voltage * scale),
+        initial_voltage=start,
         start=node.start,
         lsb=1.0 / scale,
         view=node.view,

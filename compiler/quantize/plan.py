@@ -31,10 +31,11 @@ Bounds = Mapping[str, tuple[float, float]]
 
 #: An analog input must get at least this many integer levels.
 _LEAST_LEVELS = 8
-#: An analog bound may round up by half of one of those levels: the proof leaves room for it.
+#: Both bounds of an analog input may round away from 0 by half of one of those levels: the
+#: proof leaves room for it.
 #: Voltages may grow this much beyond those of the calibration data before they saturate.
 _CALIBRATION_ROOM = 1.25
-_ANALOG_SLACK = 1 / (1 + 0.5 / _LEAST_LEVELS)
+_ANALOG_SLACK = 1 / (1 + 1 / _LEAST_LEVELS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,9 +131,7 @@ def _weighted(edge: Edge) -> Weighted:
 
 def _scaled(plan: Plan, bounds: Bounds, analog: set[str], target: Target) -> Plan:
     """Return the plan with the largest exponent that every limit allows."""
-    limits = dict(_limits(plan, bounds, analog, target))
-    limited_by = min(limits, key=lambda name: limits[name])
-    exponent = limits[limited_by]
+    limited_by, exponent = min(_limits(plan, bounds, analog, target), key=lambda item: item[1])
     needed = max(
         (grid.least_shift - power for _, grid, power in plan.fixed_edges(analog)),
         default=exponent,
@@ -217,15 +216,12 @@ def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
 
 
 def _does_not_fit(plan: Plan, limited_by: str, deficit: int) -> Diagnostic:
-    bits = plan.grids[0].bits
-    fewer = bits - deficit
     return _finding(
         "Q010",
         f"population '{plan.node.name}'",
-        f"{bits}-bit weights do not fit: the {limited_by} fails by a factor of {1 << deficit}",
-        f"--weight-bits {fewer} fits"
-        if fewer >= 1
-        else "use fewer or smaller inputs, or a shorter synaptic time constant",
+        f"{plan.grids[0].bits}-bit weights do not fit: the {limited_by} fails by a factor of "
+        f"{1 << deficit}",
+        "use fewer or smaller inputs, or a shorter synaptic time constant",
     )
 
 
@@ -252,14 +248,13 @@ def input_resolution(
         frac_bits[node.name] = min([*room, payload])
         levels = math.ldexp(reach, frac_bits[node.name])
         if levels < _LEAST_LEVELS:
-            short = math.ceil(math.log2(_LEAST_LEVELS / levels))
             findings.append(
                 _finding(
                     "Q011",
                     f"input '{node.name}'",
                     f"its range leaves {levels:.2g} integer levels, fewer than {_LEAST_LEVELS}: "
                     "values and weights share 24 bits",
-                    f"take {short} weight bits less, or present it as spikes",
+                    "present it as spikes, or narrow its range",
                 )
             )
     raise_if_any(QuantizationError, findings)

@@ -14,6 +14,7 @@ import numpy as np
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.batches import batch_size, in_batches
+from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LIF, Graph
 from spikec.compiler.program import Neurons, Program
@@ -60,6 +61,7 @@ def verify(
     ``backend_samples[name]``.
     """
     chosen = readout or _default_readout(program)
+    _check_request(program, data, chosen, backend_samples or {})
     compared = program.default_probes
     quantity: Quantity = "spikes" if chosen == "spike-count" else "voltage"
     probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))
@@ -117,6 +119,32 @@ class _Sums:
             agreement=self.agreeing / self.samples,
             events=self.events,
         )
+
+
+def _check_request(
+    program: Program, data: Dataset, readout: Readout, most: Mapping[str, int]
+) -> None:
+    output = program.outputs[0]
+    findings = []
+    if readout == "spike-count" and program.population(output).vth is None:
+        findings.append(
+            Diagnostic(
+                code="U011",
+                where=f"output '{output}'",
+                message="readout 'spike-count' on a leaky integrator, which never spikes",
+                hint="choose max-voltage, last-voltage or mean-voltage",
+            )
+        )
+    if min([data.num_samples, *most.values()]) < 1:
+        findings.append(
+            Diagnostic(
+                code="U012",
+                where="verification",
+                message="there are no samples to run",
+                hint="give data, and 1 or more samples for each backend",
+            )
+        )
+    raise_if_any(UsageError, findings)
 
 
 def _default_readout(program: Program) -> Readout:

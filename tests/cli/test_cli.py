@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -464,7 +463,6 @@ OUR_MISTAKES: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="ends with a traceback and code 3")
 @pytest.mark.parametrize("case", OUR_MISTAKES)
 def test_places_that_cannot_be_written_are_refused(case: str) -> None:
     failed(*OUR_MISTAKES[case])
@@ -478,14 +476,12 @@ IGNORED: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="taken and ignored without a word")
 @pytest.mark.parametrize("case", IGNORED)
 def test_an_option_that_has_no_effect_is_refused(case: str) -> None:
     fine("compile", GRAPH, "-o", PROGRAM)
     assert spikec(*IGNORED[case]).exit_code == 2
 
 
-@pytest.mark.xfail(strict=True, reason="names go through Rich's markup")
 def test_names_in_brackets_are_shown() -> None:
     graph = network(
         nodes=[spikes("in", 1), seed_lif("conv[b]", 1, alpha=0.5, beta=0.5)],
@@ -515,14 +511,15 @@ def test_the_demo_compiles_verifies_and_draws(monkeypatch: pytest.MonkeyPatch) -
     assert report == document["verification"]
 
 
-needs_lava = pytest.mark.skipif(
-    not os.environ.get(environment.PYTHON_VARIABLE),
-    reason=f"{environment.PYTHON_VARIABLE} names no Python with Lava",
-)
+@pytest.fixture
+def lava() -> None:
+    """Fail, never skip: what is not run is not known."""
+    if environment.find() is None:
+        pytest.fail("no Python with Lava; run 'spikec setup-lava'")
 
 
 @pytest.mark.lava
-@needs_lava
+@pytest.mark.usefixtures("lava")
 def test_the_demo_runs_lava() -> None:
     document = as_json("demo", "-o", "shown", "--samples", "4", "--lava-samples", "2")
     assert document["lava_missing"] is False
@@ -532,7 +529,7 @@ def test_the_demo_runs_lava() -> None:
 
 
 @pytest.mark.lava
-@needs_lava
+@pytest.mark.usefixtures("lava")
 def test_run_and_verify_use_lava() -> None:
     words = ["readout.safetensors", "--data", DATA, "--samples", "3"]
     fine("run", *words, "--backend", "simulator", "--probe", "layer1:voltage", "-o", "one.npz")

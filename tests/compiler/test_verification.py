@@ -308,7 +308,6 @@ def test_a_slow_backend_runs_the_first_samples_only() -> None:
     assert late.passed
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="no samples are not refused")
 def test_a_backend_without_samples_is_refused_or_left_out() -> None:
     program = program_of(chain())
     try:
@@ -339,7 +338,6 @@ def test_a_readout_is_used_on_every_rung(readout: Readout | None) -> None:
         assert rung.accuracy == float(np.mean(predicted == data.labels))
 
 
-@pytest.mark.xfail(strict=True, reason="an integrator's spikes read as zeros: class 0 for all")
 def test_counting_the_spikes_of_an_integrator_is_refused() -> None:
     graph = chain(readout=True)
     with pytest.raises(SpikecError):

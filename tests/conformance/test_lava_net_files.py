@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,23 @@ def test_mutated_bytes_give_only_our_errors(tmp_path: Path) -> None:
         cut = rng.integers(1, len(mutant) + 1) if rng.random() < 0.2 else len(mutant)
         path.write_bytes(bytes(mutant[:cut]))
         accepted(path)
+
+
+@pytest.mark.parametrize("size", [0, 2**63, 2**64 - 1, 2**64 - 24, 5000])
+def test_a_damaged_heap_is_refused_before_libhdf5_loops(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "small.net"
+    small_net(path)
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    index, _, _, length = struct.unpack_from("<HHIQ", content, heap + 16)
+    assert (index, length) == (1, 5)
+    free = heap + 16
+    while struct.unpack_from("<H", content, free)[0]:
+        free += 16 + (struct.unpack_from("<Q", content, free + 8)[0] + 7) // 8 * 8
+    struct.pack_into("<Q", content, (free if size == 0 else heap + 16) + 8, size)
+    path.write_bytes(bytes(content))
+    with pytest.raises(FrontendError, match="heap of texts"):
+        lava_net.read(path, ReadOptions())
 
 
 ODD = [

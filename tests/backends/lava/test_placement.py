@@ -31,7 +31,6 @@ def test_stock_lif(build, changes):
         ({"reset": "subtract"}, "reset 'subtract' at 'at_spike'"),
         ({"reset": "subtract", "reset_order": "next_step"}, "reset 'subtract' at 'next_step'"),
         ({"reset": "value", "reset_value": 3}, "reset 'value'"),
-        ({"reset": "zero", "reset_value": 3}, "reset 'zero'"),
         ({"reset": "none"}, "reset 'none'"),
         ({"reset": "none", "vth": None}, "leaky integrator"),
         ({"refractory": 2}, "2 refractory steps"),

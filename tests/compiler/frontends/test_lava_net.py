@@ -121,7 +121,7 @@ def test_axonal_delays(net: Callable[..., Program], delay: list[int]) -> None:
     waits = np.broadcast_to(delay, 5)
     wanted = expected(spikes.astype(int) @ weight.T, 1023, 300, 9, no_bias(5), waits)
     np.testing.assert_array_equal(run(program, spikes), wanted)
-    assert wanted.any(axis=0).all()
+    assert wanted.sum() > 20
 
 
 def test_delays_per_input(net: Callable[..., Program]) -> None:
@@ -184,7 +184,8 @@ def test_conv_with_a_delay_per_channel(net: Callable[..., Program]) -> None:
 
 
 @pytest.mark.parametrize(("extent", "kernel"), [(6, 2), (5, 2), (6, 3)])
-def test_pool(net: Callable[..., Program], extent: int, kernel: int) -> None:
+@pytest.mark.parametrize("delay", [[0, 0], [3, 1]])
+def test_pool(net: Callable[..., Program], extent: int, kernel: int, delay: list[int]) -> None:
     spikes = spikes_in(2, extent, extent)
     grown = np.pad(spikes, ((0, 0), (0, 0), (0, extent % kernel), (0, extent % kernel)))
     length = grown.shape[2] // kernel
@@ -192,9 +193,10 @@ def test_pool(net: Callable[..., Program], extent: int, kernel: int) -> None:
     fields = {"weight": np.full((1, 1, kernel, kernel), 5.0), "stride": [kernel, kernel]}
     program = net(
         layer("input", shape=[2, extent, extent]),
-        layer("pool", shape=sums.shape[1:], kernelSize=[kernel, kernel], **fields, **cuba()),
+        layer("pool", shape=sums.shape[1:], delay=delay, **fields, **cuba()),
     )
-    wanted = expected(sums.reshape(60, -1), 1023, 300, 9, no_bias(size(sums.shape[1:])))
+    waits = np.repeat(delay, length * length)
+    wanted = expected(sums.reshape(60, -1), 1023, 300, 9, no_bias(len(waits)), waits)
     np.testing.assert_array_equal(run(program, spikes).reshape(60, -1), wanted)
 
 
@@ -334,6 +336,14 @@ def test_profiles(net: Callable[..., Program]) -> None:
     assert any("delay at layer/1/delay" in item for item in delayed.provenance["choices"])  # type: ignore[attr-defined]
 
 
+def test_weights_of_one_sign_are_never_clipped(net: Callable[..., Program]) -> None:
+    program = net(
+        layer("input", shape=[2]), layer("dense", shape=[1], weight=[[1000, 3]], **cuba())
+    )
+    total = sum(item.effective.weight for item in program.connections)
+    np.testing.assert_array_equal(total, [[1000, 3]])
+
+
 def test_large_biases_move_into_the_exponent(net: Callable[..., Program]) -> None:
     fields = {"weight": np.ones((2, 2)), "bias": [8000, -5002]}
     program = net(layer("input", shape=[2]), layer("dense", shape=[2], **fields, **cuba()))
@@ -379,6 +389,10 @@ def dense(**more: object) -> Fields:
     return layer("dense", shape=[1], **{"weight": [[3, -4]], **cuba(), **more})
 
 
+def conv(**more: object) -> Fields:
+    return layer("conv", **{**cuba(), **more})
+
+
 POOL = {"weight": np.full((1, 1, 2, 2), 3), "stride": 2, **cuba()}
 ERRORS: dict[str, tuple[list[Fields], Fields]] = {
     "adaptive_neuron": ([IN2, dense(**cuba(type=b"ALIF"))], {}),
@@ -392,7 +406,7 @@ ERRORS: dict[str, tuple[list[Fields], Fields]] = {
     "complex_weight": ([IN2, layer("dense", shape=[1], **{"weight/real": [[1, 2]],
                         "weight/imag": [[1, 2]]}, **cuba(type=b"RF_PHASE"))], {}),
     "concat": ([IN2, layer("concat")], {}),
-    "conv_shape": ([IN3, layer("conv", shape=[1, 3, 4], weight=np.ones((1, 2, 2, 2)), **cuba())], {}),
+    "conv_shape": ([IN3, conv(shape=[1, 3, 4], weight=np.ones((1, 2, 2, 2)))], {}),
     "current_never_decays": ([IN2, dense(**cuba(i_decay=0))], {}),
     "delay_range": ([IN2, dense(delay=[70])], {}),
     "dense_shape": ([IN2, dense(weight=[[1, 2, 3]])], {}),
@@ -402,12 +416,12 @@ ERRORS: dict[str, tuple[list[Fields], Fields]] = {
     "missing_decay": ([IN2, layer("dense", shape=[1], weight=[[3, 4]],
                        **{"neuron/type": b"CUBA", "neuron/vThMant": 3})], {}),
     "no_flatten": ([IN3, layer("dense", shape=[1], weight=np.ones((1, 32)), **cuba())], {}),
-    "no_input_shape": ([layer("conv", shape=[1, 3, 3], weight=np.ones((1, 1, 2, 2)), **cuba())], {}),
+    "no_input_shape": ([conv(shape=[1, 3, 3], weight=np.ones((1, 1, 2, 2)))], {}),
     "not_numbered": ([], {}),
     "pool_overlap": ([IN3, layer("pool", shape=[2, 3, 3], **{**POOL, "stride": 1})], {}),
     "pool_rows": ([layer("input", shape=[1, 7, 6]),
-                   layer("pool", shape=[1, 2, 2], weight=np.ones((1, 1, 3, 3)), stride=3, **cuba())],
-                  {}),
+                   layer("pool", shape=[1, 2, 2], **{**POOL, "weight": np.ones((1, 1, 3, 3)),
+                                                     "stride": 3})], {}),
     "readout_then_layer": ([IN2, layer("dense", shape=[1], weight=[[3, -4]]),
                             dense(weight=[[1]])], {}),
     "recurrent_delay": ([IN2, layer("dense_rec", shape=[1], weight=[[3, 4]], weight_rec=[[1]],
@@ -418,6 +432,7 @@ ERRORS: dict[str, tuple[list[Fields], Fields]] = {
     "threshold_range": ([IN2, dense(**cuba(vth=-3))], {}),
     "unknown_layer": ([IN2, layer("attention")], {}),
     "unknown_profile": ([IN2, dense()], {"profile": "norse"}),
+    "too_many_neurons": ([layer("input", shape=[1 << 20, 4, 4]), dense()], {}),
     "weight_exp": ([IN2, dense(**cuba(weight_exp=2))], {}),
     "weight_exponent": ([IN2, dense(**cuba(wgtExp=2))], {}),
     "weight_range": ([IN2, dense(weight=[[300, -1]])], {}),

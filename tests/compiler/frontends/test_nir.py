@@ -1,0 +1,607 @@
+"""NIR files, node by node: what each means, what is repaired, what is refused."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import FrontendError, SpikecError
+from spikec.compiler.frontends import ReadOptions, nir_graph
+from spikec.compiler.frontends.hdf5_safety import numbers, open_checked, texts
+from spikec.compiler.frontends.nir_profiles import PROFILES
+from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
+from spikec.compiler.operators import Conv2d, Dense
+
+h5py = pytest.importorskip("h5py")
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+Fields = dict[str, Any]
+EULER = ReadOptions(
+    dt=1.0, discretization="euler", reset="zero", reset_order="at_spike", compare=">"
+)
+
+
+def put(group: Any, fields: Fields) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            put(group.create_group(name), value)
+        elif isinstance(value, str):
+            group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+        else:
+            group.create_dataset(name, data=value)
+
+
+def edges(*pairs: str) -> Array:
+    """Return edges from texts such as ``a>b``, as the official writer stores them."""
+    table = np.array([pair.split(">") for pair in pairs], dtype=object).reshape(-1, 2)
+    return table.astype(h5py.string_dtype())
+
+
+def graph_of(nodes: dict[str, Fields], *pairs: str, **more: Any) -> Fields:
+    return {"type": "NIRGraph", "nodes": nodes, "edges": edges(*pairs), **more}
+
+
+def end(kind: str, *shape: int) -> Fields:
+    return {"type": kind, "shape": np.array(shape)}
+
+
+def lif(count: int = 1, tau: float = 2.0, r: float = 2.0, vth: float = 1.0, **more: Any) -> Fields:
+    full = {"tau": tau, "r": r, "v_leak": 0.0, "v_threshold": vth, "v_reset": 0.0}
+    return {"type": "LIF", **{name: np.full(count, value) for name, value in full.items()}, **more}
+
+
+def linear(*rows: list[float], bias: list[float] | None = None) -> Fields:
+    weight = {"type": "Linear", "weight": np.array(rows)}
+    return weight if bias is None else {**weight, "type": "Affine", "bias": np.array(bias)}
+
+
+def layered(middle: dict[str, Fields], shape: tuple[int, ...], last: Fields) -> Fields:
+    """Return input -> middle... -> n -> output."""
+    names = ["input", *middle, "n", "output"]
+    nodes = {"input": end("Input", *shape), **middle, "n": last, "output": end("Output", 1)}
+    pairs = [f"{a}>{b}" for a, b in pairwise(names)]
+    return graph_of(nodes, *pairs)
+
+
+@pytest.fixture
+def nir(tmp_path: Path) -> Callable[..., Graph]:
+    def build(tree: Fields, options: ReadOptions = EULER, version: str = "1.0.8") -> Graph:
+        return nir_graph.read(save(tmp_path / "net.nir", tree, version), options)
+
+    return build
+
+
+def save(path: Path, tree: Fields, version: str = "1.0.8") -> Path:
+    with h5py.File(path, "w") as file:
+        put(file, {"version": version, "node": tree})
+    return path
+
+
+def arrives(graph: Graph, values: Array, target: str = "n") -> Array:
+    """Return what edges without delay and biases bring to ``target`` for one input."""
+    total: Any = graph[target].bias / graph[target].gain  # type: ignore[union-attr]
+    for edge in graph.edges_into(target):
+        given = np.ones((1, 1)) if edge.source == "bias" else values[None]
+        total = total + edge.operator.apply(given)[0].reshape(graph[target].shape)
+    return np.asarray(total)
+
+
+def repairs(graph: Graph) -> list[str]:
+    return [f"{c.what}: {c.value}" for c in graph.choices if c.origin == "import repair"]
+
+
+# --- neurons
+
+
+def test_euler_and_exp(nir: Callable[..., Graph]) -> None:
+    tree = layered({"w": linear([1.0])}, (1,), lif(tau=4.0, r=3.0))
+    node: Any = nir(tree)["n"]
+    assert (node.beta, node.gain, node.alpha) == (0.75, 0.75, None)
+    node = nir(tree, replace(EULER, discretization="exp"))["n"]
+    assert node.beta == np.exp(-0.25)
+    assert node.gain == pytest.approx(3 * (1 - np.exp(-0.25)), rel=1e-15)
+
+
+def test_cuba_lif_and_its_own_units(nir: Callable[..., Graph]) -> None:
+    values = {"tau_mem": 4.0, "tau_syn": 2.0, "r": 3.0, "v_leak": -1.0, "v_threshold": 1.0,
+              "v_reset": -0.5, "w_in": 6.0}  # fmt: skip
+    cuba = {"type": "CubaLIF", **{name: np.full(2, value) for name, value in values.items()}}
+    graph = nir(layered({"w": linear([1.0], [1.0])}, (1,), cuba))
+    node: Any = graph["n"]
+    assert isinstance(node, LIF)
+    found = (node.alpha[0], node.beta[0], node.gain[0], node.rest[0], node.reset_value[0])
+    assert found == (0.5, 0.75, 0.75 * 3, -1.0, -0.5)
+    assert node.reset == "value"
+    trace = reference.run(graph, {"input": np.ones((1, 3, 1))}, probes=[("n", "current")])
+    np.testing.assert_array_equal(trace["n", "current"][0, :, 0], [3, 4.5, 5.25])
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "expected"),
+    [
+        ("I", {"r": [0.5]}, (None, 1.0, 0.5)),
+        ("LI", {"tau": [2.0], "r": [4.0], "v_leak": [0.0]}, (None, 0.5, 2.0)),
+        (
+            "CubaLI",
+            {"tau_mem": [2.0], "tau_syn": [4.0], "r": [4.0], "v_leak": [0.0], "w_in": [8.0]},
+            (0.75, 0.5, 4.0),
+        ),
+    ],
+)
+def test_readouts(nir: Callable[..., Graph], kind: str, fields: Fields, expected: Any) -> None:
+    neuron = {"type": kind, **{name: np.array(value) for name, value in fields.items()}}
+    node: Any = nir(layered({"w": linear([1.0])}, (1,), neuron))["n"]
+    assert isinstance(node, LI)
+    assert (node.alpha, node.beta, node.gain) == expected
+
+
+def test_threshold_keeps_nothing(nir: Callable[..., Graph]) -> None:
+    tree = layered({"w": linear([1.0])}, (1,), {"type": "Threshold", "threshold": np.array([2.0])})
+    graph = nir(tree, ReadOptions(compare=">="))
+    data = np.array([1, 2, 1, 3, 0], float).reshape(1, -1, 1)
+    found = reference.run(graph, {"input": data}).spikes("n").ravel()
+    np.testing.assert_array_equal(found, [0, 1, 0, 1, 0])
+
+
+def test_resets(nir: Callable[..., Graph]) -> None:
+    fields = lif(v_reset=np.array([-0.5]))
+    tree = layered({"w": linear([1.0])}, (1,), fields)
+    node: Any = nir(tree)["n"]
+    assert (node.reset, node.reset_value) == ("value", -0.5)
+    node = nir(tree, replace(EULER, reset="subtract", reset_order="next_step"))["n"]
+    assert (node.reset, node.reset_order, node.reset_amount) == ("subtract", "next_step", 1.5)
+    node = nir(tree, replace(EULER, reset="none", compare=">="))["n"]
+    assert (node.reset, node.compare) == ("none", ">=")
+
+
+def test_a_reset_to_zero_drops_input_where_snntorch_does(nir: Callable[..., Graph]) -> None:
+    nodes = {"input": end("Input", 1), "a": lif(), "loop": linear([1.0]), "b": lif(),
+             "output": end("Output", 1)}  # fmt: skip
+    tree = graph_of(nodes, "input>a", "a>loop", "loop>a", "a>b", "b>output")
+    graph = nir(tree, ReadOptions(profile="snntorch", reset="zero", dt=1.0))
+    assert [node.reset_drops_input for node in graph.populations] == [True, False]  # type: ignore[union-attr]
+
+
+def test_snntorch_clamps_decays(nir: Callable[..., Graph]) -> None:
+    beta = np.array([1.022, 1.0, 0.5])
+    with np.errstate(divide="ignore"):
+        tau = 1e-4 / (1 - beta)
+    fields = lif(3, tau=1.0) | {"tau": tau, "r": tau / 1e-4}
+    tree = layered({"w": linear([1.0], [1.0], [1.0])}, (1,), fields)
+    node: Any = nir(tree, ReadOptions(profile="snntorch"))["n"]
+    np.testing.assert_array_equal(node.beta, [1, 1, 0.5])
+    np.testing.assert_array_equal(node.gain, [1, 1, 1])
+
+
+def test_a_profile_answers_and_options_override(nir: Callable[..., Graph]) -> None:
+    tree = layered({"w": linear([1.0])}, (1,), lif(tau=1e-3, r=10.0))
+    graph = nir(tree, ReadOptions(profile="snntorch", compare=">="))
+    node: Any = graph["n"]
+    assert (node.compare, node.reset, node.reset_order, graph.dt) == (
+        ">=", "subtract", "next_step", 1e-4,
+    )  # fmt: skip
+    origins = {choice.what: choice.origin for choice in graph.choices}
+    assert origins["compare"] == "option --compare"
+    assert origins["dt"] == "profile 'snntorch'"
+    assert graph.source.format == "nir 1.0.8"
+
+
+def test_every_profile_reads(nir: Callable[..., Graph]) -> None:
+    tree = layered({"w": linear([1.0])}, (1,), lif(tau=2.0, r=1.0))
+    for name, profile in PROFILES.items():
+        graph = nir(tree, ReadOptions(profile=name, dt=1.0))
+        assert sum(c.what == f"profile {name}" for c in graph.choices) == len(profile.quirks) > 0
+
+
+# --- what is between neurons
+
+
+def direct_conv(x: Array, w: Array, stride: int, pad: tuple[int, int], gap: int) -> Array:
+    """One-dimensional cross-correlation of [channel, length], written out."""
+    x = np.pad(x, ((0, 0), pad))
+    taps = w.shape[2]
+    count = (x.shape[1] - gap * (taps - 1) - 1) // stride + 1
+    return np.array(
+        [
+            [
+                sum((w[o, :, k] * x[:, n * stride + k * gap]).sum() for k in range(taps))
+                for n in range(count)
+            ]
+            for o in range(len(w))
+        ]
+    )
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3, 4])
+@pytest.mark.parametrize("gap", [1, 2, 3])
+def test_conv1d_with_padding_same(nir: Callable[..., Graph], taps: int, gap: int) -> None:
+    rng = np.random.default_rng(taps)
+    weight = rng.integers(-4, 5, (3, 2, taps)).astype(float)
+    conv = {"type": "Conv1d", "weight": weight, "bias": np.arange(3.0), "stride": 1,
+            "padding": "same", "dilation": gap, "groups": 1}  # fmt: skip
+    graph = nir(layered({"c": conv}, (2, 9), lif((3, 9))))  # type: ignore[arg-type]
+    x = rng.integers(0, 2, (2, 9)).astype(float)
+    total = gap * (taps - 1)
+    expected = direct_conv(x, weight, 1, (total // 2, total - total // 2), gap)
+    np.testing.assert_array_equal(arrives(graph, x), expected + np.arange(3.0)[:, None])
+
+
+def test_conv1d_with_stride(nir: Callable[..., Graph]) -> None:
+    rng = np.random.default_rng(1)
+    weight = rng.integers(-4, 5, (3, 2, 3)).astype(float)
+    conv = {"type": "Conv1d", "weight": weight, "stride": 2, "padding": 1, "dilation": 2}
+    graph = nir(layered({"c": conv}, (2, 9), lif((3, 4))))  # type: ignore[arg-type]
+    x = rng.integers(0, 2, (2, 9)).astype(float)
+    np.testing.assert_array_equal(arrives(graph, x), direct_conv(x, weight, 2, (1, 1), 2))
+
+
+def test_conv2d_is_kept_as_it_is(nir: Callable[..., Graph]) -> None:
+    weight = np.ones((4, 1, 3, 5), np.float32)
+    conv = {"type": "Conv2d", "weight": weight, "stride": np.array([2, 1]), "groups": 2,
+            "padding": np.array([1, 0]), "dilation": np.array([1, 1])}  # fmt: skip
+    graph = nir(layered({"c": conv}, (2, 6, 8), lif()))
+    operator = graph.edges[0].operator
+    assert isinstance(operator, Conv2d)
+    assert (operator.stride, operator.padding, operator.groups) == ((2, 1), (1, 0), 2)
+    assert operator.weight.dtype == np.float32
+    assert graph["n"].shape == (4, 3, 4)
+    assert repairs(graph)[0].startswith("node 'n': one value stands for all")
+
+
+@pytest.mark.parametrize(("kind", "share"), [("SumPool2d", 1.0), ("AvgPool2d", 0.25)])
+def test_pooling(nir: Callable[..., Graph], kind: str, share: float) -> None:
+    pool = {"type": kind, "kernel_size": 2, "stride": np.array([2, 2]), "padding": 0}
+    flatten = {"type": "Flatten", "start_dim": 0, "end_dim": -1}
+    graph = nir(layered({"p": pool, "f": flatten}, (2, 4, 4), lif(8)))
+    x = np.arange(32.0).reshape(2, 4, 4)
+    expected = x.reshape(2, 2, 2, 2, 2).sum(axis=(2, 4)).ravel() * share
+    np.testing.assert_array_equal(arrives(graph, x), expected)
+
+
+@pytest.mark.parametrize("factor", [2.0, [2.0, 3.0, 4.0]])
+def test_scale_and_weights(nir: Callable[..., Graph], factor: Any) -> None:
+    nodes = {"w": linear([1.0], [2.0], [3.0]), "s": {"type": "Scale", "scale": np.array(factor)}}
+    graph = nir(layered(nodes, (1,), lif(3)))
+    np.testing.assert_array_equal(arrives(graph, np.ones(1)), np.array([1, 2, 3.0]) * factor)
+
+
+def test_biases_go_through_what_follows_them(nir: Callable[..., Graph]) -> None:
+    nodes = {"a": linear([1.0], [2.0], bias=[0.5, 1.0]), "b": linear([2.0, -3.0], bias=[0.25])}
+    graph = nir(layered(nodes, (1,), lif(r=4.0)))
+    node: Any = graph["n"]
+    assert node.bias == 2 * (2 * 0.5 - 3 * 1.0 + 0.25)
+    np.testing.assert_array_equal(arrives(graph, np.ones(1)), [2 * 1.5 - 3 * 3 + 0.25])
+
+
+def test_a_filtered_bias_comes_from_a_neuron_that_always_fires(nir: Callable[..., Graph]) -> None:
+    values = dict.fromkeys(("tau_mem", "tau_syn", "r", "w_in"), np.full(2, 2.0))
+    cuba = {"type": "CubaLIF", **values, "v_leak": np.zeros(2), "v_threshold": np.full(2, 9.0)}
+    graph = nir(layered({"w": linear([0.0], [0.0], bias=[1.0, -2.0])}, (1,), cuba))
+    probes: Any = [("bias", "spikes"), ("n", "current")]
+    trace = reference.run(graph, {"input": np.zeros((1, 3, 1))}, probes=probes)
+    assert trace.spikes("bias").all()
+    np.testing.assert_array_equal(trace["n", "current"][0], [[1, -2], [1.5, -3], [1.75, -3.5]])
+
+
+def test_delays_are_steps_and_differ_by_neuron(nir: Callable[..., Graph]) -> None:
+    wait = {"type": "Delay", "delay": np.array([0.0, 2.0, 2.0])}
+    nodes = {"d": wait, "w": linear([1.0, 10.0, 100.0], bias=[0.5])}
+    graph = nir(layered(nodes, (3,), {"type": "I", "r": np.ones(1)}))
+    assert sorted(edge.delay for edge in graph.edges) == [0, 2]
+    trace = reference.run(graph, {"input": np.ones((1, 4, 3))})
+    np.testing.assert_array_equal(
+        trace["n", "voltage"].ravel(), np.cumsum([1.5, 1.5, 111.5, 111.5])
+    )
+
+
+def test_a_delayed_bias_comes_late(nir: Callable[..., Graph]) -> None:
+    nodes = {"w": linear([0.0], bias=[1.0]), "d": {"type": "Delay", "delay": np.array([2.0])}}
+    graph = nir(layered(nodes, (1,), {"type": "I", "r": np.ones(1)}))
+    trace = reference.run(graph, {"input": np.zeros((1, 4, 1))})
+    np.testing.assert_array_equal(trace["n", "voltage"].ravel(), [0, 0, 1, 2])
+
+
+def test_branches_and_skips_are_edges_of_their_own(nir: Callable[..., Graph]) -> None:
+    nodes = {"input": end("Input", 2), "a": linear([1.0, 2.0], bias=[1.0]), "b": linear([3.0, 4.0]),
+             "c": linear([10.0], bias=[5.0]), "n": lif(), "output": end("Output", 1)}  # fmt: skip
+    pairs = ("input>a", "input>b", "a>c", "b>c", "c>n", "a>n", "n>output")
+    graph = nir(graph_of(nodes, *pairs))
+    assert [edge.name for edge in graph.edges] == ["a+c", "b+c", "a"]
+    x = np.array([1.0, 1.0])
+    np.testing.assert_array_equal(arrives(graph, x), [10 * (4 + 7) + 5 + 4])
+
+
+def test_loops_get_the_spikes_of_the_previous_step(nir: Callable[..., Graph]) -> None:
+    nodes = {"input": end("Input", 1), "a": lif(), "b": lif(), "w": linear([1.0]),
+             "loop": linear([-1.0]), "output": end("Output", 1)}  # fmt: skip
+    graph = nir(graph_of(nodes, "input>a", "a>w", "w>b", "b>loop", "loop>a", "b>output"))
+    assert {edge.name: edge.delay for edge in graph.edges} == {"input-a": 0, "w": 0, "loop": 1}
+    assert any(choice.what == "delay of edge 'loop'" for choice in graph.choices)
+
+
+def test_an_output_without_neurons_is_a_voltage(nir: Callable[..., Graph]) -> None:
+    nodes = {"input": end("Input", 1), "n": lif(), "w": linear([3.0], bias=[0.5]),
+             "output": end("Output", 1)}  # fmt: skip
+    graph = nir(graph_of(nodes, "input>n", "n>w", "w>output"))
+    assert graph.outputs == ("output",)
+    trace = reference.run(graph, {"input": np.array([0, 2, 0.0]).reshape(1, 3, 1)})
+    np.testing.assert_array_equal(trace["output", "voltage"].ravel(), [0.5, 3.5, 0.5])
+
+
+# --- repairs
+
+
+def inner(*, prefix: str = "", shape: int = 1) -> Fields:
+    nodes = {f"{prefix}input": end("Input", shape), "lif": lif(), "rec": linear([-1.0]),
+             f"{prefix}output": end("Output", 1)}  # fmt: skip
+    pairs = (f"{prefix}input>lif", "lif>rec", "rec>lif", f"lif>{prefix}output")
+    return graph_of(nodes, *pairs)
+
+
+OUTER = {"input": end("Input", 1), "w": linear([1.0]), "output": end("Output", 1)}
+
+
+@pytest.mark.parametrize(
+    ("sub", "pairs", "repaired"),
+    [
+        (inner(), ("input>w", "w>sub", "sub>output"), 0),
+        (inner(shape=7), ("input>w", "w>sub", "sub>output"), 1),
+        (inner(prefix="sub."), ("input>w", "w>sub", "sub>output"), 0),
+        (inner(), ("input>w", "w>sub.lif", "sub.lif>output"), 3),
+        (inner(), ("in>w", "w>sub.input", "sub.output>out"), 4),
+        (graph_of({"lif": lif(), "rec": linear([-1.0])}, "sub.lif>sub.rec", "rec>lif"),
+         ("input>w", "w>sub.lif", "sub.lif>output"), 4),
+        (graph_of({"lif": lif(), "rec": linear([-1.0])}, "lif>rec", "rec>lif", "w>lif",
+                  "lif>output"), ("input>w",), 2),
+        (inner(), ("input>w", "w>sub", "w>sub", "sub>output"), 1),
+    ],
+)  # fmt: skip
+def test_sub_graphs(
+    nir: Callable[..., Graph], sub: Fields, pairs: tuple[str, ...], repaired: int
+) -> None:
+    graph = nir(graph_of({**OUTER, "sub": sub}, *pairs), version="0.2.0")
+    assert {(e.source, e.target, e.delay) for e in graph.edges} == {
+        ("input", "sub.lif", 0), ("sub.lif", "sub.lif", 1)
+    }  # fmt: skip
+    assert graph.outputs == ("sub.lif",)
+    assert len(repairs(graph)) == repaired
+
+
+def test_parameters_of_every_old_shape(nir: Callable[..., Graph]) -> None:
+    conv = {"type": "Conv2d", "weight": np.ones((3, 1, 1, 1)), "bias": np.zeros(3), "stride": 1,
+            "padding": 0, "dilation": 1, "groups": 1}  # fmt: skip
+    for shape in ((), (1,), (3,), (3, 2, 2), (1, 3, 2, 2), (12,)):
+        fields = {key: np.full(shape, 2.0) for key in ("tau", "r", "v_threshold")}
+        tree = layered({"c": conv}, (1, 2, 2), {"type": "LIF", **fields, "v_leak": 0.0})
+        graph = nir(tree)
+        assert graph["n"].shape == (3, 2, 2)
+        assert any(choice.what == "v_reset of 'n'" for choice in graph.choices)
+
+
+def test_missing_ends_and_shapes(nir: Callable[..., Graph]) -> None:
+    nodes = {"w": linear([1.0, 2.0]), "n": lif()}
+    graph = nir(graph_of(nodes, "w>n"))
+    assert graph.inputs[0].shape == (2,)
+    assert len(repairs(graph)) == 3
+    nodes = {"input": {"type": "Input"}, **nodes, "output": end("Output", 1)}
+    assert nir(graph_of(nodes, "input>w", "w>n", "n>output")).inputs[0].shape == (2,)
+    nodes["input"] = end("Input", 1, 1, 2)
+    graph = nir(graph_of(nodes, "input>w", "w>n", "n>output"))
+    assert graph.inputs[0].shape == (2,)
+    assert "counts the batch" in repairs(graph)[0]
+
+
+def test_a_file_of_one_node(nir: Callable[..., Graph]) -> None:
+    graph = nir(lif(3))
+    assert (graph.inputs[0].shape, graph.outputs) == ((3,), ("node",))
+
+
+# --- refusals
+
+
+def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
+    one = {"w": linear([1.0])}
+    if name == "nothing_said":
+        return layered(one, (1,), lif(tau=1e-3, r=10.0)), ReadOptions()
+    if name == "norse_units":
+        return layered(one, (1,), lif(tau=5e-6, r=1.0)), ReadOptions(reset="zero")
+    if name == "if_only":
+        neuron = {"type": "IF", "r": np.ones(1), "v_threshold": np.ones(1)}
+        return layered(one, (1,), neuron), ReadOptions(profile="rockpool")
+    if name == "unknown_profile":
+        return layered(one, (1,), lif()), ReadOptions(profile="brian2")
+    if name == "double_reset":
+        options = ReadOptions(profile="snntorch-import", reset="subtract")
+        return layered(one, (1,), lif()), options
+    if name == "negative_step":
+        return layered(one, (1,), lif()), replace(EULER, dt=-1.0)
+    if name == "coarse_step":
+        return layered(one, (1,), lif(tau=0.25)), EULER
+    if name == "negative_tau":
+        return layered(one, (1,), lif(tau=-3.0)), EULER
+    if name == "missing_parameter":
+        neuron = lif()
+        del neuron["tau"]
+        return layered(one, (1,), neuron), EULER
+    if name == "nan_parameter":
+        return layered(one, (1,), lif(r=np.nan)), EULER
+    if name == "unknown_node":
+        return layered({"p": {"type": "MaxPool2d"}}, (1,), lif()), EULER
+    if name == "uneven_delay":
+        return layered({"d": {"type": "Delay", "delay": np.array([1.5])}}, (1,), lif()), EULER
+    if name == "shape_of_neurons":
+        return layered({"w": linear([1.0], [1.0])}, (1,), lif(3)), EULER
+    if name == "shape_of_weights":
+        return layered({"w": linear([1.0, 1.0, 1.0])}, (2,), lif()), EULER
+    if name == "same_with_stride":
+        conv = {"type": "Conv2d", "weight": np.ones((1, 1, 2, 2)), "padding": "same", "stride": 2}
+        return layered({"c": conv}, (1, 4, 4), lif()), EULER
+    if name == "readout_feeds_on":
+        reading = {"type": "LI", "tau": np.full(1, 2.0), "r": np.ones(1), "v_leak": np.zeros(1)}
+        return layered({"li": reading}, (1,), lif()), EULER
+    if name == "edge_to_nowhere":
+        nodes = {"input": end("Input", 1), "n": lif(), "output": end("Output", 1)}
+        return graph_of(nodes, "input>n", "n>lif2", "n>output"), EULER
+    if name == "linear_loop":
+        nodes = {"input": end("Input", 1), "a": linear([1.0]), "b": linear([1.0]), "n": lif(),
+                 "output": end("Output", 1)}  # fmt: skip
+        return graph_of(nodes, "input>a", "a>b", "b>a", "b>n", "n>output"), EULER
+    if name == "two_inputs_inside":
+        sub = inner()
+        sub["nodes"]["other"] = end("Input", 1)
+        return graph_of({**OUTER, "sub": sub}, "input>w", "w>sub", "sub>output"), EULER
+    assert name == "no_edges"
+    return {"type": "NIRGraph", "nodes": {"n": lif()}}, EULER
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing_said", "norse_units", "if_only", "unknown_profile", "double_reset",
+        "negative_step", "coarse_step", "negative_tau", "missing_parameter", "nan_parameter",
+        "unknown_node", "uneven_delay", "shape_of_neurons", "shape_of_weights",
+        "same_with_stride", "readout_feeds_on", "edge_to_nowhere", "linear_loop",
+        "two_inputs_inside", "no_edges",
+    ],
+)  # fmt: skip
+def test_refusals_say_what_and_where(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    tree, options = bad(name)
+    path = save(tmp_path / "net.nir", tree)
+    with pytest.raises(FrontendError) as caught:
+        nir_graph.read(path, options)
+    text = str(caught.value).replace(str(path), "net.nir") + "\n"
+    golden = GOLDEN / f"nir_{name}.txt"
+    if request.config.getoption("--update-golden", default=False):
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def dangerous(name: str, folder: Path) -> Path:  # noqa: C901
+    path = save(folder / "net.nir", layered({"w": linear([1.0])}, (1,), lif()))
+    with h5py.File(path, "a") as file:
+        nodes = file["node/nodes"]
+        if name == "soft link":
+            nodes["soft"] = h5py.SoftLink("/node/nodes/n")
+        elif name == "external link":
+            nodes["far"] = h5py.ExternalLink("other.h5", "/x")
+        elif name == "cycle":
+            nodes["again"] = file["node"]
+        elif name == "external storage":
+            (folder / "secret").write_bytes(bytes(8))
+            nodes["n"].create_dataset(
+                "x", (1,), "f8", external=[(str(folder / "secret"), 0, h5py.h5f.UNLIMITED)]
+            )
+        elif name == "virtual":
+            layout = h5py.VirtualLayout((1,), "f8")
+            layout[:] = h5py.VirtualSource("other.h5", "x", (1,))
+            nodes["n"].create_virtual_dataset("x", layout)
+        elif name == "bomb":
+            nodes["n"].create_dataset("x", (1 << 40,), "f8", chunks=(1 << 20,), compression="gzip")
+        elif name == "reference":
+            nodes["n"].create_dataset("x", data=file.ref, dtype=h5py.ref_dtype)
+        elif name == "compound":
+            nodes["n"]["x"] = np.zeros(1, [("a", "f8")])
+        elif name == "ragged":
+            nodes["n"].create_dataset("x", (1,), h5py.vlen_dtype(np.float64))
+        elif name == "empty":
+            nodes["n"]["x"] = h5py.Empty("f8")
+        else:
+            assert name == "named type"
+            nodes["n"]["x"] = np.dtype("f8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "soft link", "external link", "cycle", "external storage", "virtual", "bomb", "reference",
+        "compound", "ragged", "empty", "named type",
+    ],
+)  # fmt: skip
+def test_what_could_harm_is_refused_before_anything_is_read(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FrontendError, match="F062"):
+        nir_graph.read(dangerous(name, tmp_path), EULER)
+
+
+def test_the_byte_cap_counts_all_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["a"], file["b"] = np.zeros(100), np.zeros(100)
+        file.create_dataset("text", data="é", dtype=h5py.string_dtype())
+    with open_checked(path, max_bytes=1700) as file:
+        assert numbers(file["a"]).shape == (100,)
+        assert texts(file["text"])[()] == "é"
+    with (
+        pytest.raises(FrontendError, match=r"F062.*more than 1500 bytes"),
+        open_checked(path, max_bytes=1500),
+    ):
+        pass
+
+
+def test_recognition(tmp_path: Path) -> None:
+    assert nir_graph.recognises(save(tmp_path / "net.txt", lif()))
+    (tmp_path / "text").write_text("node")
+    assert not nir_graph.recognises(tmp_path / "text")
+    assert not nir_graph.recognises(tmp_path / "missing")
+    with h5py.File(tmp_path / "net", "w") as file:
+        file.create_group("layer/0")
+    assert not nir_graph.recognises(tmp_path / "net")
+    (tmp_path / "cut").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
+    with pytest.raises(FrontendError, match="F061"):
+        nir_graph.recognises(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("module", ["h5py", "nir"])
+def test_missing_packages_are_named(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "net.nir", lif())
+    graph = nir_graph.read(path, EULER)
+    monkeypatch.setitem(sys.modules, module, None)
+    act = {
+        "h5py": lambda: nir_graph.read(path, EULER),
+        "nir": lambda: nir_graph.write(graph, tmp_path / "again.nir"),
+    }
+    with pytest.raises(FrontendError, match=r"spikec\[nir\]"):
+        act[module]()
+
+
+# --- export
+
+
+def test_what_nir_cannot_say_is_refused_all_at_once(tmp_path: Path) -> None:
+    def neuron(name: str, **fields: Any) -> LIF:
+        base: Any = {"alpha": np.array(0.5), "beta": np.ones(1), "coupling": "immediate",
+                     "vth": np.ones(1), "reset": "zero", "reset_order": "at_spike",
+                     "compare": ">"}  # fmt: skip
+        return LIF(name=name, shape=(1,), **{**base, **fields})
+
+    nodes = [
+        Input(name="input", shape=(1,)),
+        neuron("late", start=2),
+        neuron("charged", initial_current=np.ones(1)),
+        neuron("tired", refractory=3),
+        neuron("driven", bias=np.ones(1)),
+    ]
+    operator = Dense(weight=np.ones((1, 1)))
+    graph = Graph(
+        nodes=nodes,
+        edges=[Edge(name=n.name, source="input", target=n.name, operator=operator)
+               for n in nodes[1:]],
+        outputs=["late"],
+    )  # fmt: skip
+    with pytest.raises(SpikecError) as caught:
+        nir_graph.write(graph, tmp_path / "net.nir")
+    assert [item.code for item in caught.value.diagnostics] == ["F121"] * 4
+    assert not (tmp_path / "net.nir").exists()

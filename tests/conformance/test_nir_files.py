@@ -1,0 +1,188 @@
+"""NIR files of real frameworks: every spike of every recorded layer, or a refusal with its reason.
+
+``tests/data/nir`` is our own (make.py says how it was made); the rest is found
+through ``SPIKEC_SHARED_DATA``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import FrontendError
+from spikec.compiler.frontends import ReadOptions, nir_graph
+from spikec.compiler.ir import Graph
+
+pytest.importorskip("h5py")
+
+OWN = Path(__file__).parents[1] / "data" / "nir"
+DEFAULT = Path(__file__).parents[2] / "../shared/data"
+DATA = Path(os.environ.get("SPIKEC_SHARED_DATA", DEFAULT)).resolve()
+
+
+def needs_shared_data(test: Any) -> Any:
+    reason = f"there is no folder {DATA}: set SPIKEC_SHARED_DATA to the shared test data"
+    return pytest.mark.shared(pytest.mark.skipif(not DATA.is_dir(), reason=reason)(test))
+
+
+BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def read(path: Path, **options: Any) -> Graph:
+    return nir_graph.read(path, ReadOptions(**options))
+
+
+def check(graph: Graph, given: Array, recorded: dict[str, Array], dtype: Any) -> None:
+    """Compare the spikes of every recorded population; nothing may differ."""
+    trace = reference.run(graph, {graph.inputs[0].name: given}, dtype=dtype)
+    for name, truth in recorded.items():
+        assert truth.any()
+        found = trace.spikes(name)
+        np.testing.assert_array_equal(found.reshape(truth.shape), truth, err_msg=name)
+
+
+EXPORTED = {
+    "snntorch_rsynaptic_subtract": {"profile": "snntorch"},
+    "snntorch_rsynaptic_zero": {"profile": "snntorch", "reset": "zero"},
+    "norse_box": {"profile": "norse"},
+    "sinabs_conv": {"profile": "sinabs"},
+    "rockpool_lif": {"profile": "rockpool", "dt": 1e-3},
+    "spikingjelly_cuba": {"profile": "spikingjelly"},
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", EXPORTED)
+def test_what_frameworks_export(name: str, dtype: Any) -> None:
+    """Recurrence, synapses, sub-graphs, convolutions, pooling and infinite time constants."""
+    with np.load(OWN / f"{name}.npz") as arrays:
+        recorded = {key: arrays[key] for key in arrays.files if key != "spikes"}
+        check(read(OWN / f"{name}.nir", **EXPORTED[name]), arrays["spikes"], recorded, dtype)
+
+
+TRAINED = {
+    "snn_leaky": ({"profile": "snntorch"}, ("1", "3")),
+    "norse_lif": ({"profile": "norse"}, ("1", "3")),
+    "sj_conv_if_hard": ({"profile": "spikingjelly"}, ("_1", "_4", "_7")),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", TRAINED)
+@needs_shared_data
+def test_trained_digit_networks(name: str, dtype: Any) -> None:
+    """All 360 samples, also those whose spikes depend on the batch size elsewhere."""
+    options, layers = TRAINED[name]
+    recorded = np.load(DATA / "onnx" / f"{name}.npz")
+    graph = read(DATA / "onnx" / f"{name}.nir", **options)
+    truth = {layer: recorded[f"spk_{index}"] for index, layer in enumerate(layers)}
+    check(graph, recorded["spikes"], truth, dtype)
+
+
+#: The NIR paper ran one neuron on each platform, from the same file.
+ONE_NEURON = {
+    "exact": {
+        "dt": 1e-4,
+        "discretization": "exp",
+        "reset": "zero",
+        "reset_order": "at_spike",
+        "compare": ">",
+    },
+    "norse": {"profile": "norse-import", "dt": 1e-4},
+    "snntorch": {"profile": "snntorch-import"},
+    "sinabs": {"profile": "sinabs-import", "dt": 1e-4},
+    "rockpool": {"profile": "rockpool-import", "dt": 1e-4},
+    "lava_cpu_float": {"profile": "lava-dl", "dt": 1e-4},
+}
+
+
+@BOTH
+@pytest.mark.parametrize("platform", ONE_NEURON)
+@needs_shared_data
+def test_one_neuron_on_every_platform(platform: str, dtype: Any) -> None:
+    rows = np.loadtxt(DATA / "nir" / f"lif_{platform}.csv", delimiter=",")
+    for name in ("lif_norse.nir", "history/lif_norse__2b0feb3.nir"):
+        graph = read(DATA / "nir" / name, **ONE_NEURON[platform])
+        check(graph, rows[None, :, :1], {"1": rows[None, :, 2:]}, dtype)
+
+
+@BOTH
+@needs_shared_data
+def test_braille_as_spyx_runs_it(dtype: Any) -> None:
+    """Recurrent and one step late, as the profile says."""
+    recorded = np.load(DATA / "nir" / "braille_subtract_sample.npz")
+    graph = read(DATA / "nir" / "braille_noDelay_noBias_subtract.nir", profile="spyx", dt=1e-4)
+    check(graph, recorded["spikes"], {"lif1.lif": recorded["lif1_spyx"]}, dtype)
+
+
+@needs_shared_data
+def test_braille_as_snntorch_ran_it_is_refused() -> None:
+    """Its double reset is not one of our switches; without it 46 of 118 spikes are elsewhere."""
+    path = DATA / "nir" / "braille_noDelay_noBias_subtract.nir"
+    with pytest.raises(FrontendError, match=r"F123.*double reset") as caught:
+        read(path, profile="snntorch-import", reset="subtract")
+    assert "snntorch-import" in str(caught.value)
+
+
+@needs_shared_data
+def test_the_double_reset_explains_every_difference() -> None:
+    """The refusal's reason is the right one: with it, snnTorch's spikes come out."""
+    recorded = np.load(DATA / "nir" / "braille_subtract_sample.npz")
+    path = DATA / "nir" / "braille_noDelay_noBias_subtract.nir"
+    graph = read(path, profile="snntorch", reset_order="at_spike")
+    hidden: Any = graph["lif1.lif"]
+    weights = {edge.name: edge.operator.weight for edge in graph.edges}  # type: ignore[union-attr]
+    current = voltage = np.zeros(40)
+    spikes, found = np.zeros(40), []
+    for given in recorded["spikes"][0]:
+        arriving = weights["fc1"] @ given + weights["lif1.w_rec"] @ spikes
+        current = hidden.alpha * current + arriving
+        first = voltage > hidden.vth
+        left = hidden.beta * voltage + current - first * hidden.vth
+        spikes = (left > hidden.vth).astype(float)
+        voltage = left - (spikes - first) * hidden.vth
+        found.append(spikes)
+    np.testing.assert_array_equal(np.array(found), recorded["lif1_snntorch"][0])
+
+
+@needs_shared_data
+def test_every_file_is_read() -> None:
+    """Also those that the official reader refuses; each repair is on record."""
+    files = sorted(DATA.rglob("*.nir"))
+    assert len(files) >= 11
+    for path in files:
+        assert nir_graph.recognises(path)
+        with pytest.raises(FrontendError, match="F115"):
+            read(path)
+        graph = read(path, profile="snntorch")
+        assert {choice.what for choice in graph.choices} >= {"dt", "reset", "reset order"}
+    graph = read(DATA / "nir/history/braille_subgraph__77b4a80.nir", profile="snntorch")
+    repaired = [choice.what for choice in graph.choices if choice.origin == "import repair"]
+    assert repaired == ["node 'hidden.input'"]
+
+
+@needs_shared_data
+def test_a_neuron_that_fires_by_itself() -> None:
+    """v_leak 1.2 above the threshold of 1: spikes without input, at Euler's own steps."""
+    options = {
+        "dt": 1e-4,
+        "discretization": "euler",
+        "reset": "zero",
+        "reset_order": "at_spike",
+        "compare": ">",
+    }
+    graph = read(DATA / "nir" / "two_lif_neurons.nir", **options)
+    steps, voltage, expected = 1000, 0.0, []
+    for _ in range(steps):
+        voltage += 1e-4 / 0.01 * (1.2 - voltage)
+        expected.append(voltage > 1)
+        voltage = 0.0 if voltage > 1 else voltage
+    assert sum(expected) == 5
+    trace = reference.run(graph, {"in": np.zeros((1, steps, 1))})
+    np.testing.assert_array_equal(trace.spikes("lif1").ravel(), expected)

@@ -1,0 +1,48 @@
+"""The commands and programs in README and docs do what they say."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from spikec.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (page.name, body)
+        for page in PAGES
+        for kind, body in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if kind == language
+    ]
+
+
+@pytest.mark.parametrize(("page", "body"), blocks("console"))
+def test_commands_run(
+    page: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [line for line in body.splitlines() if line.startswith("$ ")]
+    assert lines, f"{page}: a console block without a command"
+    for line in lines:
+        program, *arguments = shlex.split(line[2:])
+        assert program == "spikec", line
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, f"{page}: {line}\n{result.output}"
+
+
+@pytest.mark.parametrize(("page", "body"), blocks("python"))
+def test_programs_run(
+    page: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = compile(body, page, "exec")
+    exec(code, {"__name__": "__main__"})  # noqa: S102 - our own documentation
