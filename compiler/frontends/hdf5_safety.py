@@ -34,6 +34,8 @@ _MOST_TEXT = 16 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: deflate, shuffle, fletcher32, lzf: filters that come with h5py and need no plug-in.
 _FILTERS = frozenset({1, 2, 3, 32000})
+#: How a text of varying length is stored: its length, the heap it is in, its number there.
+_TEXT = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 #: What h5py raises on damaged files.
 _DAMAGE = (
     OSError,
@@ -78,6 +80,8 @@ def open_checked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Any]:
     external or virtual storage, cycles, unknown filters and types, for more
     than ``max_bytes`` of unpacked data, and for a damaged file.
     """
+    if not is_hdf5(path):
+        raise _refused(path, "/", "it does not start as an HDF5 file does")
     with _opened(path) as file:
         allowed = min(max_bytes, max(_SMALL, _MOST_GROWTH * path.stat().st_size))
         with _damage_named(path):
@@ -187,7 +191,8 @@ class _Walk:
         self.max_bytes = max_bytes
         self.bytes = 0
         self.objects = 0
-        self.visited: set[tuple[int, int]] = set()
+        self.visited: set[tuple[int, ...]] = set()
+        self.heaps: set[int] = set()
 
     def check(self, root: Any) -> None:
         waiting = [root]
@@ -206,8 +211,8 @@ class _Walk:
                     raise _refused(self.path, place, "it is neither a group nor an array")
 
     def _enter(self, group: Any) -> None:
-        info = self.h5py.h5o.get_info(group.id)
-        key = (int(info.fileno), int(info.addr))
+        info = self.h5py.h5g.get_objinfo(group.id)  # h5o.get_info may hang on a damaged tree
+        key = (*info.fileno, *info.objno)
         if key in self.visited:
             raise _refused(self.path, group.name, "two paths lead to this group, or a cycle")
         self.visited.add(key)
@@ -241,6 +246,42 @@ class _Walk:
     def _check_type(self, dataset: Any, place: str) -> None:
         dtype = dataset.dtype
         text = dtype.kind in "SU" or self.h5py.check_string_dtype(dtype) is not None
+        if dtype.kind == "O" and text:
+            self._check_texts(dataset, place)
         plain = dtype.kind in "biuf" and dtype.subdtype is None and dtype.itemsize <= 8
         if not (text or plain):
             raise _refused(self.path, place, f"its type {dtype} is neither a number nor a text")
+
+    def _check_texts(self, dataset: Any, place: str) -> None:
+        """Check where texts of varying length lie: the library loops for ever on damaged heaps."""
+        contiguous = dataset.id.get_create_plist().get_layout() == self.h5py.h5d.CONTIGUOUS
+        offset = dataset.id.get_offset()
+        if not contiguous or offset is None:
+            raise _refused(self.path, place, "its texts are not stored in one piece")
+        raw = self._bytes(offset, size(dataset.shape) * _TEXT.itemsize, place)
+        for heap in np.unique(np.frombuffer(raw, _TEXT)["heap"]).tolist():
+            if heap and heap not in self.heaps:
+                self.heaps.add(heap)
+                self._check_heap(heap, place)
+
+    def _check_heap(self, start: int, place: str) -> None:
+        """Check that the objects of a heap follow one another to its end."""
+        signature, extent = struct.unpack("<4s4xQ", self._bytes(start, 16, place))
+        if signature != b"GCOL" or extent < 16:
+            raise _refused(self.path, place, "its texts are damaged")
+        objects = self._bytes(start + 16, extent - 16, place)
+        at = 0
+        while len(objects) - at >= 16:
+            index, length = struct.unpack_from("<H6xQ", objects, at)
+            step = 16 + (length + 7) // 8 * 8 if index else length  # 0: free space, header included
+            at += step
+            if step < 16 or at > len(objects):
+                raise _refused(self.path, place, "its texts are damaged")
+
+    def _bytes(self, start: int, count: int, place: str) -> bytes:
+        """Return bytes of the file itself, which must hold them."""
+        if start + count > self.path.stat().st_size:
+            raise _refused(self.path, place, "it ends beyond the file")
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(count)

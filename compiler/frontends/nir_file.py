@@ -74,7 +74,9 @@ class NirNode:
         values = np.asarray(self.fields[name])
         if values.dtype.kind not in "biuf" or values.size == 0:
             raise problem("F112", self.where, f"parameter '{name}' is not an array of numbers")
-        if np.isnan(values.astype(np.float64)).any():
+        with np.errstate(invalid="ignore"):
+            unknown = bool(np.isnan(values.astype(np.float64)).any())
+        if unknown:
             raise problem("F112", self.where, f"parameter '{name}' holds NaN")
         return values
 

@@ -1,8 +1,8 @@
 """The shapes in which networks come as ONNX files, each brought to one time step.
 
 One step with explicit states, a loop over time (``Scan`` or ``Loop``), a graph
-unrolled over time, neurons as functions. What is returned says which values are states, what they become, and
-what comes out, all as affine forms.
+unrolled over time, neurons as functions. What is returned says which values are
+states, what they become, and what comes out, all as affine forms.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _rolled_model(rolled: Rolled) -> StepModel:
             origin="file",
         ),
         Choice(
-            what="time index of hidden layers", value=rolled.order, origin="order of the file's nodes"
+            what="time index of hidden layers",
+            value=rolled.order,
+            origin="order of the file's nodes",
         ),
         Choice(what="initial states", value=_initials(rolled.states), origin="file"),
     ]

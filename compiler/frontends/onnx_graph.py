@@ -22,7 +22,8 @@ from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State
 from spikec.compiler.frontends.onnx_forms import StepModel, read_steps
-from spikec.compiler.frontends.onnx_neurons import Neuron, find_neuron, find_readout
+from spikec.compiler.frontends.onnx_memory import settled
+from spikec.compiler.frontends.onnx_neurons import Neuron, find_neuron, find_readout, old_versions
 from spikec.compiler.frontends.onnx_probe import compare
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.frontends.options import ReadOptions
@@ -90,7 +91,7 @@ def _lowered(
     options: ReadOptions,
 ) -> Graph:
     """Return the graph of one reading of the file, compared with the file itself."""
-    lowering = _Lowering(step)
+    lowering = _Lowering(settled(step))
     graph = lowering.graph()
     graph = Graph(
         nodes=graph.nodes,
@@ -191,9 +192,13 @@ class _Lowering:
         self._model = model
         self._found: dict[_Key, Neuron] = {}
         self._names: dict[_Key, str] = {}
+        self._keys: dict[str, _Key] = {}
         self._neurons: dict[str, Neuron] = {}
         self._edges: list[Edge] = []
         self._constants: list[Node] = []
+        self._old = old_versions(model.step.gates, model.states)
+        #: How many steps late an output shows its population.
+        self._late: dict[_Key, int] = {}
         #: The file's output that shows each output population.
         self.output_of: dict[str, str] = {}
 
@@ -223,11 +228,17 @@ class _Lowering:
         return found
 
     def _output(self, name: str, form: Form) -> _Key:
-        gate = form.is_spike()
-        if gate is not None:
-            self._visit(gate)
-            return gate
+        shown = form.is_spike() or self._shown_state(form)
+        if shown is not None:
+            source, late = self._resolved(shown)
+            if isinstance(source, Gate):
+                self._visit(source)
+                self._late[source] = late
+                return source
         readout = find_readout(form, self._model.states)
+        if readout is None:
+            readout = self._readout_before(form)
+            self._late[name] = 1 if readout is not None else 0
         if readout is None and form.terms and not form.gates:
             readout = _plain_sum(form)
         if readout is None:
@@ -239,6 +250,24 @@ class _Lowering:
         self._found[name] = readout
         self._follow(readout)
         return name
+
+    def _shown_state(self, form: Form) -> State | None:
+        """Return the state an output shows, if it only remembers a spike."""
+        state = self._single_state(form)
+        remembers = state is not None and state.after.is_spike() is not None
+        return State(state.name) if state is not None and remembers else None
+
+    def _readout_before(self, form: Form) -> Neuron | None:
+        """Return the integrator whose voltage before the step an output shows."""
+        state = self._single_state(form)
+        return None if state is None else find_readout(state.after, self._model.states)
+
+    def _single_state(self, form: Form) -> StepState | None:
+        if len(form.terms) != 1 or form.gates:
+            return None
+        (atom,) = form.atoms or (None,)
+        whole = isinstance(atom, State) and (form.coefficient(atom) == 1).all()
+        return self._state(atom.name) if isinstance(atom, State) and whole else None
 
     def _visit(self, gate: Gate) -> None:
         """Find the population that ``gate`` belongs to, and all that feed it."""
@@ -258,6 +287,7 @@ class _Lowering:
             otherwise = "readout" if neuron.gate is None else f"layer{number}"
             name = self._unused(_title(neuron, otherwise))
             self._names[key] = name
+            self._keys[name] = key
             self._neurons[name] = neuron
         for output, key in outputs.items():
             self.output_of.setdefault(self._names[key], output)
@@ -274,6 +304,8 @@ class _Lowering:
             source, delay = _remembered(state), delay + 1
             if delay > len(self._model.states):
                 raise NotAStepError(f"state '{state.name}'", "states that only copy each other")
+        if isinstance(source, Gate) and source in self._old:
+            return self._old[source], delay + 1
         return source, delay
 
     def _state(self, name: str) -> StepState:
@@ -309,9 +341,11 @@ class _Lowering:
             "initial_voltage": _initial(neuron.voltage, neuron.shape),
             "initial_current": _initial(neuron.current, neuron.shape),
         }
+        late = self._late.get(self._keys[name], 0)
+        lag = -late - (1 if neuron.timing == "old" else 0)
+        linear["view"] = SourceView(lag=lag, current_lag=lag)
         if neuron.gate is None:
             return LI(**linear)
-        lag = -1 if neuron.timing == "old" else 0
         value = neuron.reset_value
         if neuron.reset == "subtract" and value is not None and _same(value, neuron.vth):
             value = None
@@ -322,7 +356,6 @@ class _Lowering:
             reset_value=None if value is None else _array(value, neuron.shape),
             reset_drops_input=neuron.reset_drops_input,
             compare=">" if neuron.gate.strict else ">=",
-            view=SourceView(lag=lag, current_lag=lag),
             **linear,
         )
 
@@ -341,6 +374,8 @@ class _Lowering:
                 stages += [Reshape(shape=neuron.shape), Scale(weight=_array(weight, neuron.shape))]
             else:
                 stages.append(Scale(weight=frozen(weight.reshape(()))))
+        if image.shape not in (neuron.shape, (size(neuron.shape),)):
+            stages.append(Reshape(shape=neuron.shape))
         title = f"{name}->{target}" + (f" {index + 1}" if len(neuron.inputs) > 1 else "")
         return Edge(name=title, source=name, target=target, operator=_operator(stages), delay=delay)
 

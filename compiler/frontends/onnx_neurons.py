@@ -27,7 +27,7 @@ from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Key, State
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.ir import Coupling, Reset, ResetOrder
 
-__all__ = ["Neuron", "Timing", "find_neuron", "find_readout"]
+__all__ = ["Neuron", "Timing", "find_neuron", "find_readout", "membrane_scale", "old_versions"]
 
 Timing: TypeAlias = Literal["old", "new", "before_reset"]
 _TOLERANCE = 2e-6
@@ -95,6 +95,22 @@ def find_neuron(gate: Gate, states: Sequence[StepState]) -> Neuron:
     )
 
 
+def old_versions(gates: Sequence[Gate], states: Sequence[StepState]) -> dict[Gate, Gate]:
+    """Return, for gates that only repeat a spike of the last step, the gate of that spike."""
+    versions: dict[Gate, Gate] = {}
+    for state in states:
+        timed = {gate: _timing(gate, state) for gate in gates}
+        for gate, (timing, scale) in timed.items():
+            if timing != "new":
+                continue
+            vth = state.after.constant - gate.form.constant / scale
+            for other, (older, factor) in timed.items():
+                same = other.strict == gate.strict and older == "old"
+                if same and _agree(-other.form.constant / factor, vth):
+                    versions[other] = gate
+    return versions
+
+
 def find_readout(form: Form, states: Sequence[StepState]) -> Neuron | None:
     """Return the leaky integrator whose voltage ``form`` is, or None."""
     for state in states:
@@ -126,6 +142,12 @@ def _timing(gate: Gate, state: StepState) -> tuple[Timing | None, Array]:
                 return "before_reset", scale
             return timing, scale
     return None, np.ones(1)
+
+
+def membrane_scale(form: Form, membrane: Form) -> Array | None:
+    """Return c > 0 with ``form = c * membrane`` but for constants, or None."""
+    scale = _ratio(form.without_constant(), membrane.without_constant())
+    return scale if scale is not None and (scale > 0).all() else None
 
 
 def _ratio(form: Form, membrane: Form) -> Array | None:

@@ -162,7 +162,7 @@ def _compare(*, swap: bool, strict: bool) -> Callable[..., Form]:
     def handler(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
         left, right = (_form(item) for item in forms)
         difference = right - left if swap else left - right
-        return affine.spike(step.gate(difference, strict=strict, origin=where), difference.shape)
+        return step.threshold(difference, strict=strict, origin=where)
 
     return handler
 

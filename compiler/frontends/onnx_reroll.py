@@ -22,12 +22,15 @@ from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.frontends import affine, onnx_operators
 from spikec.compiler.frontends.affine import Form, Signal, State
 from spikec.compiler.frontends.onnx_layers import LAYERS
-from spikec.compiler.frontends.onnx_rows import ELEMENTWISE, Item, Rows, Unrolled, content
+from spikec.compiler.frontends.onnx_order import Starts, readings
+from spikec.compiler.frontends.onnx_pairs import Outputs, Pairs, outputs_of, where
+from spikec.compiler.frontends.onnx_rows import ELEMENTWISE, Item, Unrolled
 from spikec.compiler.frontends.onnx_step import NotAStepError, Step, StepState
 
 __all__ = ["Rolled", "is_unrolled", "rerolled"]
 
-_TOO_FEW = "export more steps (two regular ones must remain), or one step with explicit states"
+
+_COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,14 +52,13 @@ def is_unrolled(model: onnx.ModelProto, name: str, declared: Sequence[int | None
     axis = _axis_of_time(declared)
     if axis is None:
         return False
-    aliases = {name}
+    depending = {name}
     for node in model.graph.node:
-        if not aliases & set(node.input):
+        if not depending & set(node.input) or node.op_type == "Shape":
             continue
         if node.op_type in ("Gather", "Slice", "Split", "SplitToSequence"):
             return True
-        if len(node.output) == 1 and node.op_type in (*LAYERS, "Identity", "Cast", "Transpose"):
-            aliases.add(node.output[0])
+        depending.update(node.output)
     return False
 
 
@@ -68,9 +70,7 @@ def _axis_of_time(declared: Sequence[int | None]) -> int | None:
     return long[0]
 
 
-def rerolled(
-    model: onnx.ModelProto, name: str, declared: Sequence[int | None]
-) -> Iterator[Rolled]:
+def rerolled(model: onnx.ModelProto, name: str, declared: Sequence[int | None]) -> Iterator[Rolled]:
     """Yield the step that ``model`` repeats, once for each reading of the file's order."""
     axis = _axis_of_time(declared)
     assert axis is not None
@@ -82,13 +82,13 @@ def rerolled(
         )
     shape = tuple(extent or 1 for extent in declared)
     graph = Unrolled(model, name, shape, axis)
-    outputs = _outputs(graph)
-    pairs = _Pairs()
+    outputs = outputs_of(graph)
+    pairs = Pairs()
     for parts in outputs.values():
         pairs.walk(parts[0][-2], parts[0][-1])
     problem: NotAStepError | None = None
     seen: list[object] = []
-    for reading, starts in _readings(graph).items():
+    for reading, starts in readings(graph, pairs):
         try:
             roll = _Roll(graph, pairs, starts)
             rolled = roll.rolled(outputs, reading)
@@ -102,214 +102,13 @@ def rerolled(
         raise problem
 
 
-_Outputs = dict[str, tuple[tuple[Item | Array, ...], tuple[str, ...]]]
-
-
-def _outputs(graph: Unrolled) -> _Outputs:
-    """Return each output's values step by step, with the file's outputs that hold them."""
-    steps = graph.shape[graph.axis]
-    found: _Outputs = {}
-    single: list[str] = []
-    for entry in graph.model.graph.output:
-        value = graph[entry.name]
-        if isinstance(value, Rows) and len(value.parts) == steps:
-            found[entry.name] = (_known(value.parts), (entry.name,))
-        elif isinstance(value, (Item, np.ndarray)):
-            single.append(entry.name)
-    groups, rest = divmod(len(single), steps)
-    if groups and not rest:
-        for names in _grouped(graph, single, groups, steps):
-            found[names[0]] = (_known([graph[name] for name in names]), tuple(names))
-    found = {name: parts for name, parts in found.items() if isinstance(parts[0][-1], Item)}
-    if not found:
-        raise NotAStepError(
-            "outputs",
-            f"none of them shows how {steps} steps of data become {steps} steps of results",
-            "output the spikes of every step, not their sum; " + _TOO_FEW,
-        )
-    return found
-
-
-def _known(parts: Sequence[Item | Array | None]) -> tuple[Item | Array, ...]:
-    return tuple(part for part in parts if part is not None)
-
-
-def _grouped(
-    graph: Unrolled, names: Sequence[str], groups: int, steps: int
-) -> list[Sequence[str]]:
-    """Return separate outputs as series: all of one kind together, or all of one step."""
-    by_kind = [names[group * steps : (group + 1) * steps] for group in range(groups)]
-    by_step = [names[group::groups] for group in range(groups)]
-
-    def alike(series: Sequence[Sequence[str]]) -> int:
-        return sum(
-            _alike(graph[item[k]], graph[item[k + 1]])
-            for item in series
-            for k in range(steps - 1)
-        )
-
-    return list(max(by_kind, by_step, key=alike))
-
-
-def _alike(left: object, right: object, depth: int = 3) -> bool:
-    if not isinstance(left, Item) or not isinstance(right, Item):
-        return not isinstance(left, Item) and not isinstance(right, Item)
-    if left.op != right.op or left.shape != right.shape or len(left.args) != len(right.args):
-        return False
-    return depth == 0 or all(
-        _alike(a, b, depth - 1) for a, b in zip(left.args, right.args, strict=True)
-    )
-
-
-class _Pairs:
-    """Which value is the same as which, one step later."""
-
-    def __init__(self) -> None:
-        self.after: dict[Item, Item] = {}
-        self.before: dict[Item, Item] = {}
-        #: What stands in for a value one step before its first instance.
-        self.initial: dict[Item, Array] = {}
-        self.irregular = ""
-
-    def walk(self, left: Item | Array, right: Item | Array) -> None:
-        """Pair two values and all that they are made of, the latest in the file first."""
-        queue = [self._entry(left, right, 0)]
-        count = 1
-        while queue:
-            _, _, before, after = heapq.heappop(queue)
-            for one, other in self._pair(before, after):
-                heapq.heappush(queue, self._entry(one, other, count))
-                count += 1
-
-    @staticmethod
-    def _entry(
-        left: Item | Array | None, right: Item | Array | None, count: int
-    ) -> tuple[int, int, Item | Array | None, Item | Array | None]:
-        place = right.place if isinstance(right, Item) else -1
-        return -place, count, left, right
-
-    def _pair(
-        self, before: Item | Array | None, after: Item | Array | None
-    ) -> Sequence[tuple[Item | Array | None, Item | Array | None]]:
-        if not isinstance(after, Item):
-            if isinstance(before, Item) or content(before) != content(after):
-                self._differs(before if isinstance(before, Item) else None)
-            return ()
-        if not isinstance(before, Item):
-            if before is not None:
-                self.initial.setdefault(after, before)
-            return ()
-        if before is after or before in self.after or after in self.before:
-            return ()
-        if after.op == "Input":
-            if before.op == "Input" and before.row == (after.row or 0) - 1:
-                self._join(before, after)
-            return ()
-        same = before.op == after.op and before.shape == after.shape and _given(before, after)
-        if not same or len(before.args) != len(after.args):
-            self._differs(after)
-            return ()
-        self._join(before, after)
-        return tuple(zip(before.args, after.args, strict=True))
-
-    def _join(self, before: Item, after: Item) -> None:
-        self.after[before], self.before[after] = after, before
-
-    def _differs(self, item: Item | None) -> None:
-        if not self.irregular and item is not None:
-            self.irregular = f"{where(item)} is another computation, or has other constants"
-
-    def last(self, item: Item) -> tuple[Item, int]:
-        """Return the last instance of a value, and how many steps later it is."""
-        steps = 0
-        while item in self.after:
-            item, steps = self.after[item], steps + 1
-        return item, steps
-
-    def first(self, item: Item) -> tuple[Item, int]:
-        """Return the first instance of a value, and how many steps earlier it is."""
-        steps = 0
-        while item in self.before:
-            item, steps = self.before[item], steps + 1
-        return item, steps
-
-
-def _given(before: Item, after: Item) -> bool:
-    if before.node is None or after.node is None:
-        return before.node is after.node
-    return sorted(a.SerializeToString() for a in before.node.attribute) == sorted(
-        a.SerializeToString() for a in after.node.attribute
-    )
-
-
-def where(item: Item) -> str:
-    """Return how messages name an item."""
-    if item.node is None:
-        return f"a value of shape {item.shape}"
-    return f"node '{item.node.name or ','.join(item.node.output)}' ({item.node.op_type})"
-
-
-# --- which iteration an item belongs to -----------------------------------------
-
-_Starts = list[tuple[int, int]]
-
-
-def _readings(graph: Unrolled) -> dict[str, _Starts]:
-    """Return the places where iterations start: (place, step), in the order of the file.
-
-    Where the data is taken apart before the loop, an iteration starts behind the
-    last element of a series that the one before it gives, or where its data is
-    first used.
-    """
-    users: dict[Item, int] = {}
-    for item in graph.items:
-        for arg in item.args:
-            core = arg.args[0] if isinstance(arg, Item) and arg.op == "Shape" else arg
-            if isinstance(core, Item) and item.op != "Shape":
-                users.setdefault(core, item.place)
-    computed = np.unique([item.place for item in graph.items if item.op not in ("Shape", "Input")])
-    used: _Starts = []
-    hoisted = False
-    for event, following in zip(graph.events, [*graph.events[1:], None], strict=True):
-        core = event.taken
-        if isinstance(core, Item) and core.op == "Shape":
-            core = core.args[0]
-        alone = following is not None and following.row > event.row and not np.any(
-            (computed > event.place) & (computed < following.place)
-        )
-        previous = bool(used) and used[-1][0] > event.place
-        if isinstance(core, Item) and (alone or previous):
-            hoisted = True
-            used.append((max(event.place, users.get(core, event.place)), event.row))
-        else:
-            used.append((event.place, event.row))
-    used.sort()
-    if not hoisted:
-        return {"an iteration starts where its data is taken": used}
-    return {
-        "an iteration starts behind the results of the one before": _behind_results(graph, used),
-        "an iteration starts where its data is first used": used,
-    }
-
-
-def _behind_results(graph: Unrolled, used: _Starts) -> _Starts:
-    moved = []
-    for index, (place, row) in enumerate(used):
-        previous = used[index - 1][0] if index else -1
-        ends = [
-            end for end, step in graph.stacked if step == row - 1 and previous <= end < place
-        ]
-        moved.append((max(ends) + 1 if ends else place, row))
-    return moved
-
-
 @dataclass(eq=False)
 class _Roll:
     """The equations of one iteration, run on symbols."""
 
     graph: Unrolled
-    pairs: _Pairs
-    starts: _Starts
+    pairs: Pairs
+    starts: Starts
     step: Step = field(default_factory=Step)
 
     def __post_init__(self) -> None:
@@ -318,6 +117,7 @@ class _Roll:
         self._longest: dict[Item, int] = {}
         self._users: dict[Item, set[Item | None]] = {}
         self._layered: dict[Item, bool] = {}
+        self._holders: set[Item] = set()
 
     def key(self) -> object:
         """What distinguishes this reading from another: the delays between values."""
@@ -342,28 +142,26 @@ class _Roll:
         if last.op == "Shape":
             assert isinstance(last.args[0], Item)
             return self.iteration(last.args[0]), -1
-        # Exporters drop what no output needs: the last iterations have no start.
-        known, later = last, 0
-        while known.place >= self.starts[-1][0] and known in self.pairs.before:
-            known, later = self.pairs.before[known], later + 1
         places = [place for place, _ in self.starts]
-        index = max(int(np.searchsorted(places, known.place, side="right")) - 1, 0)
+        index = max(int(np.searchsorted(places, last.place, side="right")) - 1, 0)
         place, number = self.starts[index]
-        return number + later, known.place - place
+        return number, last.place - place
 
-    def rolled(self, outputs: _Outputs, order: str) -> Rolled:
+    def rolled(self, outputs: Outputs, order: str) -> Rolled:
         """Return the step, given what the outputs show at each step."""
         ends = {name: (parts[-1], len(parts) - 1) for name, (parts, _) in outputs.items()}
         wanted = [item for item, _ in ends.values() if isinstance(item, Item)]
-        for item in self._sorted(wanted):
+        order_of_items = self._sorted(wanted)
+        self._holders = self._found_holders(wanted)
+        for item in order_of_items:
             self._form(item, 0)
         forms = {}
-        for name, (item, step) in ends.items():
-            assert isinstance(item, Item)
-            last, behind = self.pairs.last(item)
+        for name, (end, step) in ends.items():
+            assert isinstance(end, Item)
+            last, behind = self.pairs.last(end)
             delay = step + behind - self.iteration(last)
             if delay < 0:
-                raise self._disordered(item)
+                raise self._disordered(end)
             forms[name] = self._delayed(last, delay, None)
         self._number_inputs()
         return Rolled(
@@ -478,7 +276,8 @@ class _Roll:
         """
         if delay == 0:
             return self._form(item, 0)
-        if self._follows(item) and not (user is not None and self._is_layer(user)):
+        sent = user is not None and self._is_layer(user)
+        if not sent and self._holders & set(self._chain(item)[1:]):
             return self._form(item, delay)
         self._longest[item] = max(self._longest.get(item, 0), delay)
         return affine.atom(State(self._state_name(item, delay)), item.shape)
@@ -489,6 +288,44 @@ class _Roll:
             return False
         args = {self.pairs.last(arg)[0] for arg in item.args if isinstance(arg, Item)}
         return len(args) == 1 and not any(arg.op == "Input" for arg in args)
+
+    def _chain(self, item: Item) -> list[Item]:
+        """Return an item, what it follows from, what that follows from, and so on."""
+        chain = [item]
+        while self._follows(chain[-1]) and len(chain) <= len(self._users):
+            arg = next(arg for arg in chain[-1].args if isinstance(arg, Item))
+            chain.append(self.pairs.last(arg)[0])
+        return chain
+
+    def _found_holders(self, outputs: Sequence[Item]) -> set[Item]:
+        """Return the items that hold the state between iterations.
+
+        Those are what later iterations use: but of a spike, the membrane that it
+        follows from.
+        """
+        used = {
+            arg
+            for arg, users in self._users.items()
+            for user in users
+            if user is not None and self._reaches_later(user, arg)
+        } | {self.pairs.last(item)[0] for item in outputs}
+        holders = {item for item in used if not self._decided(item)}
+        for item in used - holders:
+            chain = self._chain(item)
+            if not holders & set(chain):
+                holders.add(chain[-1])
+        return holders
+
+    def _reaches_later(self, user: Item, arg: Item) -> bool:
+        return any(
+            self._delay(user, item) > 0
+            for item in user.args
+            if isinstance(item, Item) and self.pairs.last(item)[0] is arg
+        )
+
+    def _decided(self, item: Item) -> bool:
+        """Say whether an item follows from a comparison."""
+        return any(link.op in _COMPARISONS for link in self._chain(item))
 
     def _is_layer(self, item: Item) -> bool:
         """Say whether an item is a layer, or only ever passed on to layers."""

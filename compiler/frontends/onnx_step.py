@@ -107,6 +107,16 @@ class Step:
             self._gates[key] = Gate(form, strict, origin)
         return self._gates[key]
 
+    def threshold(self, form: Form, *, strict: bool, origin: str = "") -> Form:
+        """Return ``H(form)`` as a form, written so that the gate opens as its state rises.
+
+        ``H(-f > 0)`` is ``1 - H(f >= 0)``: however a comparison is spelled, one gate stands for it.
+        """
+        if _falls(form):
+            opposite = affine.spike(self.gate(-form, strict=not strict, origin=origin), form.shape)
+            return affine.constant(np.ones(1)) - opposite
+        return affine.spike(self.gate(form, strict=strict, origin=origin), form.shape)
+
     def image(
         self, source: Signal | State | Gate, sent: Shape, stages: Sequence[Stage], shape: Shape
     ) -> Image:
@@ -179,6 +189,14 @@ class Step:
         body = attributes(node)[name]
         inner = self.run(body, values)
         return [inner[output.name] for output in body.output]
+
+
+def _falls(form: Form) -> bool:
+    """Say whether a form falls with its state, or without one with everything it holds."""
+    states = [c for (gates, atom), c in form.terms.items() if isinstance(atom, State) and not gates]
+    others = [c for (_, atom), c in form.terms.items() if atom is not ONE]
+    looked_at = states or others
+    return bool(looked_at) and all((coefficient < 0).all() for coefficient in looked_at)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -133,7 +133,9 @@ def choose_unit(grids: Sequence[Grid]) -> tuple[float, tuple[int, ...]]:
 
 
 def _sample(weight: Array) -> FloatArray:
-    """Return an evenly spaced sample of the weights that includes both extremes."""
+    """Return the weights, or an evenly spaced sample of many that includes both extremes."""
     flat = weight.reshape(-1).astype(np.float64)
+    if flat.size <= _SEARCH_SAMPLE:
+        return flat
     stride = max(1, flat.size // _SEARCH_SAMPLE)
     return np.concatenate([flat[::stride], [flat.min(), flat.max()]])

@@ -577,3 +577,25 @@ def test_help_loads_nothing_heavy() -> None:
     )
     assert result.stdout.splitlines()[-1] == "heavy: []"
     assert "verify" in result.stdout
+
+
+@pytest.mark.xfail(strict=True, reason="what is read is written over")
+@pytest.mark.parametrize(
+    "words", [["compile", GRAPH, "-o", GRAPH], ["run", GRAPH, "--data", DATA, "-o", DATA]]
+)
+def test_a_command_does_not_write_over_what_it_reads(words: list[str]) -> None:
+    before = Path(words[-1]).read_bytes()
+    result = spikec(*words)
+    assert Path(words[-1]).read_bytes() == before
+    assert result.exit_code == 2
+
+
+@pytest.mark.xfail(strict=True, reason="taken and ignored without a word")
+@pytest.mark.parametrize(
+    "words",
+    [["inspect", GRAPH, "--reset", "zero"], ["inspect", GRAPH, "--profile", "no-such-profile"],
+     ["run", GRAPH, "--data", DATA, "--dt", "-1"],
+     ["run", GRAPH, "--data", DATA, "--backend", "reference", "--weight-bits", "3"]],
+)  # fmt: skip
+def test_an_answer_that_the_file_gives_itself_is_refused(words: list[str]) -> None:
+    assert spikec(*words).exit_code == 2

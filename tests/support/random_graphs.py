@@ -246,12 +246,17 @@ def _population(
         value = rest + values(-1, -0.5, 0.25)
     elif reset == "subtract" and rng.random() < 0.4:
         value = values(0.25, 0.5, 1.25)
+    compare = ">" if rng.random() < 0.5 else ">="
+    if order == "next_step" and base["initial_voltage"] is not None:
+        # A start that spikes is refused: it would be a spike of step -1.
+        highest = vth - (0.0 if compare == ">" else 1 / 8)
+        base["initial_voltage"] = np.minimum(base["initial_voltage"], highest)
     return LIF(
         **base,  # type: ignore[arg-type]
         vth=vth,
         reset=str(reset),  # type: ignore[arg-type]
         reset_order=str(order),  # type: ignore[arg-type]
-        compare=">" if rng.random() < 0.5 else ">=",
+        compare=compare,  # type: ignore[arg-type]
         reset_value=value,
         reset_drops_input=bool(
             order == "next_step" and reset in ("zero", "value") and rng.random() < 0.5

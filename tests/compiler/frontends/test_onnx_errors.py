@@ -1,0 +1,382 @@
+"""What the ONNX frontend refuses, in golden texts; its algebra; and damaged files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import FrontendError, GraphError
+from spikec.compiler.frontends import affine, load_graph
+from spikec.compiler.frontends.affine import Form, Gate, Signal, State
+from spikec.compiler.ir import LIF, Graph
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+FLOAT = TensorProto.FLOAT
+LEVELS: dict[str, Any] = {"half": 0.5, "one": 1.0, "decay": 0.75, "zero": 0.0}
+#: A leaky neuron with reset by subtraction at the spike, but for its threshold and reset.
+STEP = [
+    ("Gemm", "x weight", "drive"),
+    ("Mul", "v decay", "kept"),
+    ("Add", "kept drive", "u"),
+]
+SPIKE = [("Greater", "u one", "above"), ("Cast", "above", "spk")]
+RESET = [("Sub", "u spk", "v_next")]
+
+Nodes = list[tuple[str, str, str]]
+
+
+def network(
+    nodes: Nodes,
+    inputs: str = "x v",
+    outputs: str = "spk v_next",
+    *,
+    batch: int = 1,
+    shapes: dict[str, tuple[int, ...]] | None = None,
+    **constants: Any,
+) -> onnx.ModelProto:
+    """Return a step of four inputs and three neurons; an operator may have a domain, ``d::Op``."""
+    values = {**LEVELS, "weight": np.arange(12).reshape(4, 3) / 8 - 0.5, **constants}
+    used = {name for _, given, _ in nodes for name in given.split()}
+    extents = {"x": (4,), **(shapes or {})}
+
+    def value(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, FLOAT, (batch, *extents.get(name, (3,))))
+
+    made = []
+    for kind, given, result in nodes:
+        domain, _, op = kind.rpartition("::")
+        more = {"to": FLOAT} if op == "Cast" else {}
+        more |= {"kernel_shape": [1]} if op == "MaxPool" else {}
+        made.append(helper.make_node(op, given.split(), result.split(), domain=domain, **more))
+    graph = helper.make_graph(
+        made,
+        "step",
+        [value(name) for name in inputs.split()],
+        [value(name) for name in outputs.split()],
+        [
+            numpy_helper.from_array(np.asarray(item, np.float32), name)
+            for name, item in values.items()
+            if name in used
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    opsets += [helper.make_opsetid(d, 1) for d in {k.rpartition("::")[0] for k, *_ in nodes} - {""}]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def declared(model: onnx.ModelProto, text: str) -> onnx.ModelProto:
+    model.metadata_props.add(key="snn.states", value=text)
+    return model
+
+
+def alpha_neuron() -> onnx.ModelProto:
+    """A membrane that two currents drive, both of them carried."""
+    nodes = [
+        ("Gemm", "x weight", "drive"),
+        ("Mul", "a decay", "a_kept"),
+        ("Add", "a_kept drive", "a_next"),
+        ("Mul", "b half", "b_kept"),
+        ("Sub", "b_kept drive", "b_next"),
+        ("Mul", "v decay", "kept"),
+        ("Add", "kept a", "first"),
+        ("Add", "first b", "u"),
+    ]
+    return network([*nodes, *SPIKE, *RESET], "x v a b", "spk v_next a_next b_next")
+
+
+REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
+    "no_states": lambda: network(
+        [("Gemm", "x weight", "u"), *SPIKE], inputs="x", outputs="spk"
+    ),
+    "states_baked_in": lambda: network(
+        [("Gemm", "x weight", "drive"), ("Add", "drive half", "u"), *SPIKE, *RESET],
+        inputs="x",
+    ),
+    "unpaired": lambda: network(
+        [*STEP, *SPIKE, ("Sub", "u spk", "later"), ("Identity", "u", "also")],
+        outputs="spk later also",
+    ),
+    "metadata_unreadable": lambda: declared(network([*STEP, *SPIKE, *RESET]), "{'v'"),
+    "metadata_unknown_names": lambda: declared(
+        network([*STEP, *SPIKE, *RESET]), '[{"input": "w", "output": "v_next"}]'
+    ),
+    "paired_with_another": lambda: declared(
+        network(
+            [*STEP, *SPIKE, *RESET, ("Mul", "i half", "i_next")], "x v i", "spk v_next i_next"
+        ),
+        '[{"input": "v", "output": "i_next"}, {"input": "i", "output": "v_next"}]',
+    ),
+    "paired_with_another_shape": lambda: declared(
+        network([*STEP, *SPIKE, ("Identity", "x", "v_next")], shapes={"v_next": (4,)}),
+        '[{"input": "v", "output": "v_next"}]',
+    ),
+    "unknown_operator": lambda: network([*STEP, ("Sin", "u", "w"), ("Greater", "w one", "above"),
+                                         SPIKE[1], *RESET]),
+    "max_pool": lambda: network(
+        [("MaxPool", "x", "p"), ("Flatten", "p", "f"), ("Gemm", "f weight", "drive"), *STEP[1:],
+         *SPIKE, *RESET],
+        shapes={"x": (1, 4)},
+    ),
+    "multi_spike": lambda: network([*STEP, ("Div", "u half", "many"), ("Floor", "many", "spk"),
+                                    *RESET]),
+    "floor_clamp": lambda: network(
+        [*STEP, *SPIKE, ("Sub", "u spk", "w"), ("Add", "w half", "raised"),
+         ("Relu", "raised", "clamped"), ("Sub", "clamped half", "v_next")]
+    ),
+    "graded_spike": lambda: network(
+        [*STEP, *SPIKE, *RESET, ("Mul", "spk u", "sent"), ("Gemm", "sent square", "w"),
+         ("Greater", "w one", "second"), ("Cast", "second", "out")],
+        outputs="out v_next",
+        square=np.eye(3),
+    ),
+    "input_with_threshold": lambda: network(
+        [("Greater", "x one", "above"), ("Cast", "above", "spk"), ("Gemm", "x weight", "drive"),
+         ("Add", "v drive", "v_next")],
+        shapes={"spk": (4,)},
+    ),
+    "product_of_states": lambda: network(
+        [("Gemm", "x weight", "drive"), ("Mul", "v i", "kept"), ("Add", "kept drive", "u"),
+         *SPIKE, *RESET, ("Mul", "i half", "i_next")],
+        "x v i", "spk v_next i_next",
+    ),
+    "operator_without_body": lambda: network([*STEP, ("my.snn::Spike", "u", "spk"), *RESET]),
+    "fixed_batch": lambda: network([*STEP, *SPIKE, *RESET], batch=4),
+    "two_thresholds": lambda: network(
+        [*STEP, *SPIKE, ("Greater", "u half", "half_way"), ("Cast", "half_way", "early"),
+         ("Sub", "u early", "v_next")]
+    ),
+    "two_currents": alpha_neuron,
+    "voltage_sent": lambda: network(
+        [*STEP, ("Gemm", "v square", "back"), ("Add", "u back", "all"), ("Greater", "all one",
+         "above"), SPIKE[1], ("Sub", "all spk", "v_next")],
+        square=np.eye(3) * 0.5,
+    ),
+    "part_of_a_population": lambda: network(
+        [*STEP, *SPIKE, *RESET, ("Slice", "spk begin end axes", "out")],
+        outputs="out v_next",
+        shapes={"out": (2,)},
+    ),
+}  # fmt: skip
+
+
+def message(path: Path) -> str:
+    with pytest.raises((FrontendError, GraphError)) as caught:
+        load_graph(path)
+    return str(caught.value).replace(str(path.parent), "folder") + "\n"
+
+
+def checked(name: str, text: str, config: pytest.Config) -> None:
+    path = GOLDEN / f"onnx_{name}.txt"
+    if config.getoption("--update-golden"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def with_slices(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Add the integer constants of a Slice, where there is one."""
+    if any(node.op_type == "Slice" for node in model.graph.node):
+        for name, number in (("begin", 0), ("end", 2), ("axes", 1)):
+            tensor = numpy_helper.from_array(np.array([number]), name)
+            model.graph.initializer.append(tensor)
+    return model
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_say_where_and_why_and_what_to_do(
+    case: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    path = tmp_path / "some.onnx"
+    onnx.save(with_slices(REFUSED[case]()), path)
+    checked(case, message(path), pytestconfig)
+
+
+def test_external_data_outside_the_folder_is_refused(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "weights.bin").write_bytes(np.zeros(12, np.float32).tobytes())
+    model = network([*STEP, *SPIKE, *RESET])
+    (weight,) = (item for item in model.graph.initializer if item.name == "weight")
+    external_data_helper.set_external_data(weight, "../weights.bin", offset=0, length=48)
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    (folder / "some.onnx").write_bytes(model.SerializeToString())
+    checked("external_data_outside", message(folder / "some.onnx"), pytestconfig)
+
+
+def test_external_data_behind_a_link_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(
+        network([*STEP, *SPIKE, *RESET]), folder / "some.onnx", save_as_external_data=True,
+        location="w.bin", size_threshold=0,
+    )  # fmt: skip
+    load_graph(folder / "some.onnx")
+    (folder / "w.bin").rename(tmp_path / "w.bin")
+    (folder / "w.bin").symlink_to(tmp_path / "w.bin")
+    with pytest.raises(FrontendError):
+        load_graph(folder / "some.onnx")
+
+
+def test_every_onnx_golden_has_its_case() -> None:
+    stems = {path.stem.removeprefix("onnx_") for path in GOLDEN.glob("onnx_*.txt")}
+    assert stems == {*REFUSED, "external_data_outside"}
+
+
+# --- damaged files ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_damaged_files_are_refused_or_read_but_never_crash(block: int, tmp_path: Path) -> None:
+    content = network([*STEP, *SPIKE, *RESET]).SerializeToString()
+    path = tmp_path / "some.onnx"
+    for number in range(50):
+        rng = np.random.default_rng((block, number))
+        damaged = bytearray(content)
+        for place in rng.integers(len(damaged), size=int(rng.integers(1, 4))):
+            damaged[place] = rng.integers(256)
+        if rng.random() < 0.2:
+            damaged = damaged[: int(rng.integers(len(damaged)))]
+        path.write_bytes(damaged)
+        try:
+            assert isinstance(load_graph(path), Graph)
+        except (FrontendError, GraphError):
+            pass
+        except Exception as error:  # noqa: BLE001 - say which file
+            pytest.fail(f"({block}, {number}): {type(error).__name__}: {str(error)[:200]}")
+
+
+# --- a pair of equal networks, spelled differently -----------------------------------
+
+
+def lone(nodes: Nodes, tmp_path: Path) -> LIF:
+    onnx.save(network(nodes), tmp_path / "some.onnx")
+    (found,) = load_graph(tmp_path / "some.onnx").populations
+    assert isinstance(found, LIF)
+    return found
+
+
+SPELLINGS: dict[str, Nodes] = {
+    "greater": [("Greater", "u one", "above")],
+    "less, turned": [("Less", "one u", "above")],
+    "difference": [("Sub", "u one", "d"), ("Greater", "d zero", "above")],
+    "half of it": [("Mul", "u half", "h"), ("Greater", "h half", "above")],
+    "not less or equal": [("LessOrEqual", "u one", "below"), ("Not", "below", "above")],
+    "not not": [("Greater", "u one", "a"), ("Not", "a", "b"), ("Not", "b", "above")],
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_of_a_threshold_is_the_same_neuron(spelling: str, tmp_path: Path) -> None:
+    found = lone([*STEP, *SPELLINGS[spelling], SPIKE[1], *RESET], tmp_path)
+    assert (found.compare, found.reset, found.reset_order) == (">", "subtract", "at_spike")
+    np.testing.assert_array_equal(found.vth, 1.0)
+    np.testing.assert_array_equal(found.reset_amount, 1.0)
+    np.testing.assert_array_equal(found.beta, 0.75)
+
+
+def test_constants_are_folded_before_the_algebra(tmp_path: Path) -> None:
+    folded = [
+        ("Exp", "zero", "e"),
+        ("Reciprocal", "e", "inverse"),
+        ("Clip", "inverse zero decay", "beta"),
+        ("Gemm", "x weight", "drive"),
+        ("Mul", "v beta", "kept"),
+        ("Add", "kept drive", "u"),
+    ]
+    found = lone([*folded, *SPIKE, *RESET], tmp_path)
+    np.testing.assert_array_equal(found.beta, 0.75)
+
+
+# --- the algebra ---------------------------------------------------------------------
+
+U, X = State("u"), Signal("x")
+
+
+def form(u: float = 0.0, x: float = 0.0, one: float = 0.0) -> Form:
+    terms = affine.atom(U, (1, 3)).scaled(np.array([u])) + affine.atom(X, (1, 3)).scaled(
+        np.array([x])
+    )
+    return terms + affine.constant(np.full((1, 3), one))
+
+
+def gate() -> tuple[Gate, Form]:
+    made = Gate(form(u=1, one=-1), strict=True)
+    return made, affine.spike(made, (1, 3))
+
+
+def coefficients(value: Form) -> dict[str, list[float]]:
+    names = {U: "u", X: "x", affine.ONE: "1"}
+    return {
+        names[atom] + "'" * len(gates): np.broadcast_to(values, 3).tolist()
+        for (gates, atom), values in value.terms.items()
+    }
+
+
+def test_sums_are_collected_and_zeros_vanish() -> None:
+    total = form(2, 1, 3) + form(-2, 1, -1)
+    assert coefficients(total) == {"x": [2, 2, 2], "1": [2, 2, 2]}
+    assert coefficients(total - total) == {}
+    assert coefficients(-form(1)) == {"u": [-1, -1, -1]}
+
+
+def test_products_with_constants_and_gates() -> None:
+    _, s = gate()
+    assert coefficients(form(2, 0, 1).times(affine.constant(np.array([1.0, 0, 3])))) == {
+        "u": [2, 0, 6],
+        "1": [1, 0, 3],
+    }
+    assert s.times(s).close_to(s)  # g * g = g
+    kept = (affine.constant(np.ones(1)) - s).times(form(1, 1, 0))
+    assert coefficients(kept) == {
+        "u": [1, 1, 1], "x": [1, 1, 1], "u'": [-1, -1, -1], "x'": [-1, -1, -1],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="a product of 'u' and 'x'"):
+        form(1).times(form(0, 1))
+
+
+def test_gated_and_free_parts_add_up() -> None:
+    which, s = gate()
+    value = form(1, 2, 3) + s.times(form(-1, 0, 5))
+    assert coefficients(value.free()) == {"u": [1, 1, 1], "x": [2, 2, 2], "1": [3, 3, 3]}
+    assert coefficients(value.gated(which)) == {"u": [-1, -1, -1], "1": [5, 5, 5]}
+    assert (value.free() + s.times(value.gated(which))).close_to(value)
+    assert value.gates == {which}
+    assert value.atoms == {U, X}
+    other, t = gate()
+    assert other is not which
+    with pytest.raises(ValueError, match="several gates"):
+        s.times(t).gated(which)
+
+
+def test_what_is_a_spike() -> None:
+    which, s = gate()
+    assert s.is_spike() is which
+    assert s.times(s).is_spike() is which
+    for other in (s + s, form(1), s + affine.constant(np.ones(1)), affine.constant(np.ones(1))):
+        assert other.is_spike() is None
+
+
+def test_only_constants_are_broadcast() -> None:
+    column = affine.constant(np.array([[1.0], [2.0]]))
+    flat: Array = column.expanded((2, 3)).constant
+    assert flat.tolist() == [1, 1, 1, 2, 2, 2]
+    with pytest.raises(ValueError, match="repeated"):
+        affine.atom(U, (1, 1)).expanded((1, 3))
+    with pytest.raises(ValueError, match="cannot be read as"):
+        form(1).reshaped((1, 4))
+
+
+def test_equal_forms_have_equal_digests() -> None:
+    assert (form(1, 2) + form(0, 0, 3)).digest() == (form(0, 2, 3) + form(1)).digest()
+    assert form(1, 2).digest() != form(2, 1).digest()
+    assert form(1).close_to(form(1 + 1e-8))
+    assert not form(1).close_to(form(1 + 1e-3))

@@ -1,0 +1,101 @@
+"""Each framework's neurons as both of torch's exporters write them, against its own spikes.
+
+``tests/data/onnx/README.md`` says how the files and traces were made.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import FrontendError
+from spikec.compiler.frontends import load, load_graph
+from spikec.compiler.ir import Graph
+
+FOLDER = Path(__file__).parents[1] / "data" / "onnx"
+CASES = json.loads((FOLDER / "cases.json").read_text(encoding="utf-8"))
+
+#: Networks outside the supported family, and what their refusal must say.
+REFUSED = {
+    "sinabs-IAF-multi_spike": "several spikes a step",
+    "sinabs-LIF-floor": "clamp",
+    "rockpool-LIF": "several spikes a step",
+    "rockpool-LIF-recurrent": "several spikes a step",
+    "rockpool-LIF-single_spike": "several spikes a step",
+    "snntorch-Alpha-subtract": "several states",
+    "snntorch-Leaky-subtract-at_once": "threshold",
+}
+FILES = [file for case in CASES.values() for file in case["files"]]
+EXACT = [file for file in FILES if file.split(".")[0] not in REFUSED]
+
+
+def recorded(name: str) -> list[Array]:
+    """Return the input and what each layer gave in the framework."""
+    with np.load(FOLDER / "traces.npz") as archive:
+        layers = sorted(key for key in archive.files if key.startswith(f"{name}/layer"))
+        return [archive[f"{name}/x"], *(archive[key] for key in layers)]
+
+
+def layers_of(graph: Graph) -> list[str]:
+    """Return the populations in file order, without neurons that only carry a constant."""
+    return [node.name for node in graph.populations if graph.edges_into(node.name)]
+
+
+@pytest.mark.parametrize("file", EXACT)
+def test_every_layer_spikes_as_in_the_framework(file: str) -> None:
+    graph = load_graph(FOLDER / file)
+    given, *expected = recorded(file.split(".")[0])
+    (source,) = graph.inputs
+    inputs = {source.name: given.reshape(*given.shape[:2], *source.shape)}
+    trace = reference.run(graph, inputs, dtype=np.float32)
+    names = layers_of(graph)
+    assert len(names) == len(expected)
+    assert graph.outputs == (names[-1],)
+    for name, truth in zip(names, expected, strict=True):
+        if (name, "spikes") in trace.values:
+            found = trace.spikes(name).reshape(truth.shape)
+            np.testing.assert_array_equal(found, truth, err_msg=name)
+            assert 0.01 < truth.mean() < 0.97
+        else:
+            voltage = trace[name, "voltage"].reshape(truth.shape)
+            np.testing.assert_allclose(voltage, truth, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_outside_the_family_is_refused_with_the_reason(name: str) -> None:
+    for file in CASES[name]["files"]:
+        with pytest.raises(FrontendError) as caught:
+            load(FOLDER / file)
+        assert REFUSED[name] in str(caught.value), file
+        assert file in str(caught.value)
+
+
+def test_both_exporters_wrote_what_they_can() -> None:
+    failed = {
+        f"{name}.{form}": text
+        for name, case in CASES.items()
+        for form, text in case["failed"].items()
+    }
+    assert set(failed) == {
+        "snntorch-Leaky-subtract-at_once.dyn20",
+        "spikingjelly-IF-own_surrogate.ts17",
+        "spikingjelly-LIF-own_surrogate.ts17",
+        "spikingjelly-ParametricLIF-own_surrogate.ts17",
+    }
+    assert {path.name for path in FOLDER.glob("*.onnx")} == set(FILES)
+
+
+def test_opsets_and_pairings_are_all_here() -> None:
+    opsets, named = set(), set()
+    for file in FILES:
+        model = onnx.load(FOLDER / file)
+        opsets |= {item.version for item in model.opset_import if item.domain == ""}
+        named.add(any(entry.name.endswith("_next") for entry in model.graph.output))
+    assert opsets == {11, 13, 17, 18, 20, 23}
+    assert named == {True, False}
