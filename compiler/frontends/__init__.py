@@ -19,6 +19,7 @@ FRONTENDS = (
     "spikec.compiler.program_file",
     "spikec.compiler.frontends.onnx_graph",
     "spikec.compiler.frontends.lava_net",
+    "spikec.compiler.frontends.nir_graph",
 )
 
 
@@ -56,7 +57,7 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
             code="F002",
             where=str(path),
             message="no frontend knows this content",
-            hint="spikec reads its own graph files (.safetensors); build one with spikec.models",
+            hint="spikec reads ONNX, NIR, lava-dl .net and its own files; or build one with spikec.models",
         )
     )
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spikec.compiler.arrays import Array
+import numpy as np
+
+from spikec.compiler.arrays import Array, size
 from spikec.compiler.frontends import affine
-from spikec.compiler.frontends.affine import ONE, Atom, Form, Gate, Image, Key, State
+from spikec.compiler.frontends.affine import ONE, Atom, Form, Gate, Image, Key, Signal, State
 from spikec.compiler.frontends.onnx_forms import StepModel
-from spikec.compiler.frontends.onnx_neurons import membrane_scale
+from spikec.compiler.frontends.onnx_neurons import membrane_scale, signed_scale
 from spikec.compiler.frontends.onnx_step import Step, StepState
 
 __all__ = ["settled"]
@@ -24,18 +26,38 @@ __all__ = ["settled"]
 def settled(model: StepModel) -> StepModel:
     """Return ``model`` with remembered spikes read off membranes, the rest made inputs."""
     memories = {
-        state.name: gate for state in model.states if (gate := state.after.is_spike()) is not None
+        state.name: gate for state in model.states if (gate := _remembered_gate(state.after)) is not None
     }
     settling = _Settling(model.step, memories, model.states)
     own = {state.name: settling.own_gates(state) for state in model.states}
     states = tuple(
-        replace(state, after=settling.inputs(settling.form(state.after), own[state.name]))
-        if state.name not in memories
-        else replace(state, after=settling.form(state.after))
+        state if _copies(state) else replace(state, after=settling.after(state, own[state.name]))
         for state in model.states
     )
     outputs = {name: settling.form(form) for name, form in model.outputs.items()}
     return replace(model, states=states, outputs=outputs)
+
+
+def _remembered_gate(form: Form) -> Gate | None:
+    """Return the gate g of a state that becomes g, or 1 - g."""
+    return form.is_spike() or (_one(form) - form).is_spike()
+
+
+def _copies(state: StepState) -> bool:
+    """Say whether a state only keeps an input, or another state, for one step."""
+    (key, *others) = state.after.terms or [(frozenset(), ONE)]
+    return not others and isinstance(key[1], (Signal, State)) and key[1] != State(state.name)
+
+
+def _one(form: Form) -> Form:
+    return Form(form.shape, {(frozenset(), ONE): np.ones(1)})
+
+
+def _same_gate(known: Form, form: Form) -> bool:
+    if size(known.shape) != size(form.shape):
+        return False
+    scale = membrane_scale(known, form)
+    return scale is not None and known.close_to(form.scaled(scale).reshaped(known.shape))
 
 
 def _about(form: Form) -> frozenset[Gate]:
@@ -52,15 +74,18 @@ class _Settling:
     ) -> None:
         self._step = step
         self._memories = memories
+        self._after = {state.name: state.after for state in states}
         self._gates: dict[Gate, Form] = {}
         self._old: dict[str, Form] = {}
         for name, gate in memories.items():
             for state in states:
                 if state.name in memories:
                     continue
-                scale = membrane_scale(gate.form, state.after)
+                scale = signed_scale(gate.form, state.after)
                 if scale is not None:
-                    self._old[name] = self._read_off(gate, state, scale)
+                    last = self._read_off(gate, state, scale)
+                    whole = self._after[name].is_spike() is not None
+                    self._old[name] = last if whole else _one(last) - last
                     break
 
     def form(self, form: Form) -> Form:
@@ -70,10 +95,12 @@ class _Settling:
             remembered = isinstance(atom, State) and atom.name in self._memories
             old = self._old.get(atom.name) if isinstance(atom, State) else None
             kept: Atom = ONE if old is not None else atom
-            if remembered and old is None and not gates:
+            if remembered and old is None:
                 kept = self._sent(atom, form)  # type: ignore[arg-type]  # it is a State
             if isinstance(atom, Image):
                 kept = self._image(atom)
+            if isinstance(atom, Signal):
+                kept = self._sent(atom, form)
             term = Form(form.shape, {(frozenset(), kept): coefficient})
             if old is not None:
                 term = term.times(old.reshaped(form.shape))
@@ -90,6 +117,11 @@ class _Settling:
         if source is None or source is image.source:
             return image
         return self._step.image(source, image.sent, image.stages, image.shape)
+
+    def after(self, state: StepState, own: frozenset[Gate]) -> Form:
+        """Return what a state becomes, settled; a remembered spike stays a spike."""
+        form = self.form(state.after)
+        return form if state.name in self._memories else self.inputs(form, own)
 
     def gate(self, gate: Gate) -> Form:
         """Return the gate over settled forms."""
@@ -121,17 +153,27 @@ class _Settling:
         terms: dict[Key, Array] = {}
         for (gates, atom), coefficient in form.terms.items():
             key: Key = (gates, atom)
-            if atom is ONE and len(gates) == 1 and not gates & own:
-                key = (frozenset(), self._sent(next(iter(gates)), form))
+            foreign = gates - own
+            if atom is ONE and len(foreign) == 1:
+                key = (gates & own, self._sent(next(iter(foreign)), form))
             terms[key] = terms[key] + coefficient if key in terms else coefficient
         return Form(form.shape, terms)
 
-    def _sent(self, source: Gate | State, form: Form) -> Image:
+    def _sent(self, source: Gate | Signal | State, form: Form) -> Image:
         shape = form.shape[1:] or (1,)
         return self._step.image(source, shape, (), shape)
 
     def _read_off(self, gate: Gate, state: StepState, scale: Array) -> Form:
-        membrane = affine.atom(State(state.name), gate.form.shape).scaled(scale)
+        """Return the gate one step earlier: the same threshold on the old membrane."""
+        rises = bool((scale > 0).all())
         offset = gate.form.constant - scale * state.after.constant
-        old = membrane + Form(gate.form.shape, {(frozenset(), ONE): offset})
+        old = affine.atom(State(state.name), gate.form.shape).scaled(scale)
+        old = old + Form(gate.form.shape, {(frozenset(), ONE): offset})
+        rising = old if rises else -old
+        strict = gate.strict if rises else not gate.strict
+        for known in self._step.gates:
+            # The same threshold, but for the rounding of its constant.
+            if known.strict == strict and _same_gate(known.form, rising):
+                found = affine.spike(known, gate.form.shape)
+                return found if rises else _one(found) - found
         return self._step.threshold(old, strict=gate.strict, origin=gate.origin)

@@ -17,7 +17,7 @@ What is left of U' beside the leak, the drive and the constant is the reset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -27,7 +27,7 @@ from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Key, State
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.ir import Coupling, Reset, ResetOrder
 
-__all__ = ["Neuron", "Timing", "find_neuron", "find_readout", "membrane_scale", "old_versions"]
+__all__ = ["Neuron", "Timing", "find_neuron", "find_readout", "membrane_scale", "old_versions", "signed_scale"]
 
 Timing: TypeAlias = Literal["old", "new", "before_reset"]
 _TOLERANCE = 2e-6
@@ -146,8 +146,15 @@ def _timing(gate: Gate, state: StepState) -> tuple[Timing | None, Array]:
 
 def membrane_scale(form: Form, membrane: Form) -> Array | None:
     """Return c > 0 with ``form = c * membrane`` but for constants, or None."""
-    scale = _ratio(form.without_constant(), membrane.without_constant())
+    scale = signed_scale(form, membrane)
     return scale if scale is not None and (scale > 0).all() else None
+
+
+def signed_scale(form: Form, membrane: Form) -> Array | None:
+    """Return c of one sign with ``form = c * membrane`` but for constants, or None."""
+    scale = _ratio(form.without_constant(), membrane.without_constant())
+    one_sign = scale is not None and ((scale > 0).all() or (scale < 0).all())
+    return scale if one_sign else None
 
 
 def _ratio(form: Form, membrane: Form) -> Array | None:
@@ -185,12 +192,47 @@ def _neuron(
             f"state '{state.name}' also depends on {origin}",
             "a clamp on a membrane, or several thresholds, are not supported",
         )
+    if resetting is not None:
+        state = _untangled(state, resetting, states)
     drive = _drive(state, state.after.free(), states, where)
     order: ResetOrder = "at_spike" if timing == "before_reset" else "next_step"
     reset = _NO_RESET
     if resetting is not None:
-        reset = _reset(state, state.after.gated(resetting), drive, order, where)
+        reset = _reset(state, resetting, state.after.gated(resetting), drive, order, where)
     return _assembled(state, gate, timing, drive, frozen(offset), reset)
+
+
+def _untangled(
+    state: StepState, resetting: Gate, states: Sequence[StepState]
+) -> StepState:
+    """Tell feedback of single neurons from their reset, which add up in the membrane.
+
+    A spike that feeds its own neuron's current reaches the membrane with the
+    current, in the same step as the reset: what the current says is feedback.
+    """
+    others = {atom.name for atom in state.after.free().atoms if isinstance(atom, State)}
+    after = state.after
+    for current in states:
+        if current.name == state.name or current.name not in others:
+            continue
+        share = after.coefficient(State(current.name))
+        alpha = current.after.coefficient(State(current.name))
+        if (alpha == 0).any():
+            continue
+        for image in current.after.atoms:
+            fed_back = isinstance(image, Image) and image.source is resetting and not image.stages
+            if not fed_back or image in after.free().atoms or not _has_input(after, current):
+                continue
+            weight = share / alpha * current.after.coefficient(image)
+            after = after + Form(after.shape, {(frozenset(), image): weight})
+            after = after - Form(after.shape, {(frozenset([resetting]), ONE): weight})
+    return replace(state, after=after)
+
+
+def _has_input(after: Form, current: StepState) -> bool:
+    """Say whether a membrane sees its current after the step: with that step's input."""
+    return any(isinstance(atom, Image) and atom in after.free().atoms
+               for atom in current.after.atoms)  # fmt: skip
 
 
 def _old_gate(gate: Gate, state: StepState, vth: Array) -> Gate | None:
@@ -299,11 +341,22 @@ def _agree(left: Array, right: Array) -> bool:
     return bool(np.allclose(left, right, rtol=_TOLERANCE, atol=1e-12))
 
 
-def _reset(state: StepState, change: Form, drive: _Drive, order: ResetOrder, where: str) -> _Reset:
+def _while_spiking(form: Form, gate: Gate) -> Form:
+    """Return ``form`` where ``gate`` is open: its own spikes, fed back one by one, are 1."""
+    total = Form(form.shape)
+    for (gates, atom), coefficient in form.terms.items():
+        own = isinstance(atom, Image) and atom.source is gate and not atom.stages
+        total = total + Form(form.shape, {(gates, ONE if own else atom): coefficient})
+    return total
+
+
+def _reset(
+    state: StepState, gate: Gate, change: Form, drive: _Drive, order: ResetOrder, where: str
+) -> _Reset:
     """Read the reset off what a spike changes in U'."""
     if not change.atoms:
         return "subtract", order, frozen(-change.constant), False
-    free = state.after.free()
+    free = _while_spiking(state.after.free(), gate)
     # Everything is replaced: U' = value where it spiked.
     value = _replaced(change, free)
     if value is not None:

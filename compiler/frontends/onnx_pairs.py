@@ -32,7 +32,9 @@ def outputs_of(graph: Unrolled) -> Outputs:
     groups, rest = divmod(len(single), steps)
     if groups and not rest:
         for names in _grouped(graph, single, groups, steps):
-            found[names[0]] = (_known([graph[name] for name in names]), tuple(names))
+            parts = [graph[name] for name in names]
+            found[names[0]] = (_known(parts), tuple(names))
+            graph.note(parts)
     found = {name: parts for name, parts in found.items() if isinstance(parts[0][-1], Item)}
     if not found:
         raise NotAStepError(

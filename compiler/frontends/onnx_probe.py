@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
@@ -21,6 +23,19 @@ __all__ = ["compare"]
 _STEPS = 8
 _DENSITIES = (0.1, 0.3, 0.6)
 _TIE = 1e-5
+
+
+class BatchNormalization(OpRun):
+    """The inference form: before opset 14 onnx's own evaluator takes the batch's statistics."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, **given: Any
+    ) -> tuple[Array]:
+        column = (-1, *(1,) * (x.ndim - 2))
+        scale, bias, mean, var = (item.reshape(column) for item in (scale, bias, mean, var))
+        return (scale * (x - mean) / np.sqrt(var + np.float32(given["epsilon"])) + bias,)
 
 
 def compare(
@@ -86,7 +101,7 @@ def _run_file(
     model: onnx.ModelProto, step: StepModel, inputs: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
     """Return the file's own outputs over time."""
-    evaluator = ReferenceEvaluator(model)
+    evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization])
     if not step.after_names:
         feeds = {name: _series(model, name, values) for name, values in inputs.items()}
         parts = {name: step.parts.get(name, (name,)) for name in outputs}

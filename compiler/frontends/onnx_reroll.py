@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import graphlib
 import heapq
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,7 +82,10 @@ def rerolled(model: onnx.ModelProto, name: str, declared: Sequence[int | None]) 
             "export with a fixed number of steps: this file computes only those it was traced with",
         )
     shape = tuple(extent or 1 for extent in declared)
-    graph = Unrolled(model, name, shape, axis)
+    try:
+        graph = Unrolled(model, name, shape, axis)
+    except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
+        raise NotAStepError("graph", f"it cannot be taken apart into steps: {error}") from error
     outputs = outputs_of(graph)
     pairs = Pairs()
     for parts in outputs.values():
@@ -222,11 +226,12 @@ class _Roll:
 
     def _by_place(self, sorter: graphlib.TopologicalSorter[Item]) -> Iterator[Item]:
         """Yield items as soon as they can be computed, in the order of the file."""
-        ready: list[tuple[int, int, Item]] = []
+        ready: list[tuple[int, int, int, Item]] = []
+        count = itertools.count()
         while sorter.is_active():
             for item in sorter.get_ready():
-                heapq.heappush(ready, (self._found(item)[1], item.place, item))
-            _, _, item = heapq.heappop(ready)
+                heapq.heappush(ready, (self._found(item)[1], item.place, next(count), item))
+            *_, item = heapq.heappop(ready)
             yield item
             sorter.done(item)
 
@@ -292,9 +297,11 @@ class _Roll:
     def _chain(self, item: Item) -> list[Item]:
         """Return an item, what it follows from, what that follows from, and so on."""
         chain = [item]
-        while self._follows(chain[-1]) and len(chain) <= len(self._users):
+        while self._follows(chain[-1]):
             arg = next(arg for arg in chain[-1].args if isinstance(arg, Item))
             chain.append(self.pairs.last(arg)[0])
+            if chain[-1] in chain[:-1]:
+                return [item]  # it follows from itself: a state
         return chain
 
     def _found_holders(self, outputs: Sequence[Item]) -> set[Item]:

@@ -124,6 +124,8 @@ class Unrolled:
             self._node(node, place)
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            raise NotAStepError(f"output '{name}'", "it is computed nowhere")
         return self._values[name]
 
     @property
@@ -217,15 +219,16 @@ class Unrolled:
 
     def stack(self, parts: Sequence[Part], shape: Shape, axis: int, place: int) -> Rows:
         """Return parts of length 1 as a series."""
-        rows = []
+        rows = [self.reshaped(part, row_of(shape, axis), place) for part in parts]
+        self.note(rows)
+        return Rows(tuple(rows))
+
+    def note(self, parts: Sequence[Part]) -> None:
+        """Note where the elements of a series are computed."""
         for k, part in enumerate(parts):
-            rows.append(self.reshaped(part, row_of(shape, axis), place))
-            core = rows[-1]
-            if isinstance(core, Item) and core.op == "Shape":
-                core = core.args[0]
+            core = part.args[0] if isinstance(part, Item) and part.op == "Shape" else part
             if isinstance(core, Item):
                 self.stacked.append((core.place, k))
-        return Rows(tuple(rows))
 
 
 # --- shapes -------------------------------------------------------------------

@@ -32,7 +32,7 @@ REFUSED = {
     "snntorch-Leaky-subtract-at_once": "threshold",
 }
 FILES = [file for case in CASES.values() for file in case["files"]]
-EXACT = [file for file in FILES if file.split(".")[0] not in REFUSED]
+EXACT = [file for file in FILES if file.partition(".")[0] not in REFUSED]
 
 
 def recorded(name: str) -> list[Array]:
@@ -50,7 +50,7 @@ def layers_of(graph: Graph) -> list[str]:
 @pytest.mark.parametrize("file", EXACT)
 def test_every_layer_spikes_as_in_the_framework(file: str) -> None:
     graph = load_graph(FOLDER / file)
-    given, *expected = recorded(file.split(".")[0])
+    given, *expected = recorded(file.partition(".")[0])
     (source,) = graph.inputs
     inputs = {source.name: given.reshape(*given.shape[:2], *source.shape)}
     trace = reference.run(graph, inputs, dtype=np.float32)
