@@ -20,7 +20,9 @@ def main() -> int:
         print(f"{name}: not covered: {where}")
     found = [name for name in report["files"] if name.endswith(FULL)]
     total = report["totals"]["percent_covered"]
-    print(f"coverage {total:.1f} % of lines and branches; {len(found)} defining modules held to 100")
+    print(
+        f"coverage {total:.1f} % of lines and branches; {len(found)} defining modules held to 100"
+    )
     return int(bool(missed) or len(found) != len(FULL) or total < FLOOR)
 
 

@@ -57,7 +57,7 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
             code="F002",
             where=str(path),
             message="no frontend knows this content",
-            hint="spikec reads ONNX, NIR, lava-dl .net and its own files; or build one with spikec.models",
+            hint="spikec reads ONNX, NIR, lava-dl .net and its own files; or use spikec.models",
         )
     )
 

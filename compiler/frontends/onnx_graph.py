@@ -76,7 +76,7 @@ def read(path: Path, options: ReadOptions) -> Graph:
         for step in read_steps(inlined):
             try:
                 return _lowered(path, inlined, step, assumed, options)
-            except (NotAStepError, FrontendError) as error:  # the next reading may be the right one
+            except (NotAStepError, FrontendError) as error:  # noqa: PERF203 - try the next reading
                 problem = problem or error
         raise problem or NotAStepError("graph", "it describes no step")
     except NotAStepError as error:
@@ -317,11 +317,8 @@ class _Lowering:
         return sorted(self._found, key=lambda key: place.get(key, len(place)))
 
     def _inputs(self) -> list[Input]:
-        used = {edge.source for edge in self._edges}
         return [
-            Input(name=_clean(name), shape=shape)
-            for name, shape in self._model.signals.items()
-            if _clean(name) in used
+            Input(name=_clean(name), shape=shape) for name, shape in self._model.signals.items()
         ]
 
     def _population(self, name: str) -> LIF | LI:

@@ -19,6 +19,7 @@ from spikec.compiler.frontends.affine import ONE, Atom, Form, Gate, Image, Key, 
 from spikec.compiler.frontends.onnx_forms import StepModel
 from spikec.compiler.frontends.onnx_neurons import membrane_scale, signed_scale
 from spikec.compiler.frontends.onnx_step import Step, StepState
+from spikec.compiler.operators import Chain
 
 __all__ = ["settled"]
 
@@ -26,7 +27,9 @@ __all__ = ["settled"]
 def settled(model: StepModel) -> StepModel:
     """Return ``model`` with remembered spikes read off membranes, the rest made inputs."""
     memories = {
-        state.name: gate for state in model.states if (gate := _remembered_gate(state.after)) is not None
+        state.name: gate
+        for state in model.states
+        if (gate := _remembered_gate(state.after)) is not None
     }
     settling = _Settling(model.step, memories, model.states)
     own = {state.name: settling.own_gates(state) for state in model.states}
@@ -74,6 +77,7 @@ class _Settling:
     ) -> None:
         self._step = step
         self._memories = memories
+        self._kept = {*memories, *(state.name for state in states if _copies(state))}
         self._after = {state.name: state.after for state in states}
         self._gates: dict[Gate, Form] = {}
         self._old: dict[str, Form] = {}
@@ -92,31 +96,35 @@ class _Settling:
         """Return ``form`` without remembered spikes that a membrane tells."""
         total = Form(form.shape)
         for (gates, atom), coefficient in form.terms.items():
-            remembered = isinstance(atom, State) and atom.name in self._memories
-            old = self._old.get(atom.name) if isinstance(atom, State) else None
-            kept: Atom = ONE if old is not None else atom
-            if remembered and old is None:
-                kept = self._sent(atom, form)  # type: ignore[arg-type]  # it is a State
-            if isinstance(atom, Image):
-                kept = self._image(atom)
-            if isinstance(atom, Signal):
-                kept = self._sent(atom, form)
-            term = Form(form.shape, {(frozenset(), kept): coefficient})
-            if old is not None:
-                term = term.times(old.reshaped(form.shape))
+            term = self._atom(atom, form).scaled(coefficient)
             for gate in gates:
                 term = term.times(self.gate(gate).reshaped(form.shape))
             total = total + term
         return total
 
-    def _image(self, image: Image) -> Image:
-        """Return the image of the settled source."""
-        if not isinstance(image.source, Gate):
-            return image
-        source = self.gate(image.source).is_spike()
-        if source is None or source is image.source:
-            return image
-        return self._step.image(source, image.sent, image.stages, image.shape)
+    def _atom(self, atom: Atom, form: Form) -> Form:
+        """Return one atom settled: read off a membrane, or an input, or as it is."""
+        if isinstance(atom, State) and atom.name in self._old:
+            return self._old[atom.name].reshaped(form.shape)
+        kept = isinstance(atom, State) and atom.name in self._kept
+        if kept or isinstance(atom, Signal):
+            assert isinstance(atom, (Signal, State))
+            return affine.atom(self._sent(atom, form), form.shape)
+        if isinstance(atom, Image) and isinstance(atom.source, Gate):
+            return self._image(atom, atom.source).reshaped(form.shape)
+        return affine.atom(atom, form.shape)
+
+    def _image(self, image: Image, source: Gate) -> Form:
+        """Return the image of the settled source; that of ``1 - g`` is the one's less g's."""
+        shape = (1, *image.shape)
+        settled_source = self.gate(source)
+        same = settled_source.is_spike()
+        opposite = (_one(settled_source) - settled_source).is_spike()
+        gate = same or opposite or source
+        found = affine.atom(self._step.image(gate, image.sent, image.stages, image.shape), shape)
+        if same is not None or opposite is None:
+            return found
+        return affine.constant(Chain(stages=image.stages).apply(np.ones((1, *image.sent)))) - found
 
     def after(self, state: StepState, own: frozenset[Gate]) -> Form:
         """Return what a state becomes, settled; a remembered spike stays a spike."""

@@ -27,7 +27,15 @@ from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Key, State
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.ir import Coupling, Reset, ResetOrder
 
-__all__ = ["Neuron", "Timing", "find_neuron", "find_readout", "membrane_scale", "old_versions", "signed_scale"]
+__all__ = [
+    "Neuron",
+    "Timing",
+    "find_neuron",
+    "find_readout",
+    "membrane_scale",
+    "old_versions",
+    "signed_scale",
+]
 
 Timing: TypeAlias = Literal["old", "new", "before_reset"]
 _TOLERANCE = 2e-6
@@ -163,7 +171,8 @@ def _ratio(form: Form, membrane: Form) -> Array | None:
         return None
     if size(form.shape) != size(membrane.shape):
         return None
-    key = max(membrane.terms, key=lambda item: float(np.abs(membrane.terms[item]).max()))
+    # The term that no neuron lacks tells the factor.
+    key = max(membrane.terms, key=lambda item: float(np.abs(membrane.terms[item]).min()))
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = form.terms[key] / membrane.terms[key]
     if not np.isfinite(scale).all():
@@ -202,9 +211,7 @@ def _neuron(
     return _assembled(state, gate, timing, drive, frozen(offset), reset)
 
 
-def _untangled(
-    state: StepState, resetting: Gate, states: Sequence[StepState]
-) -> StepState:
+def _untangled(state: StepState, resetting: Gate, states: Sequence[StepState]) -> StepState:
     """Tell feedback of single neurons from their reset, which add up in the membrane.
 
     A spike that feeds its own neuron's current reaches the membrane with the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import STATE_MAX, VTH_SHIFT
 from spikec.compiler.inputs import Dataset
-from spikec.compiler.ir import LI, LIF, Graph, Input
+from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import weights_of, with_weight
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
@@ -210,41 +210,11 @@ def _below(node: LIF) -> Array:
     return frozen(np.minimum(node.initial_state[1], np.nextafter(node.vth, -np.inf)))
 
 
-def _unsupported(graph: Graph, target: Target) -> Iterable[Diagnostic]:
+def _unsupported(graph: Graph, target: Target) -> Iterator[Diagnostic]:
     for node in graph.inputs:
-        if node.kind == "graded" and target.graded_bits and not _carried(node, target):
-            yield _finding(
-                "Q007",
-                f"input '{node.name}'",
-                f"values {node.low:g}..{node.high:g} do not fit messages of "
-                f"{target.graded_bits} bits",
-                "scale them down, or choose another target",
-            )
-        if node.kind != "binary" and target.graded_bits == 0:
-            yield _finding(
-                "Q003",
-                f"input '{node.name}'",
-                f"target '{target.name}' has no graded spikes for {node.kind} input",
-                "encode it as binary spikes, or choose another target",
-            )
+        yield from _unsupported_input(node, target)
     for edge in graph.edges:
-        if edge.delay > target.delay.high:
-            yield _finding(
-                "Q004",
-                f"edge '{edge.name}'",
-                f"delay {edge.delay} is beyond the target's {target.delay.high}",
-                "split the delay over a relay population",
-            )
-    for edge in graph.edges:
-        for weight in weights_of(edge.operator):
-            sizes = np.abs(weight[weight != 0])
-            if sizes.size and (sizes.max() > _LARGEST or sizes.max() < 1 / _LARGEST):
-                yield _finding(
-                    "Q006",
-                    f"edge '{edge.name}'",
-                    f"its largest weight is {sizes.max():g}, beyond any float32 network",
-                    "express voltages and weights in another unit",
-                )
+        yield from _unsupported_edge(edge, target)
     for population in graph.populations:
         if isinstance(population, LIF) and (population.vth < 0).any():
             yield _finding(
@@ -252,6 +222,42 @@ def _unsupported(graph: Graph, target: Target) -> Iterable[Diagnostic]:
                 f"population '{population.name}'",
                 f"threshold {population.vth.min():g} lies below rest: the target's is unsigned",
                 "shift the resting voltage",
+            )
+
+
+def _unsupported_input(node: Input, target: Target) -> Iterator[Diagnostic]:
+    if node.kind == "graded" and target.graded_bits and not _carried(node, target):
+        yield _finding(
+            "Q007",
+            f"input '{node.name}'",
+            f"values {node.low:g}..{node.high:g} do not fit messages of {target.graded_bits} bits",
+            "scale them down, or choose another target",
+        )
+    if node.kind != "binary" and target.graded_bits == 0:
+        yield _finding(
+            "Q003",
+            f"input '{node.name}'",
+            f"target '{target.name}' has no graded spikes for {node.kind} input",
+            "encode it as binary spikes, or choose another target",
+        )
+
+
+def _unsupported_edge(edge: Edge, target: Target) -> Iterator[Diagnostic]:
+    if edge.delay > target.delay.high:
+        yield _finding(
+            "Q004",
+            f"edge '{edge.name}'",
+            f"delay {edge.delay} is beyond the target's {target.delay.high}",
+            "split the delay over a relay population",
+        )
+    for weight in weights_of(edge.operator):
+        sizes = np.abs(weight[weight != 0])
+        if sizes.size and (sizes.max() > _LARGEST or sizes.max() < 1 / _LARGEST):
+            yield _finding(
+                "Q006",
+                f"edge '{edge.name}'",
+                f"its largest weight is {sizes.max():g}, beyond any float32 network",
+                "express voltages and weights in another unit",
             )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,6 +199,139 @@ def test_refusals_say_where_and_why_and_what_to_do(
     path = tmp_path / "some.onnx"
     onnx.save(with_slices(REFUSED[case]()), path)
     checked(case, message(path), pytestconfig)
+
+
+#: What a refusal must speak of, whatever its words are.
+REASONS = {
+    "floor_clamp": "clamp",
+    "graded_spike": "graded spike",
+    "max_pool": "average pooling",
+    "multi_spike": "several spikes",
+    "no_states": "no state inputs",
+    "states_baked_in": "constants",
+    "operator_without_body": "my.snn::Spike",
+    "paired_with_another_shape": "shape",
+    "part_of_a_population": "part",
+    "product_of_states": "product",
+    "two_currents": "'a', 'b'",
+    "two_thresholds": "thresholds",
+    "unknown_operator": "Sin",
+    "voltage_sent": "no spike",
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_refusals_give_the_right_reason(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.onnx"
+    onnx.save(with_slices(REFUSED[case]()), path)
+    assert REASONS[case] in message(path)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_say_what_to_do(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.onnx"
+    onnx.save(with_slices(REFUSED[case]()), path)
+    assert "\n  hint: " in message(path)
+
+
+def test_a_state_left_unpaired_is_no_input(tmp_path: Path) -> None:
+    """Of two states only one is named: the other must not become an input of the network."""
+    nodes = [
+        *STEP[:2], ("Gemm", "z square", "back"), ("Add", "kept drive", "fed"),
+        ("Add", "fed back", "u"), *SPIKE, *RESET, ("Identity", "spk", "remembered"),
+    ]  # fmt: skip
+    model = network(nodes, "x v z", "spk v_next remembered", square=np.eye(3))
+    onnx.save(model, tmp_path / "some.onnx")
+    with pytest.raises(FrontendError):
+        load_graph(tmp_path / "some.onnx")
+
+
+def test_an_output_that_cannot_be_read_is_not_dropped(tmp_path: Path) -> None:
+    """The file's first output is a population outside the family; its second is a good one."""
+    second = [
+        ("Gemm", "spk square", "drive2"),
+        ("Add", "m drive2", "n"),
+        ("Sin", "n", "wave"),
+        ("Greater", "wave one", "above2"),
+        ("Cast", "above2", "out"),
+        ("Sub", "n out", "m_next"),
+    ]
+    model = network(
+        [*STEP, *SPIKE, *RESET, *second], "x v m", "out spk v_next m_next", square=np.eye(3)
+    )
+    onnx.save(model, tmp_path / "some.onnx")
+    with pytest.raises(FrontendError, match="Sin"):
+        load_graph(tmp_path / "some.onnx")
+    two = [*second[:2], ("Add", "n i", "o"), ("Add", "o j", "q"), ("Greater", "q one", "above2"),
+           second[4], ("Sub", "q out", "m_next"), ("Mul", "i half", "i1"), ("Add", "i1 drive2",
+           "i_next"), ("Mul", "j decay", "j1"), ("Add", "j1 drive2", "j_next")]  # fmt: skip
+    model = network(
+        [*STEP, *SPIKE, *RESET, *two], "x v m i j", "out spk v_next m_next i_next j_next",
+        square=np.eye(3),
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "some.onnx")
+    with pytest.raises(FrontendError, match="several states"):
+        load_graph(tmp_path / "some.onnx")
+
+
+def test_a_membrane_cast_to_integers_is_refused(tmp_path: Path) -> None:
+    model = network([*STEP, *SPIKE, ("Sub", "u spk", "w"), ("Cast", "w", "whole"),
+                     ("Cast", "whole", "v_next")])  # fmt: skip
+    next(node for node in model.graph.node if node.output == ["whole"]).attribute[0].i = 6
+    onnx.save(model, tmp_path / "some.onnx")
+    with pytest.raises(FrontendError, match="whole"):
+        load_graph(tmp_path / "some.onnx")
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_other_precisions_are_checked_like_float(kind: int, tmp_path: Path) -> None:
+    model = network([*STEP, *SPIKE, *RESET])
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(
+            numpy_helper.from_array(
+                values.astype(helper.tensor_dtype_to_np_dtype(kind)), tensor.name
+            )
+        )
+    for entry in (*model.graph.input, *model.graph.output):
+        entry.type.tensor_type.elem_type = kind
+    for node in model.graph.node:
+        if node.op_type == "Cast":
+            node.attribute[0].i = kind
+    onnx.save(model, tmp_path / "some.onnx")
+    (check,) = (
+        choice.value
+        for choice in load_graph(tmp_path / "some.onnx").choices
+        if choice.what == "checked against the file"
+    )
+    assert "equal" in check
+
+
+def test_edges_come_in_the_same_order_in_every_process() -> None:
+    """The order of float sums is the order of edges; it must not depend on addresses."""
+    program = """
+import sys
+from spikec.compiler.frontends import load_graph
+junk = [object() for _ in range(int(sys.argv[2]) * 1000)]
+print([(edge.name, float(edge.operator.weight[0, 0])) for edge in load_graph(sys.argv[1]).edges])
+"""
+    nodes = [("Gemm", f"x w{k}", f"d{k}") for k in range(6)]
+    nodes += [("Sum", " ".join(f"d{k}" for k in range(6)), "drive"), *STEP[1:], *SPIKE, *RESET]
+    model = network(nodes, **{f"w{k}": np.full((4, 3), k + 1.0) for k in range(6)})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "some.onnx"
+        onnx.save(model, path)
+        found = {
+            subprocess.run(
+                [sys.executable, "-c", program, str(path), str(number)],
+                env={**os.environ, "PYTHONHASHSEED": str(number)},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for number in range(4)
+        }
+    assert len(found) == 1
 
 
 def test_external_data_outside_the_folder_is_refused(
