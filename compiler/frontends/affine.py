@@ -165,6 +165,12 @@ class Form:
         """All atoms but one."""
         return frozenset(atom for _, atom in self.terms if atom is not ONE)
 
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images among the atoms, in the order they were added up."""
+        found = dict.fromkeys(atom for _, atom in self.terms if isinstance(atom, Image))
+        return tuple(found)
+
     def free(self) -> Form:
         """The terms without gates."""
         return Form(self.shape, {key: c for key, c in self.terms.items() if not key[0]})

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from spikec.compiler.arrays import Shape
+from spikec.compiler.arrays import Shape, size
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form, Signal
 from spikec.compiler.frontends.onnx_operators import as_form
@@ -69,10 +69,11 @@ def read_steps(model: onnx.ModelProto) -> Iterator[StepModel]:
     what the file gives is the right one.
     """
     graph = model.graph
+    opset = max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [entry for entry in graph.input if entry.name not in constants]
     if has_time_loop(graph):
-        yield _loop_model(graph, inputs)
+        yield _loop_model(graph, inputs, opset)
         return
     metadata = {item.key: item.value for item in model.metadata_props}
     if len(inputs) == 1 and not metadata.get("snn.states", ""):
@@ -80,7 +81,7 @@ def read_steps(model: onnx.ModelProto) -> Iterator[StepModel]:
         if is_unrolled(model, inputs[0].name, declared):
             yield from map(_rolled_model, rerolled(model, inputs[0].name, declared))
             return
-    yield _step_model(graph, inputs, metadata.get("snn.states", ""))
+    yield _step_model(graph, inputs, metadata.get("snn.states", ""), opset)
 
 
 def _rolled_model(rolled: Rolled) -> StepModel:
@@ -109,8 +110,10 @@ def _rolled_model(rolled: Rolled) -> StepModel:
     )
 
 
-def _loop_model(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) -> StepModel:
-    step = Step()
+def _loop_model(
+    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], opset: int
+) -> StepModel:
+    step = Step(opset)
     environment: dict[str, Value] = {}
     signals: dict[str, Shape] = {}
     for entry in inputs:
@@ -141,10 +144,10 @@ def _loop_model(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) -
 
 
 def _step_model(
-    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], metadata: str
+    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], metadata: str, opset: int
 ) -> StepModel:
     pairs, origin = _pairs(graph, inputs, metadata)
-    step = Step()
+    step = Step(opset)
     environment: dict[str, Value] = {}
     signals: dict[str, Shape] = {}
     shapes: dict[str, Shape] = {}
@@ -159,16 +162,23 @@ def _step_model(
     values = step.run(graph, environment)
     states = []
     for name, (after, initial) in pairs.items():
-        form = as_form(values[after], f"output '{after}'").reshaped(shapes[name])
+        form = as_form(values[after], f"output '{after}'")
+        if size(form.shape) != size(shapes[name]):
+            raise NotAStepError(
+                f"state '{name}'",
+                f"it has shape {shapes[name]}, but '{after}', its next value by {origin}, "
+                f"has {form.shape}",
+                _PAIRING_HINT,
+            )
+        form = form.reshaped(shapes[name])
         start = np.full(shapes[name], initial, dtype=np.float32)
         states.append(StepState(name=name, initial=start, after=form))
         _confirm(states[-1], origin)
     afters = {after for after, _ in pairs.values()}
-    outputs = {
-        entry.name: as_form(values[entry.name], f"output '{entry.name}'")
-        for entry in graph.output
-        if entry.name not in afters
-    }
+    # An exporter may list one tensor as the output and as a state: then it is both.
+    shown = [entry.name for entry in graph.output if entry.name not in afters]
+    shown = shown or [graph.output[0].name]
+    outputs = {name: as_form(values[name], f"output '{name}'") for name in shown}
     choices = (
         Choice(
             what="state pairs",
@@ -187,6 +197,8 @@ def _step_model(
     )
 
 
+_METADATA_HINT = 'write JSON such as [{"input": "X", "output": "X_next", "init": 0.0}]'
+_PAIRING_HINT = "name states X and X_next, or list them in metadata 'snn.states'"
 _Pairs = dict[str, "tuple[str, float]"]
 
 
@@ -200,6 +212,7 @@ def _pairs(
         return _declared_pairs(metadata, names, outputs), "metadata 'snn.states'"
     by_name = _named_pairs(names, outputs)
     if by_name:
+        _refuse_left_over(graph, inputs, by_name)
         return by_name, "their names"
     states, afters = names[1:], outputs[1:]
     if not states:
@@ -229,11 +242,15 @@ def _declared_pairs(metadata: str, inputs: Sequence[str], outputs: Sequence[str]
             for item in json.loads(metadata)
         ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NotAStepError("metadata 'snn.states'", f"it cannot be read: {error}") from error
+        raise NotAStepError(
+            "metadata 'snn.states'", f"it cannot be read: {error}", _METADATA_HINT
+        ) from error
     for before, after, _ in entries:
         if before not in inputs or after not in outputs:
             raise NotAStepError(
-                "metadata 'snn.states'", f"'{before}' -> '{after}' are no input and output"
+                "metadata 'snn.states'",
+                f"'{before}' -> '{after}' are no input and output",
+                _METADATA_HINT,
             )
     return {before: (after, initial) for before, after, initial in entries}
 
@@ -245,6 +262,22 @@ def _named_pairs(inputs: Sequence[str], outputs: Sequence[str]) -> _Pairs:
         if before != after and before in inputs:
             pairs[before] = (after, 0.0)
     return pairs
+
+
+def _refuse_left_over(
+    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], pairs: _Pairs
+) -> None:
+    """Refuse an input that could be a state whose partner has another name."""
+    afters = {after for after, _ in pairs.values()}
+    left = [entry for entry in inputs[1:] if entry.name not in pairs]
+    others = [entry.name for entry in graph.output[1:] if entry.name not in afters]
+    if left and others:
+        raise NotAStepError(
+            f"input '{left[0].name}'",
+            f"is it data or a state? Other states are paired by name, and output '{others[0]}' "
+            "is in no pair either",
+            _PAIRING_HINT,
+        )
 
 
 def _confirm(state: StepState, origin: str) -> None:

@@ -18,6 +18,7 @@ import onnx
 import onnx.inliner
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.container import BROKEN
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State
@@ -69,7 +70,8 @@ def read(path: Path, options: ReadOptions) -> Graph:
     try:
         model = onnx.load_model(path)
     except Exception as error:  # protobuf and external data raise their own kinds
-        raise _refused(path, "model", f"it cannot be loaded: {error}") from error
+        hint = "external data must lie inside the model's folder; export the model again"
+        raise _refused(path, "model", f"it cannot be loaded: {error}", hint) from error
     try:
         inlined, assumed = _inlined(model)
         problem: Exception | None = None
@@ -81,6 +83,10 @@ def read(path: Path, options: ReadOptions) -> Graph:
         raise problem or NotAStepError("graph", "it describes no step")
     except NotAStepError as error:
         raise _refused(path, error.node, error.why, error.hint) from error
+    except BROKEN as error:
+        why = f"it is damaged, or uses ONNX in a way not foreseen: {type(error).__name__}: {error}"
+        hint = "check it with onnx.checker; if it is sound, please report it"
+        raise _refused(path, "model", why, hint) from error
 
 
 def _lowered(
@@ -215,19 +221,26 @@ class _Lowering:
         )
 
     def _outputs(self) -> dict[str, _Key]:
-        """Return what each of the file's outputs shows; those that show nothing known are left."""
+        """Return what each output shows; a voltage shown beside the spikes is left out."""
         found: dict[str, _Key] = {}
-        problems: list[NotAStepError] = []
+        unknown: list[NotAStepError] = []
         for name, form in self._model.outputs.items():
-            try:
-                found[name] = self._output(name, form)
-            except NotAStepError as error:  # noqa: PERF203 - some outputs may be of no interest
-                problems.append(error)
+            key = self._output(form, name)
+            if key is not None:
+                found[name] = key
+                continue
+            unknown.append(
+                NotAStepError(
+                    f"output '{name}'",
+                    "it is neither the spikes of a population nor the voltage of an integrator",
+                    "output spikes (0 or 1), or the membrane of a readout without threshold",
+                )
+            )
         if not found:
-            raise problems[0] if problems else NotAStepError("graph", "it has no output")
+            raise unknown[0] if unknown else NotAStepError("graph", "it has no output")
         return found
 
-    def _output(self, name: str, form: Form) -> _Key:
+    def _output(self, form: Form, name: str) -> _Key | None:
         shown = form.is_spike() or self._shown_state(form)
         if shown is not None:
             source, late = self._resolved(shown)
@@ -242,11 +255,7 @@ class _Lowering:
         if readout is None and form.terms and not form.gates:
             readout = _plain_sum(form)
         if readout is None:
-            raise NotAStepError(
-                f"output '{name}'",
-                "it is neither the spikes of a population nor the voltage of an integrator",
-                "output spikes (0 or 1), or the membrane of a readout without threshold",
-            )
+            return None
         self._found[name] = readout
         self._follow(readout)
         return name
@@ -440,9 +449,7 @@ def _plain_sum(form: Form) -> Neuron | None:
         gain=np.ones(1),
         bias=form.constant,
         coupling="immediate",
-        inputs=tuple(
-            (atom, form.coefficient(atom)) for atom in form.atoms if isinstance(atom, Image)
-        ),
+        inputs=tuple((image, form.coefficient(image)) for image in form.images),
         constant_current=np.zeros(1),
         vth=np.zeros(1),
         reset="none",

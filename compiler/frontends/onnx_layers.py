@@ -118,7 +118,7 @@ def _global_average_pool(
 
 def _batch_norm(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     form, gamma, beta, mean, variance = forms[:5]
-    if not all(isinstance(item, np.ndarray) for item in forms[1:5]):
+    if given.get("training_mode", 0) or not all(isinstance(x, np.ndarray) for x in forms[1:5]):
         raise _refused(where, "its statistics change: export the network in evaluation mode")
     factor = gamma / np.sqrt(variance.astype(np.float64) + given.get("epsilon", 1e-5))
     column = (-1, *(1,) * (len(form.shape) - 2))

@@ -24,7 +24,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Key, State
-from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
+from spikec.compiler.frontends.onnx_step import RECTIFIED, NotAStepError, StepState
 from spikec.compiler.ir import Coupling, Reset, ResetOrder
 
 __all__ = [
@@ -96,11 +96,22 @@ def find_neuron(gate: Gate, states: Sequence[StepState]) -> Neuron:
             return _neuron(gate, state, timing, scale, states, where)
     if not any(isinstance(atom, State) for atom in gate.form.atoms) and not gate.form.gates:
         return _stateless(gate, where)
+    _refuse_clamp(gate, states, where)
     raise NotAStepError(
         where,
         "the threshold is on no state before, after, or before the reset of a step",
         "a neuron compares one membrane state, plus or minus a constant, with its threshold",
     )
+
+
+def _refuse_clamp(gate: Gate, states: Sequence[StepState], where: str) -> None:
+    involved = {*gate.form.gates, *(item for state in states for item in state.after.gates)}
+    if any(item.origin.endswith(RECTIFIED) for item in involved):
+        raise NotAStepError(
+            where,
+            "a membrane is held above a floor: a clamp",
+            "clamps are not supported: train without a lowest membrane voltage",
+        )
 
 
 def old_versions(gates: Sequence[Gate], states: Sequence[StepState]) -> dict[Gate, Gate]:
@@ -259,10 +270,14 @@ def _drive(state: StepState, free: Form, states: Sequence[StepState], where: str
     """Take apart ``beta U + (current or input) + bias``."""
     own = State(state.name)
     others = [atom for atom in free.atoms if isinstance(atom, State) and atom != own]
-    images = [atom for atom in free.atoms if isinstance(atom, Image)]
+    images = list(free.images)
     if len(others) > 1:
-        names = ", ".join(f"'{atom.name}'" for atom in others)
-        raise NotAStepError(where, f"the membrane is driven by several states: {names}")
+        names = ", ".join(sorted(f"'{atom.name}'" for atom in others))
+        raise NotAStepError(
+            where,
+            f"the membrane is driven by several states: {names}",
+            "a membrane has one current; neurons with two (snnTorch's Alpha) are not supported",
+        )
     beta, bias = free.coefficient(own), free.constant
     if not others:
         inputs = tuple((image, free.coefficient(image)) for image in images)
@@ -295,7 +310,7 @@ def _coupled(current: StepState, free: Form, beta: Array, bias: Array, where: st
             "a current decays and collects input, nothing else",
         )
     alpha, share = after.coefficient(own), free.coefficient(own)
-    images = [atom for atom in after.atoms if isinstance(atom, Image)]
+    images = list(after.images)
     inputs = tuple((image, after.coefficient(image)) for image in images)
     entering = Form(
         free.shape, {key: c for key, c in free.terms.items() if isinstance(key[1], Image)}
@@ -399,7 +414,7 @@ def _replaced(change: Form, whole: Form) -> Array | None:
 
 def _stateless(gate: Gate, where: str) -> Neuron:
     """A threshold on its input alone: a neuron that forgets everything."""
-    images = [atom for atom in gate.form.atoms if isinstance(atom, Image)]
+    images = list(gate.form.images)
     if len(images) < len(gate.form.atoms):
         raise NotAStepError(where, "an input is compared with a threshold directly")
     drive = _Drive(

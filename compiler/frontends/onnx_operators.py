@@ -18,6 +18,7 @@ from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form
 from spikec.compiler.frontends.onnx_layers import LAYERS
 from spikec.compiler.frontends.onnx_step import (
+    RECTIFIED,
     Carried,
     Counter,
     EmptySequence,
@@ -32,10 +33,15 @@ from spikec.compiler.operators import Permute
 
 __all__ = ["apply", "as_form"]
 
+_MULTI_SPIKE = (
+    "neurons that send several spikes a step (multi-spike, as sinabs and rockpool may) are not "
+    "supported yet: train with single spikes"
+)
 _HINTS = {
     "MaxPool": "train with average pooling: the maximum of spikes is not a sum of spikes",
-    "Floor": "neurons that send several spikes a step (multi-spike) are not supported yet: "
-    "train with single spikes",
+    "Floor": _MULTI_SPIKE,
+    "Abs": _MULTI_SPIKE,
+    "ReduceSum": _MULTI_SPIKE,
     "Relu": "if this is an ordinary ReLU network it must be converted to spikes first",
     "Clip": "a clamp on a membrane (a floor) is not supported: train without it",
     "Sigmoid": "gates with real values have no spiking form",
@@ -60,7 +66,9 @@ def apply(
         if handler is not None and steps:
             forms = [forms[0], *(_without_time(item, steps[0]) for item in forms[1:])]
     if handler is None:
-        raise NotAStepError(where, "the operator has no affine form", _HINTS.get(node.op_type, ""))
+        hint = _HINTS.get(node.op_type, "write the neuron with sums, products with constants and "
+                          "comparisons, as docs/onnx.md lists them")  # fmt: skip
+        raise NotAStepError(where, "the operator has no affine form", hint)
     result = handler(step, forms, attributes(node), where)
     if not steps:
         return result if isinstance(result, list) else [result]
@@ -99,6 +107,11 @@ def _form(value: Any) -> Form:
     return affine.constant(value) if isinstance(value, np.ndarray) else value
 
 
+_WHOLE = "send whole populations, and split them into several where parts differ"
+#: ONNX's numbers for the integer types.
+_WHOLE_NUMBERS = (2, 3, 4, 5, 6, 7, 12, 13)
+
+
 # --- element by element ------------------------------------------------------
 
 
@@ -128,6 +141,24 @@ def _negate(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: s
 
 
 def _same(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    return _form(forms[0])
+
+
+def _cast(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form = _form(forms[0])
+    if given.get("to") in _WHOLE_NUMBERS and form.atoms:
+        raise NotAStepError(
+            where,
+            "it rounds a state to whole numbers",
+            "export the float network, spikec does the rounding; neurons that send several spikes "
+            "a step (multi-spike) are not supported",
+        )
+    return form
+
+
+def _dropout(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    if len(forms) > 2 and forms[2] is not None and bool(np.asarray(forms[2]).any()):
+        raise NotAStepError(where, "it drops values at random", "export in evaluation mode")
     return _form(forms[0])
 
 
@@ -169,7 +200,7 @@ def _compare(*, swap: bool, strict: bool) -> Callable[..., Form]:
 
 def _relu(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     form = _form(forms[0])
-    gate = step.gate(form, strict=True, origin=f"{where} (rectified)")
+    gate = step.gate(form, strict=True, origin=where + RECTIFIED)
     return form.times(affine.spike(gate, form.shape))
 
 
@@ -181,9 +212,9 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Div": _divide,
     "Neg": _negate,
     "Identity": _same,
-    "Cast": _same,
+    "Cast": _cast,
     "CastLike": _same,
-    "Dropout": _same,
+    "Dropout": _dropout,
     "Not": _not,
     "And": _and,
     "Or": _or,
@@ -267,7 +298,7 @@ def _slice(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: st
     for start, end, axis in zip(starts, ends, axes, strict=True):
         length = form.shape[int(axis)]
         if len(range(length)[int(start) : int(end)]) != length:
-            raise NotAStepError(where, "it takes a part of a population")
+            raise NotAStepError(where, "it takes a part of a population", _WHOLE)
     return form
 
 
@@ -275,7 +306,7 @@ def _split(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: st
     form = _form(forms[0])
     parts = forms[1] if len(forms) > 1 and forms[1] is not None else given.get("split", [0])
     if len(parts) != 1:
-        raise NotAStepError(where, "it takes parts of a population")
+        raise NotAStepError(where, "it takes parts of a population", _WHOLE)
     return form
 
 
@@ -283,13 +314,13 @@ def _gather(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: s
     form, axis = _form(forms[0]), int(given.get("axis", 0)) % len(_form(forms[0]).shape)
     index = np.asarray(forms[1])
     if form.shape[axis] != 1 or index.size != 1:
-        raise NotAStepError(where, "it takes a part of a population")
+        raise NotAStepError(where, "it takes a part of a population", _WHOLE)
     return form.reshaped((*form.shape[:axis], *index.shape, *form.shape[axis + 1 :]))
 
 
 def _concat(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     if len(forms) != 1:
-        raise NotAStepError(where, "it joins populations side by side")
+        raise NotAStepError(where, "it joins populations side by side", _WHOLE)
     return _form(forms[0])
 
 

@@ -21,7 +21,13 @@ from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Signal, State
 from spikec.compiler.operators import Permute, Reshape, Scale, Stage
 
-__all__ = ["Carried", "Final", "NotAStepError", "Step", "StepState", "Timed", "Value"]
+__all__ = ["RECTIFIED", "Carried", "Final", "NotAStepError", "Step", "StepState", "Timed", "Value"]
+
+
+#: How the origin of a gate ends that is no threshold but half of a ``Relu``.
+RECTIFIED = " (rectified)"
+
+_FAMILY = "a step adds states, inputs and spikes with constant weights; spikes alone may multiply"
 
 
 class NotAStepError(Exception):
@@ -82,7 +88,8 @@ class StepState:
 class Step:
     """Runs a graph on symbols; collects gates, images and the states of its loops."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int = 20) -> None:
+        self._opset = opset
         self.states: dict[str, StepState] = {}
         self._gates: dict[tuple[str, bool], Gate] = {}
         self._images: dict[tuple[object, ...], Image] = {}
@@ -169,11 +176,11 @@ class Step:
         if node.op_type == "If":
             return self._branch(node, arguments, values, where)
         if all(_is_constant(item) for item in arguments) and node.op_type != "SequenceEmpty":
-            return _folded(node, arguments, where)
+            return _folded(node, arguments, self._opset, where)
         try:
             return onnx_operators.apply(self, node, arguments, where)
         except ValueError as error:
-            raise NotAStepError(where, str(error)) from error
+            raise NotAStepError(where, str(error), _FAMILY) from error
 
     def _branch(
         self,
@@ -217,7 +224,9 @@ def _is_constant(value: Value) -> bool:
     return value is None or isinstance(value, np.ndarray)
 
 
-def _folded(node: onnx.NodeProto, arguments: Sequence[Value], where: str) -> Sequence[Array]:
+def _folded(
+    node: onnx.NodeProto, arguments: Sequence[Value], opset: int, where: str
+) -> Sequence[Array]:
     """Evaluate a node whose inputs are all constants."""
     names = [name for name in node.input if name]
     feeds = {
@@ -231,7 +240,7 @@ def _folded(node: onnx.NodeProto, arguments: Sequence[Value], where: str) -> Seq
     plain.CopyFrom(node)
     model = onnx.helper.make_model(
         onnx.helper.make_graph([plain], "constant", inputs, outputs),
-        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        opset_imports=[onnx.helper.make_opsetid("", opset)],
     )
     try:
         results = ReferenceEvaluator(model).run(None, feeds)
@@ -265,7 +274,8 @@ def _sent(
     raise NotAStepError(
         node,
         "it is sent a product of a spike and another value (a graded spike)",
-        "send the spikes themselves: 0 or 1",
+        "send the spikes themselves, 0 or 1: neurons that send several spikes a step "
+        "(multi-spike) are not supported",
     )
 
 

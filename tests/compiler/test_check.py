@@ -135,7 +135,7 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str, str]] = {
     ),
     "starts above threshold": (
         lambda: graph(lif(initial_voltage=2.0, reset_order="next_step")),
-        "G028", "population 'n'", "start at or below the threshold",
+        "G028", "population 'n'", "start below the threshold",
     ),
     "drops input at the spike": (
         lambda: graph(lif(reset_drops_input=True)),

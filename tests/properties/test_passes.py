@@ -202,13 +202,10 @@ def test_pooling_of_windows_that_overlap_is_written_out() -> None:
     assert isinstance(assert_fuses(chain, (1, 5, 5), 0), Dense)
 
 
-def test_coupling_keeps_what_a_late_start_cuts_off() -> None:
+def test_coupling_refuses_a_late_start_whose_cut_it_would_move() -> None:
     graph = two_layers(coupling="delayed", alpha=0.5, start=2, vth=4.0, beta=1.0)
-    inputs = {"in": np.ones((1, 6, 1))}
-    probe = ("b", "voltage")
-    before = reference.run(graph, inputs, probes=[probe])  # type: ignore[list-item]
-    after = reference.run(CoupleImmediately()(graph), inputs, probes=[probe])  # type: ignore[list-item]
-    np.testing.assert_array_equal(after[probe], before[probe])  # type: ignore[index]
+    with pytest.raises(GraphError, match=r"G064 at population .b..*would be seen"):
+        CoupleImmediately()(graph)
 
 
 def picture_graph(gain: Array) -> Graph:

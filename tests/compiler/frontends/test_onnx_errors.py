@@ -140,11 +140,6 @@ REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
         outputs="out v_next",
         square=np.eye(3),
     ),
-    "input_with_threshold": lambda: network(
-        [("Greater", "x one", "above"), ("Cast", "above", "spk"), ("Gemm", "x weight", "drive"),
-         ("Add", "v drive", "v_next")],
-        shapes={"spk": (4,)},
-    ),
     "product_of_states": lambda: network(
         [("Gemm", "x weight", "drive"), ("Mul", "v i", "kept"), ("Add", "kept drive", "u"),
          *SPIKE, *RESET, ("Mul", "i half", "i_next")],
