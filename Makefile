@@ -12,7 +12,7 @@ demo: $(VENV)/ready lava
 	$(BIN)/spikec demo
 
 test: $(VENV)/ready lava
-	$(BIN)/python -m pytest --cov --cov-report=json:.coverage.json
+	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report=json:.coverage.json
 	$(BIN)/python .ci/coverage.py .coverage.json
 
 check: lint types

@@ -1,4 +1,8 @@
-"""The commands and programs in README and docs do what they say."""
+"""The commands and programs in README and docs do what they say.
+
+Blocks marked ``console`` and ``python`` are run. A fragment that needs PyTorch is
+marked ``py``: ``tests/tools/make_onnx_fixtures.py`` is the tested form of those.
+"""
 
 from __future__ import annotations
 
