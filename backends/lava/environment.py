@@ -105,7 +105,7 @@ def require(python: str | None = None) -> LavaPython:
             where="lava",
             message=f"no Python with lava-nc was found; tried:{tried}",
             hint="run 'spikec setup-lava' to make one, or name one with "
-            f"{PYTHON_VARIABLE} or the option 'python' (Lava needs Python 3.10)",
+            f"{PYTHON_VARIABLE} or --lava-python (Lava needs Python 3.10)",
         )
     )
 

@@ -37,8 +37,9 @@ from spikec.models import (
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def voltages_and_spikes(graph: Graph, inputs: Array) -> dict[Probe, Array]:
+def recorded(graph: Graph, inputs: Array) -> dict[Probe, Array]:
     probes: list[Probe] = [(node.name, "voltage") for node in graph.populations]
+    probes += [(node.name, "current") for node in graph.populations]
     probes += [(node.name, "spikes") for node in graph.populations if isinstance(node, LIF)]
     return dict(reference.run(graph, {graph.inputs[0].name: inputs}, probes=probes).values)
 
@@ -191,7 +192,7 @@ def test_a_seed_network_is_the_papers_equations(seed: int, readout: bool) -> Non
     )
     voltages, trains = simulated(weights, loops, inputs, alpha=alpha, beta=beta, readout=readout)
     for form in (graph, canonicalise(graph)):
-        trace = voltages_and_spikes(form, inputs[None])
+        trace = recorded(form, inputs[None])
         for layer, (voltage, train) in enumerate(zip(voltages, trains, strict=True), start=1):
             np.testing.assert_allclose(
                 trace[f"layer{layer}", "voltage"][0], voltage, rtol=1e-9, atol=1e-9
@@ -214,10 +215,11 @@ def test_the_general_form_with_rest_resistance_and_threshold(seed: int) -> None:
     inputs = (rng.random((steps, 3)) < 0.5).astype(float)
 
     current, voltage = np.zeros(size), rest.copy()
-    expected_voltage, expected_spikes = np.zeros((2, steps, size))
+    expected_voltage, expected_spikes, expected_current = np.zeros((3, steps, size))
     for step in range(steps):
         spiked = (voltage > theta).astype(float)
         expected_voltage[step], expected_spikes[step] = voltage, spiked
+        expected_current[step] = current
         voltage = rest + beta * (voltage - rest) + resistance * current + (rest - theta) * spiked
         current = alpha * current + weight @ inputs[step] + loop @ spiked
 
@@ -232,7 +234,8 @@ def test_the_general_form_with_rest_resistance_and_threshold(seed: int) -> None:
     assert not canonical["n"].rest.any()
     assert (canonical["n"].gain == 1).all()
     for form in (graph, canonical):
-        trace = voltages_and_spikes(form, inputs[None])
+        trace = recorded(form, inputs[None])
+        np.testing.assert_allclose(trace["n", "current"][0], expected_current, rtol=1e-9, atol=1e-9)
         np.testing.assert_array_equal(trace["n", "spikes"][0], expected_spikes)
         np.testing.assert_allclose(trace["n", "voltage"][0], expected_voltage, rtol=1e-9, atol=1e-9)
 
