@@ -58,6 +58,8 @@ def run(
     compilation = compile_graph(graph, load_target("loihi2"))
     written = [folder / "net.spk", folder / "verification.json"]
     write_program(compilation.program, written[0])
+    if lava_python is not None:
+        environment.require(lava_python)  # what is named must be there
     lava_missing = environment.find(lava_python) is None
     loaded = Loaded(graph=graph, program=compilation.program)
     with progress_bar("verifying", quiet=quiet) as progress:

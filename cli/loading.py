@@ -17,7 +17,7 @@ from spikec.compiler.program import Program
 from spikec.compiler.quantize import QuantizationReport, compile_graph
 from spikec.compiler.targets import load_target
 
-__all__ = ["CompileOptions", "Loaded", "backend_for", "load", "source_of"]
+__all__ = ["CompileOptions", "Loaded", "backend_for", "load", "refuse_idle", "source_of"]
 
 
 #: What is taken where no option says otherwise.
@@ -47,7 +47,7 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     """Read a program as it is, or read a network and compile it with ``options``."""
     network = frontends.load(path, options.read)
     if isinstance(network, Program):
-        _refuse_idle(path, options)
+        refuse_idle(options, f"{path} is compiled already")
         return Loaded(graph=None, program=network)
     calibration = (
         None if options.calibrate is None else read_dataset(options.calibrate, network.inputs)
@@ -61,8 +61,8 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     return Loaded(graph=network, program=compilation.program, report=compilation.report)
 
 
-def _refuse_idle(path: Path, options: CompileOptions) -> None:
-    """Refuse options of compiling for a program: they would do nothing."""
+def refuse_idle(options: CompileOptions, why: str) -> None:
+    """Refuse options of compiling where nothing is compiled: they would do nothing."""
     given = {
         "--target": options.target,
         "--weight-bits": options.weight_bits,
@@ -74,8 +74,8 @@ def _refuse_idle(path: Path, options: CompileOptions) -> None:
             Diagnostic(
                 code="U081",
                 where=f"option {name}",
-                message=f"it has no effect: {path} is compiled already",
-                hint="compile the network it came from with this option",
+                message=f"it has no effect: {why}",
+                hint="leave it out, or compile a network with it",
             )
             for name, value in given.items()
             if value is not None

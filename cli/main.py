@@ -196,12 +196,13 @@ def compile_command(
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a fixed-point program, and say what that lost."""
-    from spikec.cli import inspection, loading, tables
+    from spikec.cli import inspection, loading, running, tables
     from spikec.compiler.program_file import write_program
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
     )
+    running.refuse_overwriting(output, file, *([] if calibrate is None else [calibrate]))
     loaded = loading.load(file, options)
     write_program(loaded.program, output)
     report = loaded.report
@@ -250,6 +251,7 @@ def run(
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
     )
+    running.refuse_overwriting(output, file, data)
     with progress_bar("running", quiet=as_json) as progress:
         result = running.run(
             file,

@@ -12,7 +12,14 @@ from typing import Any, cast
 import numpy as np
 
 from spikec.backends import open_backend
-from spikec.cli.loading import CompileOptions, Loaded, backend_for, load, source_of
+from spikec.cli.loading import (
+    CompileOptions,
+    Loaded,
+    backend_for,
+    load,
+    refuse_idle,
+    source_of,
+)
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array
@@ -22,7 +29,8 @@ from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_i
 from spikec.compiler.files import make_folder, write_atomically, write_npz
 from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, read_dataset, to_integers
-from spikec.compiler.ir import Graph
+from spikec.compiler.ir import LI, Graph
+from spikec.compiler.program import Neurons
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import Probe, Readout, Trace, parse_probes, read_out
 from spikec.compiler.trace_file import write_trace
@@ -48,11 +56,11 @@ class RunResult:
     trace: Trace
     predictions: Array
     accuracy: float | None
-    lsb: Mapping[str, float]
+    neurons: Sequence[Neurons]
 
     def save(self, path: Path) -> None:
         """Write the trace to ``path``."""
-        write_trace(path, self.trace, predictions=self.predictions, lsb=self.lsb)
+        write_trace(path, self.trace, predictions=self.predictions, neurons=self.neurons)
 
     def summary(self, path: Path | None) -> dict[str, Any]:
         """Return the numbers that one line of output would say."""
@@ -90,13 +98,14 @@ def run(
     if backend == "reference":
         network = frontends.load(file, options.read)
         if isinstance(network, Graph):
+            refuse_idle(options, "the float reference runs the network as it is")
             return _run_graph(network, data_file, probes, chosen, samples, progress)
     loaded = load(file, options)
     program = loaded.program
     data = read_dataset(data_file, program.inputs, samples=samples)
     wanted = parse_probes(probes, [item.name for item in program.populations])
-    wanted = _with_readout(wanted, chosen, program.outputs[0])
-    lsb = {item.name: item.lsb for item in program.populations}
+    silent = program.population(program.outputs[0]).vth is None
+    wanted = _with_readout(wanted, chosen, program.outputs[0], silent=silent)
     if backend == "reference":
         quantized = dequantize(program)
         integers, events = to_integers(program, data.inputs)
@@ -106,7 +115,7 @@ def run(
         opened = backend_for(backend, program, lava_python=lava_python, time_limit=time_limit)
         with opened.load(program) as executable:
             trace = executable.run(data.inputs, probes=wanted, progress=progress)
-    return _result(trace, data, chosen, lsb)
+    return _result(trace, data, chosen, program.populations)
 
 
 def _run_graph(
@@ -119,9 +128,10 @@ def _run_graph(
 ) -> RunResult:
     data = read_dataset(data_file, graph.inputs, samples=samples)
     wanted = parse_probes(probes, [node.name for node in graph.populations])
-    wanted = _with_readout(wanted, readout, graph.outputs[0])
+    silent = isinstance(graph[graph.outputs[0]], LI)
+    wanted = _with_readout(wanted, readout, graph.outputs[0], silent=silent)
     trace = _run_reference(graph, data.inputs, wanted, progress)
-    return _result(trace, data, readout, {})
+    return _result(trace, data, readout, ())
 
 
 def _run_reference(
@@ -139,20 +149,29 @@ def _run_reference(
 
 
 def _with_readout(
-    probes: tuple[Probe, ...], readout: Readout | None, output: str
+    probes: tuple[Probe, ...], readout: Readout | None, output: str, *, silent: bool
 ) -> tuple[Probe, ...]:
-    """Add the voltage that a voltage readout reads."""
+    """Add the voltage that a voltage readout reads; an integrator has no spikes to count."""
+    if silent and readout == "spike-count":
+        raise UsageError(
+            Diagnostic(
+                code="U011",
+                where=f"output '{output}'",
+                message="readout 'spike-count' on a leaky integrator, which never spikes",
+                hint="choose max-voltage, last-voltage or mean-voltage",
+            )
+        )
     if readout is None or readout == "spike-count":
         return probes
     return (*probes, (output, "voltage"))
 
 
 def _result(
-    trace: Trace, data: Dataset, readout: Readout | None, lsb: Mapping[str, float]
+    trace: Trace, data: Dataset, readout: Readout | None, neurons: Sequence[Neurons]
 ) -> RunResult:
     predictions = read_out(trace, readout)
     accuracy = None if data.labels is None else float((predictions == data.labels).mean())
-    return RunResult(trace=trace, predictions=predictions, accuracy=accuracy, lsb=lsb)
+    return RunResult(trace=trace, predictions=predictions, accuracy=accuracy, neurons=neurons)
 
 
 def show(result: RunResult, path: Path | None) -> None:
@@ -284,8 +303,23 @@ def convert(file: Path, output: Path, options: ReadOptions) -> None:
                 hint=f"one of {', '.join(writers)}",
             )
         )
+    refuse_overwriting(output, file)
     graph = frontends.load_graph(file, options)
     import_module(writers[output.suffix]).write(graph, output)
+
+
+def refuse_overwriting(output: Path | None, *read: Path) -> None:
+    """Refuse to write over a file that the command reads."""
+    for path in read:
+        if output is not None and output.exists() and path.exists() and output.samefile(path):
+            raise UsageError(
+                Diagnostic(
+                    code="U031",
+                    where=str(output),
+                    message="it is read by this command and would be written over",
+                    hint="name another output",
+                )
+            )
 
 
 def zoo_entries() -> list[dict[str, str]]:

@@ -111,6 +111,12 @@ def read_npz(path: Path) -> dict[str, Array]:
     Raises :class:`FrontendError` for a missing or damaged file, for pickled
     objects, and for arrays above :data:`MAX_ARRAY_BYTES`.
     """
+    if not Path(path).is_file():
+        raise FrontendError(
+            Diagnostic(
+                code="F001", where=str(path), message="there is no such file", hint="check the path"
+            )
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():

@@ -28,8 +28,9 @@ def recognises(path: Path) -> bool:
     return header is not None and header["schema"] == SCHEMA
 
 
-def read(path: Path, options: ReadOptions) -> Program:  # noqa: ARG001 - nothing is left open
-    """Load a program, as one of the frontends."""
+def read(path: Path, options: ReadOptions) -> Program:
+    """Load a program, as one of the frontends; it leaves nothing for ``options`` to answer."""
+    options.refuse_all_but((), str(path))
     return read_program(path)
 
 

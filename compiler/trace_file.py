@@ -3,12 +3,13 @@
 ``<population>/spikes``, ``<population>/voltage`` and ``<population>/current`` are
 ``[sample, step, neurons...]``; ``output`` names the output populations and
 ``predictions`` holds one class per sample. An integer run's states are the
-chip's integers: ``<population>/lsb`` says how many source volts one unit is.
+chip's integers: the source's voltage is ``voltage_offset + lsb * voltage`` and its
+current ``lsb * current / current_scale``, under ``<population>/`` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import read_npz, write_npz
+from spikec.compiler.program import Neurons
 from spikec.compiler.trace import QUANTITIES, Probe, Trace
 
 __all__ = ["read_trace", "write_trace"]
@@ -26,16 +28,19 @@ def write_trace(
     trace: Trace,
     *,
     predictions: Array | None = None,
-    lsb: Mapping[str, float] | None = None,
+    neurons: Sequence[Neurons] = (),
 ) -> None:
-    """Save ``trace`` to ``path``, atomically."""
+    """Save ``trace`` to ``path``, atomically; ``neurons`` say what an integer run's units are."""
     arrays = {f"{name}/{quantity}": values for (name, quantity), values in trace.values.items()}
     arrays["output"] = np.array(trace.outputs)
     if predictions is not None:
         arrays["predictions"] = predictions
-    for name, value in (lsb or {}).items():
-        if any(probe[0] == name and probe[1] != "spikes" for probe in trace.values):
-            arrays[f"{name}/lsb"] = np.array(value)
+    probed = {name for name, quantity in trace.values if quantity != "spikes"}
+    for item in neurons:
+        if item.name in probed:
+            arrays[f"{item.name}/lsb"] = np.array(item.lsb)
+            arrays[f"{item.name}/voltage_offset"] = item.view.voltage_offset
+            arrays[f"{item.name}/current_scale"] = item.view.current_scale
     write_npz(Path(path), arrays)
 
 

@@ -49,17 +49,18 @@ def write(graph: Graph, path: str | Path) -> None:
     write_container(Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors)
 
 
-def read(path: str | Path, options: ReadOptions | None = None) -> Graph:  # noqa: ARG001
+def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     """Load a graph that :func:`write` saved; it leaves nothing for ``options`` to answer.
 
     Raises :class:`~spikec.compiler.errors.FrontendError` for a damaged file and
     :class:`~spikec.compiler.errors.GraphError` for one that breaks a rule.
     """
     path = Path(path)
+    (options or ReadOptions()).refuse_all_but((), str(path))
     body, tensors = read_container(path, schema=SCHEMA, version=VERSION)
     try:
         return _graph(body, Unpacker(tensors)).with_source(
-            Source(path=str(path), format=SCHEMA, sha256=sha256_of(path.read_bytes()))
+            Source(path=path.name, format=SCHEMA, sha256=sha256_of(path.read_bytes()))
         )
     except BROKEN as error:
         raise reading(path, error) from error

@@ -222,7 +222,8 @@ def _pairs(
             + (f", but {len(afters)} further outputs" if afters else "")
             + ": the states of its neurons are constants, or it is not a spiking network",
             "export one step with every state as an input and an output "
-            "(snnTorch: init_hidden=False; Norse: pass the state); a ReLU network must be converted to spikes first",
+            "(snnTorch: init_hidden=False; Norse: pass the state); a ReLU network must be "
+            "converted to spikes first",
         )
     if len(states) != len(afters):
         raise NotAStepError(

@@ -67,6 +67,7 @@ def read(path: Path, options: ReadOptions) -> Graph:
     Raises :class:`FrontendError` naming the node or state whose equations have
     no counterpart among a population's switches, and what to do.
     """
+    options.refuse_all_but(("dt",), str(path))
     try:
         model = onnx.load_model(path)
     except Exception as error:  # protobuf and external data raise their own kinds

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
+from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.ir import Compare, Reset, ResetOrder
 
 __all__ = ["Discretization", "ReadOptions"]
@@ -26,3 +29,29 @@ class ReadOptions:
     compare: Compare | None = None
     discretization: Discretization | None = None
     profile: str | None = None
+
+    def refuse_all_but(self, allowed: Collection[str], where: str) -> None:
+        """Raise :class:`UsageError` for every answer to a question the file leaves no room for."""
+        given = [item.name for item in fields(self) if getattr(self, item.name) is not None]
+        raise_if_any(
+            UsageError,
+            [
+                Diagnostic(
+                    code="U082",
+                    where=f"option --{name.replace('_', '-')}",
+                    message=f"it has no effect: {where} says so itself",
+                    hint="leave the option out",
+                )
+                for name in given
+                if name not in allowed
+            ],
+        )
+        if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
+            raise UsageError(
+                Diagnostic(
+                    code="U083",
+                    where="option --dt",
+                    message=f"{self.dt} is no time step",
+                    hint="give seconds, above 0",
+                )
+            )

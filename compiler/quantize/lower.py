@@ -251,12 +251,12 @@ def _unsupported_edge(edge: Edge, target: Target) -> Iterator[Diagnostic]:
             "split the delay over a relay population",
         )
     for weight in weights_of(edge.operator):
-        sizes = np.abs(weight[weight != 0])
+        sizes = np.abs(weight[weight != 0].astype(np.float64))
         if sizes.size and (sizes.max() > _LARGEST or sizes.max() < 1 / _LARGEST):
             yield _finding(
                 "Q006",
                 f"edge '{edge.name}'",
-                f"its largest weight is {sizes.max():g}, beyond any float32 network",
+                f"its largest weight is {sizes.max():g}, which no float32 network holds",
                 "express voltages and weights in another unit",
             )
 
@@ -337,6 +337,17 @@ def _silent_fields() -> dict[str, Any]:
 
 def _spiking_fields(node: LIF, scale: float) -> dict[str, Any]:
     threshold = _rounded(node.vth * scale / (1 << VTH_SHIFT))
+    lost = (threshold <= 0) & (node.vth > 0)
+    if lost.any() or (node.compare == ">=" and (threshold <= 0).any()):
+        raise QuantizationError(
+            _finding(
+                "Q008",
+                f"population '{node.name}'",
+                f"threshold {node.vth.min():g} vanishes at the scale its inputs allow: "
+                "the neurons would always fire",
+                "use fewer or smaller inputs, or larger thresholds",
+            )
+        )
     value: Array | None = None
     if node.reset == "subtract":
         # What is taken off is the threshold itself, whatever the comparison.

@@ -35,6 +35,9 @@ _LEAST_LEVELS = 8
 #: proof leaves room for it.
 #: Voltages may grow this much beyond those of the calibration data before they saturate.
 _CALIBRATION_ROOM = 1.25
+#: A threshold mantissa must not round to 0.
+_LEAST_VTH = 0.500001
+_NO_EXPONENT = 10_000
 _ANALOG_SLACK = 1 / (1 + 1 / _LEAST_LEVELS)
 
 
@@ -136,12 +139,22 @@ def _scaled(plan: Plan, bounds: Bounds, analog: set[str], target: Target) -> Pla
         (grid.least_shift - power for _, grid, power in plan.fixed_edges(analog)),
         default=exponent,
     )
+    needed = max(needed, _least_for_threshold(plan)) if exponent >= needed else needed
     if exponent < needed:
         raise QuantizationError(_does_not_fit(plan, limited_by, needed - exponent))
     for wish, wished in _wishes(plan, bounds, target):
         if wished < exponent:
-            exponent, limited_by = max(wished, needed), wish
+            met = wished >= needed
+            exponent, limited_by = max(wished, needed), wish if met else f"{wish}, not met"
     return replace(plan, exponent=exponent, limited_by=limited_by)
+
+
+def _least_for_threshold(plan: Plan) -> int:
+    """Return the exponent below which a threshold rounds to nothing: neurons would always fire."""
+    if not isinstance(plan.node, LIF) or not (plan.node.vth > 0).any():
+        return -_NO_EXPONENT
+    smallest = float(plan.node.vth[plan.node.vth > 0].min()) / plan.unit
+    return math.ceil(math.log2(_LEAST_VTH / smallest))
 
 
 def _wishes(plan: Plan, bounds: Bounds, target: Target) -> Iterable[tuple[str, int]]:

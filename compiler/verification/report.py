@@ -52,8 +52,8 @@ class PopulationDifference:
 class Divergence:
     """Where two rungs first part: the earliest step of the first sample that differs.
 
-    ``states`` gives spike, voltage and current of that neuron at that step on
-    both sides, voltages relative to the threshold where there is one.
+    ``states`` gives spike, voltage and threshold of that neuron at that step on
+    both sides, in source units, from running the sample once more by itself.
     """
 
     sample: int
