@@ -330,9 +330,9 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("crashing", ["fsync", "replace"])
+@pytest.mark.parametrize(("owner", "crashing"), [(os, "fsync"), (Path, "replace")])
 def test_a_crash_leaves_the_old_file(
-    crashing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: object, crashing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
@@ -340,7 +340,7 @@ def test_a_crash_leaves_the_old_file(
     def crash(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, crashing, crash)
+    monkeypatch.setattr(owner, crashing, crash)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
