@@ -182,7 +182,7 @@ class _Writer:
             self._states.append((f"{name}.i", f"{name}.i.next", current[None]))
         arrivals = [self._arrival(edge) for edge in self._graph.edges_into(name)]
         total = self._summed(name, arrivals)
-        function = _function(node)
+        function = _function(node, shows_new=self._shows_new(node))
         self._functions.setdefault(function.name, function)
         values = {"x": total, "u": f"{name}.u", "i": f"{name}.i", "s": f"{name}.s.old"}
         inputs = [
@@ -199,7 +199,18 @@ class _Writer:
                 domain=DOMAIN,
             )
         )
-        self._sent[name, 0] = f"{name}.s"
+        if self._shows_new(node):
+            self._sent[name, 0] = f"{name}.s"
+
+    def _shows_new(self, node: LIF | LI) -> bool:
+        """Say whether anybody sees the spike of the new voltage.
+
+        Where nobody does, as in the seed model, the file has the old spike only, so
+        that a reader gives the population the same time index.
+        """
+        if not self._sees_old_spike(node.name) or node.view.lag == 0:
+            return True
+        return any(edge.delay == 0 for edge in self._graph.edges_from(node.name))
 
     def _old_spike(self, node: LIF | LI) -> None:
         assert isinstance(node, LIF)
@@ -285,7 +296,7 @@ def _parameter(node: LIF | LI, name: str) -> Array:
     return values
 
 
-def _function(node: LIF | LI) -> onnx.FunctionProto:
+def _function(node: LIF | LI, *, shows_new: bool) -> onnx.FunctionProto:
     """Return the neuron's step as a function, named after its switches."""
     lines: list[str] = []
     inputs = ["x", "u"]
@@ -299,12 +310,12 @@ def _function(node: LIF | LI) -> onnx.FunctionProto:
         _leak_lines(node, "u", drive, "u_next", inputs, lines)
         lines.append("s_new = Identity (u_next)")
     else:
-        _spike_lines(node, drive, inputs, lines)
-    outputs += ["s_new", "u_next"]
+        _spike_lines(node, drive, inputs, lines, shows_new=shows_new)
+    outputs += ["s_new", "u_next"] if shows_new else ["u_next"]
     if has_current:
         lines.append(f"i_next = Identity ({current})")
         outputs.append("i_next")
-    name = _function_name(node)
+    name = _function_name(node) + ("" if shows_new else "_last")
     signature = f"{name} ({', '.join(inputs)}) => ({', '.join(outputs)})"
     body = "\n".join(lines)
     return parser.parse_function(
@@ -359,7 +370,9 @@ def _leak_lines(
     lines += [f"leaked = Mul (beta, {start})", f"{out} = Add (leaked, {drive})"]
 
 
-def _spike_lines(node: LIF, drive: str, inputs: list[str], lines: list[str]) -> None:
+def _spike_lines(
+    node: LIF, drive: str, inputs: list[str], lines: list[str], *, shows_new: bool
+) -> None:
     """Integrate, reset and spike, in the population's own order."""
     late = node.reset_order == "next_step" and node.reset != "none"
     replaces = node.reset in ("zero", "value")
@@ -382,6 +395,9 @@ def _spike_lines(node: LIF, drive: str, inputs: list[str], lines: list[str]) -> 
     if late and node.reset_drops_input:
         lines.append("reset_late = Where (spiked, reset_voltage, integrated)")
         membrane = "reset_late"
+    if not shows_new:
+        lines.append(f"u_next = Identity ({membrane})")
+        return
     inputs.append("vth")
     kind = "Greater" if node.compare == ">" else "GreaterOrEqual"
     lines += [f"fires = {kind} ({membrane}, vth)", "s_new = Cast <to = 1> (fires)"]
