@@ -178,7 +178,7 @@ def show(result: RunResult, path: Path | None) -> None:
     """Print what a run gave."""
     summary = result.summary(path)
     rows = [[name, f"{100 * rate:.3f} %"] for name, rate in summary["rates"].items()]
-    table("spikes per neuron and step", ["population", "rate"], rows)
+    table("spike rates", ["population", "spikes per step"], rows)
     if result.accuracy is not None:
         say(f"accuracy {100 * result.accuracy:.2f} % of {len(result.predictions)} samples")
     for event, count in result.trace.events.items():

@@ -162,6 +162,10 @@ def _readme(program: Program, places: Sequence[Placement]) -> dict[str, str]:
             f"| {_one_line(item.reason)} |"
             for item in places
         ),
+        "lags": "\n".join(
+            f"- {_code(item.name)}: lag {item.view.lag} (current: {item.view.current_lag})"
+            for item in program.populations
+        ),
         "extra_steps": str(_extra_steps(program)),
     }
 

@@ -145,7 +145,8 @@ def _scaled(plan: Plan, bounds: Bounds, analog: set[str], target: Target) -> Pla
     for wish, wished in _wishes(plan, bounds, target):
         if wished < exponent:
             met = wished >= needed
-            exponent, limited_by = max(wished, needed), wish if met else f"{wish}, not met"
+            out_of_reach = f"smallest weight step (the {wish} is out of reach)"
+            exponent, limited_by = max(wished, needed), wish if met else out_of_reach
     return replace(plan, exponent=exponent, limited_by=limited_by)
 
 

@@ -280,10 +280,16 @@ def main(build, *, folder, inputs, exact, extra_steps):
     arguments = command_line(extra_steps)
     if arguments.hardware:
         refuse_hardware(arguments, exact)
-    data = {name: values for name, values in np.load(arguments.input).items() if name in inputs}
+    held = dict(np.load(arguments.input))
+    if len(inputs) == 1 and "spikes" in held:  # as in spikec's own data files
+        held.setdefault(next(iter(inputs)), held["spikes"])
+    data = {name: values for name, values in held.items() if name in inputs}
     missing = sorted(set(inputs) - set(data))
     if missing:
-        raise SystemExit(f"{arguments.input} holds no array for input {', '.join(missing)}")
+        raise SystemExit(
+            f"{arguments.input} holds {', '.join(sorted(held))} and no array for input "
+            f"{', '.join(missing)}"
+        )
     parameters = dict(np.load(Path(folder) / "parameters.npz").items())
     try:
         parts = list(run_batches(build, parameters, data, arguments))

@@ -395,7 +395,7 @@ def test_bad_data_by_hand_is_one_line(build, lava_python, tmp_path):
     (tmp_path / "data.npz").write_bytes(npz_bytes({"y": spikes((3, 8, 3))}))
     result = by_hand(lava_python, tmp_path / "net", "--input", "data.npz", "--output", "t.npz")
     assert result.returncode != 0
-    assert result.stderr.strip() == "data.npz holds no array for input x"
+    assert result.stderr.strip() == "data.npz holds y and no array for input x"
 
 
 @pytest.mark.lava
