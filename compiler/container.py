@@ -116,6 +116,8 @@ def _is_finite(value: Any) -> bool:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Say whether a value read from a file is what a dataclass field declares."""
+    # NumPy 2.5 declares NDArray as a lazy alias (PEP 695): look at what it stands for.
+    hint = getattr(hint, "__value__", hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(_fits(value, option) for option in arguments)
