@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikec.cli.session import FAILED, guarded, print_json, progress_bar
+from spikec.cli.session import FAILED, Commands, guarded, print_json, progress_bar
 
 if TYPE_CHECKING:  # heavy: imported by the commands that need it
     from spikec.cli.loading import CompileOptions
@@ -20,6 +20,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="spikec",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
-from spikec.compiler.errors import SpikecError, VerificationError
+from spikec.compiler.errors import Diagnostic, SpikecError, UsageError, VerificationError
 
 if TYPE_CHECKING:  # it would load NumPy, which --help must not
     from spikec.compiler.backend import Progress
 
-__all__ = ["BAD_INPUT", "FAILED", "guarded", "print_json", "progress_bar"]
+__all__ = ["BAD_INPUT", "FAILED", "Commands", "guarded", "print_json", "progress_bar"]
 
 #: Exit codes: 0 fine, 1 verification failed, 2 bad input or usage, 3 our own mistake.
 FAILED = 1
@@ -25,6 +26,36 @@ BAD_INPUT = 2
 _OUR_MISTAKE = 3
 
 _Parameters = ParamSpec("_Parameters")
+
+
+class Commands(TyperGroup):
+    """The commands, whose usage errors are a JSON document too when ``--json`` is given."""
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        """Run the command line ``args`` (default: the program's own)."""
+        words = list(sys.argv[1:] if args is None else args)
+        if "--json" not in words:
+            return super().main(words, *rest, **options)
+        try:
+            code = super().main(words, *rest, **{**options, "standalone_mode": False})
+        except Exception as error:
+            # Some releases of Typer bring their own click: the method tells a usage error.
+            if not hasattr(error, "format_message"):
+                raise
+            _report(_misused(error.format_message()), as_json=True)
+            code = BAD_INPUT
+        sys.exit(code)
+
+
+def _misused(message: str) -> UsageError:
+    return UsageError(
+        Diagnostic(
+            code="U001",
+            where="command line",
+            message=message,
+            hint="the same command with --help lists what it takes",
+        )
+    )
 
 
 def guarded(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]:

@@ -95,6 +95,25 @@ def failed(*words: str, code: int = 2) -> str:
     return " ".join(plain.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("inspect", "net.spk", "--bogus"), "--bogus"),
+        (("inspect",), "FILE"),
+        (("bogus",), "bogus"),
+        (("compile", "a.onnx", "-o", "b.spk", "--dt", "abc"), "--dt"),
+    ],
+)
+def test_a_usage_error_is_a_json_document_too(words: tuple[str, ...], says: str) -> None:
+    plain = spikec(*words)
+    assert (plain.exit_code, plain.stdout) == (2, "")
+    found = spikec(*words, "--json")
+    assert (found.exit_code, found.stderr) == (2, "")
+    (error,) = json.loads(found.stdout)["errors"]
+    assert error["code"] == "U001"
+    assert says in error["message"]
+
+
 # What each command says
 
 
