@@ -9,6 +9,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "canonical_json",
     "make_folder",
     "npz_bytes",
+    "optional_package",
     "read_npz",
     "sha256_of",
     "write_atomically",
@@ -154,3 +156,18 @@ def _check_member(archive: zipfile.ZipFile, member: str) -> None:
         raise ValueError(f"'{member}' holds Python objects, not numbers")
     if size(shape) * dtype.itemsize > MAX_ARRAY_BYTES:
         raise ValueError(f"'{member}' would take {size(shape) * dtype.itemsize} bytes")
+
+
+def optional_package(name: str, *, code: str, where: Path | str, need: str) -> Any:
+    """Import a package of the extra ``nir``; without it raise FrontendError with its remedy."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise FrontendError(
+            Diagnostic(
+                code=code,
+                where=str(where),
+                message=f"{need}, which is missing",
+                hint="pip install 'spikec[nir]'",
+            )
+        ) from error

@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.files import optional_package
 
 __all__ = ["MAX_BYTES", "is_hdf5", "numbers", "open_checked", "texts", "top_level_names"]
 
@@ -158,17 +158,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _h5py(path: Path) -> Any:
-    try:
-        return import_module("h5py")
-    except ImportError as error:
-        raise FrontendError(
-            Diagnostic(
-                code="F060",
-                where=str(path),
-                message="it is an HDF5 file, and reading those needs h5py, which is missing",
-                hint="pip install 'spikec[nir]'",
-            )
-        ) from error
+    need = "it is an HDF5 file, and reading those needs h5py"
+    return optional_package("h5py", code="F060", where=path, need=need)
 
 
 def _refused(path: Path | str, name: str, message: str) -> FrontendError:

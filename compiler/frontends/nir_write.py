@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, FloatArray, Shape, size
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
-from spikec.compiler.files import canonical_json, write_atomically
+from spikec.compiler.files import canonical_json, optional_package, write_atomically
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Chain, Conv2d, Dense, Reshape, Scale, Stage
 
@@ -37,24 +36,10 @@ def write(graph: Graph, path: str | Path) -> None:
     Raises :class:`FrontendError` with everything that NIR has no words for.
     """
     raise_if_any(FrontendError, list(_inexpressible(graph)))
-    nir = _nir(path)
+    nir = optional_package("nir", code="F122", where=path, need="writing NIR needs the package nir")
     content = io.BytesIO()
     nir.write(content, _Writer(graph, nir).network())
     write_atomically(Path(path), content.getvalue())
-
-
-def _nir(path: str | Path) -> Any:
-    try:
-        return import_module("nir")
-    except ImportError as error:
-        raise FrontendError(
-            Diagnostic(
-                code="F122",
-                where=str(path),
-                message="writing NIR needs the package nir, which is missing",
-                hint="pip install 'spikec[nir]'",
-            )
-        ) from error
 
 
 def _inexpressible(graph: Graph) -> Iterator[Diagnostic]:
