@@ -167,6 +167,10 @@ def _parameters(neurons: Neurons) -> dict[str, str]:
         named |= {"vth": describe(neurons.vth), "reset": f"{neurons.reset}/{neurons.reset_order}"}
     if neurons.bias.any():
         named["bias"] = describe(neurons.bias)
+    if neurons.floor is not None:
+        named["floor"] = describe(neurons.floor)
+    if neurons.max_spikes > 1:
+        named["max_spikes"] = str(neurons.max_spikes)
     for name, value in (("refractory", neurons.refractory), ("start", neurons.start),
                         ("lag", neurons.view.lag)):  # fmt: skip
         if value:

@@ -13,6 +13,7 @@ from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.ir import (
     LI,
     LIF,
+    MOST_SPIKES,
     Compare,
     Coupling,
     Edge,
@@ -104,6 +105,8 @@ def _population_values(node: LIF | LI, where: str) -> Iterator[Diagnostic]:
         yield _finding("G026", where, "gain is 0: the input would have no effect")
     if node.start < 0:
         yield _finding("G022", where, f"start is {node.start}", "give 0 or more steps")
+    if node.floor is not None and (node.initial_state[1] < node.floor).any():
+        yield _finding("G028", where, "initial_voltage lies below floor", "start at or above it")
     if isinstance(node, LIF):
         yield from _spiking_values(node, where)
 
@@ -119,6 +122,18 @@ def _spiking_values(node: LIF, where: str) -> Iterator[Diagnostic]:
     if node.reset in ("zero", "none") and node.reset_value is not None:
         yield _finding(
             "G027", where, f"reset '{node.reset}' has a reset_value", "use 'value' or 'subtract'"
+        )
+    if not 1 <= node.max_spikes <= MOST_SPIKES:
+        yield _finding(
+            "G022", where, f"max_spikes is {node.max_spikes}", f"give 1 to {MOST_SPIKES}"
+        )
+    repeats = node.reset == "subtract" and node.reset_order == "at_spike"
+    if node.max_spikes > 1 and not (repeats and (node.reset_amount > 0).all()):
+        yield _finding(
+            "G028",
+            where,
+            "several spikes a step need reset 'subtract' at_spike of an amount above 0",
+            "each spike takes its amount off until the voltage is below threshold",
         )
     if node.refractory and node.reset_order == "next_step":
         yield _finding(

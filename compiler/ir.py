@@ -25,6 +25,12 @@ right-hand side of that step: ``u[n] = rest`` (or ``reset_value``). For
 ``refractory`` steps after a spike the voltage is held and no spike is given;
 the current goes on.
 
+Two switches of populations that frameworks have beside the binary family:
+with ``max_spikes`` above 1 an at_spike subtraction is repeated while the voltage
+is above threshold, up to that many times, and ``s[n]`` is how often (a graded
+spike of that size); a ``floor`` is what the voltage cannot fall below, applied
+last in the step.
+
 The seed model of Neftci, Mostafa and Zenke (2019, arXiv 1901.09948), written
 ``I[n+1] = a I[n] + W S_in[n] + V S[n]; U[n+1] = b U[n] + I[n] - S[n]``, is
 coupling ``delayed``, reset ``subtract`` at ``next_step``, compare ``>``, with
@@ -48,6 +54,7 @@ from spikec.compiler.trace import Probe
 __all__ = [
     "LI",
     "LIF",
+    "MOST_SPIKES",
     "Choice",
     "Compare",
     "Coupling",
@@ -68,6 +75,9 @@ Coupling: TypeAlias = Literal["immediate", "delayed"]
 Reset: TypeAlias = Literal["subtract", "zero", "value", "none"]
 ResetOrder: TypeAlias = Literal["at_spike", "next_step"]
 Compare: TypeAlias = Literal[">", ">="]
+
+#: The most spikes a neuron may send in a step: traces hold spikes in 8 bits.
+MOST_SPIKES = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +136,7 @@ class Population:
     gain: Array = field(default_factory=lambda: frozen(1.0))
     bias: Array = field(default_factory=lambda: frozen(0.0))
     rest: Array = field(default_factory=lambda: frozen(0.0))
+    floor: Array | None = None
     initial_current: Array = field(default_factory=lambda: frozen(0.0))
     initial_voltage: Array | None = None
     start: int = 0
@@ -138,6 +149,7 @@ class Population:
         "gain",
         "bias",
         "rest",
+        "floor",
         "initial_current",
         "initial_voltage",
     )
@@ -184,6 +196,7 @@ class LIF(Population):
     reset_value: Array | None = None
     reset_drops_input: bool = False
     refractory: int = 0
+    max_spikes: int = 1
 
     PER_NEURON: ClassVar[tuple[str, ...]] = (*Population.PER_NEURON, "vth", "reset_value")
 

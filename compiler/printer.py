@@ -41,6 +41,16 @@ def switches(node: Input | Population) -> Iterator[tuple[str, str]]:
         if node.shift:
             yield "shift", str(node.shift)
         return
+    yield from _linear_switches(node)
+    if isinstance(node, LIF):
+        yield from _spiking_switches(node)
+    if node.start:
+        yield "start", str(node.start)
+    if node.view.lag:
+        yield "lag", str(node.view.lag)
+
+
+def _linear_switches(node: Population) -> Iterator[tuple[str, str]]:
     yield "alpha", describe(node.alpha)
     yield "beta", describe(node.beta)
     yield "coupling", node.coupling
@@ -48,15 +58,11 @@ def switches(node: Input | Population) -> Iterator[tuple[str, str]]:
         values = getattr(node, name)
         if (values != usual).any():
             yield name, describe(values)
+    if node.floor is not None:
+        yield "floor", describe(node.floor)
     _, initial_voltage = node.initial_state
     if (initial_voltage != node.rest).any():
         yield "initial_voltage", describe(initial_voltage)
-    if isinstance(node, LIF):
-        yield from _spiking_switches(node)
-    if node.start:
-        yield "start", str(node.start)
-    if node.view.lag:
-        yield "lag", str(node.view.lag)
 
 
 def _spiking_switches(node: LIF) -> Iterator[tuple[str, str]]:
@@ -68,6 +74,8 @@ def _spiking_switches(node: LIF) -> Iterator[tuple[str, str]]:
         yield "reset_drops_input", "yes"
     if node.refractory:
         yield "refractory", str(node.refractory)
+    if node.max_spikes > 1:
+        yield "max_spikes", str(node.max_spikes)
 
 
 def _edge(edge: Edge) -> str:

@@ -12,7 +12,9 @@ One step of a population (the contract, target ``loihi``)::
 v: the amount of ``subtract`` (``vth << 6`` if None), the voltage of ``value``. The
 voltage is clipped again after a subtraction at the spike. The other combinations
 of reset and order are those of :mod:`spikec.compiler.ir` with rest 0, coupling
-immediate and compare ``>``. Every connection takes at least one step.
+immediate and compare ``>``, and so are ``max_spikes`` and ``floor``. With several spikes
+a step, s is the number of times that the amount can be taken off v while v is above
+threshold, ``max_spikes`` at most. Every connection takes at least one step.
 
 A program holds no float that affects a run: ``lsb`` (what one unit of v is worth
 in the source's voltage) and an input's ``frac_bits`` only say how to read data.
@@ -29,7 +31,7 @@ import numpy as np
 from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, size
 from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
-from spikec.compiler.ir import InputKind, Reset, ResetOrder, SourceView
+from spikec.compiler.ir import MOST_SPIKES, InputKind, Reset, ResetOrder, SourceView
 from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.trace import Probe
 
@@ -84,6 +86,8 @@ class Neurons:
     reset_value: Array | None = None
     reset_drops_input: bool = False
     refractory: int = 0
+    max_spikes: int = 1
+    floor: Array | None = None
     initial_current: Array = field(default_factory=lambda: frozen(0))
     initial_voltage: Array = field(default_factory=lambda: frozen(0))
     start: int = 0
@@ -92,8 +96,8 @@ class Neurons:
 
     #: Fields that hold one integer per neuron.
     PER_NEURON: ClassVar[tuple[str, ...]] = (
-        "du", "dv", "vth", "bias_mant", "bias_exp", "reset_value", "initial_current",
-        "initial_voltage",
+        "du", "dv", "vth", "bias_mant", "bias_exp", "reset_value", "floor",
+        "initial_current", "initial_voltage",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -193,6 +197,12 @@ class Program:
         return {item.name: item for item in self.populations}[name]
 
     @property
+    def message_bounds(self) -> dict[str, tuple[int, int]]:
+        """The least and the most that every input and population can send in a step."""
+        bounds = {item.name: (item.low, item.high) for item in self.inputs}
+        return bounds | {item.name: (0, item.max_spikes) for item in self.populations}
+
+    @property
     def default_probes(self) -> tuple[Probe, ...]:
         """What every run records: all spikes, and the voltage of readouts."""
         return tuple(
@@ -286,6 +296,7 @@ def _check_neurons(neurons: Neurons) -> Iterator[Diagnostic]:
         ("bias_mant", neurons.bias_mant, -(1 << 12), (1 << 12) - 1),
         ("bias_exp", neurons.bias_exp, -8, 7),
         ("reset_value", neurons.reset_value, -most_reset, most_reset),
+        ("floor", neurons.floor, -STATE_MAX, STATE_MAX),
         ("initial_current", neurons.initial_current, -STATE_MAX, STATE_MAX),
         ("initial_voltage", neurons.initial_voltage, -STATE_MAX, STATE_MAX),
     )
@@ -294,6 +305,14 @@ def _check_neurons(neurons: Neurons) -> Iterator[Diagnostic]:
             yield _finding(
                 "P011", where, f"{name} spans {values.min()}..{values.max()}, not {low}..{high}"
             )
+    if neurons.refractory < 0 or neurons.start < 0:
+        yield _finding("P011", where, "refractory and start are 0 or more")
+    if neurons.floor is not None and (neurons.initial_voltage < neurons.floor).any():
+        yield _finding("P011", where, "initial_voltage lies below floor")
+    yield from _check_reset(neurons, where)
+
+
+def _check_reset(neurons: Neurons, where: str) -> Iterator[Diagnostic]:
     if neurons.reset not in get_args(Reset) or neurons.reset_order not in get_args(ResetOrder):
         yield _finding("P011", where, f"reset {neurons.reset} {neurons.reset_order} is unknown")
     if neurons.reset == "value" and neurons.reset_value is None:
@@ -306,10 +325,19 @@ def _check_neurons(neurons: Neurons) -> Iterator[Diagnostic]:
         yield _finding("P011", where, "reset_drops_input needs 'zero' or 'value' at 'next_step'")
     if neurons.vth is None and neurons.reset != "none":
         yield _finding("P011", where, "a leaky integrator has reset 'none'")
-    if neurons.refractory < 0 or neurons.start < 0:
-        yield _finding("P011", where, "refractory and start are 0 or more")
+    if not 1 <= neurons.max_spikes <= MOST_SPIKES:
+        yield _finding("P011", where, f"max_spikes is {neurons.max_spikes}, not 1..{MOST_SPIKES}")
+    if neurons.max_spikes > 1 and not _can_repeat(neurons):
+        yield _finding(
+            "P011", where, "max_spikes needs reset 'subtract' at_spike of an amount above 0"
+        )
     if neurons.refractory and neurons.reset_order != "at_spike":
         yield _finding("P011", where, "refractory steps need reset_order 'at_spike'")
+
+
+def _can_repeat(neurons: Neurons) -> bool:
+    repeats = neurons.reset == "subtract" and neurons.reset_order == "at_spike"
+    return repeats and neurons.vth is not None and bool((neurons.reset_amount > 0).all())
 
 
 def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> Iterator[Diagnostic]:

@@ -113,6 +113,7 @@ class _Equations:
             self.vth = typed(node.vth)
             self.amount = typed(node.reset_amount)
             self.reset_voltage = typed(node.reset_voltage)
+        self.floor = None if node.floor is None else typed(node.floor)
 
     def initial(self, samples: int) -> State:
         """The state before step 0, for ``samples`` samples."""
@@ -132,15 +133,18 @@ class _Equations:
         effective = current if node.coupling == "immediate" else state.current
         drive = self.gain * effective + self.bias
         if not isinstance(node, LIF):
-            voltage = self._leak(state.voltage, drive)
+            voltage = self._floored(self._leak(state.voltage, drive))
             return State(current=current, voltage=voltage, spikes=state.spikes, idle=state.idle)
         voltage = self._integrate(node, state, drive)
         active = state.idle == 0
         voltage = np.where(active, voltage, state.voltage)
         above = voltage > self.vth if node.compare == ">" else voltage >= self.vth
         spikes = above & active
+        if node.max_spikes > 1:
+            spikes = np.where(spikes, self._count(node, voltage), 0)
         if node.reset_order == "at_spike":
             voltage = self._reset(node, voltage, spikes)
+        voltage = self._floored(voltage)
         idle = np.where(spikes, node.refractory, np.maximum(state.idle - 1, 0))
         return State(current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle)
 
@@ -167,6 +171,24 @@ class _Equations:
         if node.reset_drops_input:
             return np.where(spiked, self.reset_voltage, self._leak(state.voltage, drive))
         return self._leak(np.where(spiked, self.reset_voltage, state.voltage), drive)
+
+    def _count(self, node: LIF, voltage: Array) -> Array:
+        """How often a voltage above threshold can be lowered while it is above, at least once.
+
+        Written so that an amount equal to the threshold gives ``floor(u / vth)``, as
+        sinabs and rockpool compute it.
+        """
+        ratio = (voltage - (self.vth - self.amount)) / self.amount
+        times = np.floor(ratio) if node.compare == ">=" else np.ceil(ratio) - 1
+        clipped: Array = np.clip(times, 1, node.max_spikes)
+        return clipped
+
+    def _floored(self, voltage: Array) -> Array:
+        if self.floor is None:
+            return voltage
+        # As sinabs writes it, relu(u - floor) + floor: another order rounds otherwise.
+        floored: Array = np.maximum(voltage - self.floor, 0) + self.floor
+        return floored
 
     def _reset(self, node: LIF, voltage: Array, spikes: Array) -> Array:
         if node.reset == "none":

@@ -265,7 +265,9 @@ def _parameters(neurons: Neurons, place: Placement) -> dict[str, Array]:
     if not place.stock and neurons.vth is not None:
         named["reset_amount"] = neurons.reset_amount
         named["reset_voltage"] = zero if neurons.reset_value is None else neurons.reset_value
-    always = ("du", "dv", "vth")
+    if neurons.floor is not None:
+        named["floor"] = neurons.floor
+    always = ("du", "dv", "vth", "floor")
     return {name: values for name, values in named.items() if name in always or values.any()}
 
 
@@ -285,6 +287,8 @@ def _switches(neurons: Neurons, place: Placement) -> dict[str, str]:
         switches["reset_drops_input"] = "True"
     if neurons.refractory:
         switches["refractory"] = repr(neurons.refractory)
+    if neurons.max_spikes > 1:
+        switches["max_spikes"] = repr(neurons.max_spikes)
     if neurons.start:
         switches["start"] = repr(neurons.start)
     return switches

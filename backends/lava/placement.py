@@ -74,6 +74,8 @@ def _spikes_early(neurons: Neurons, held: int) -> bool:
 
 def _other_neuron(neurons: Neurons) -> Iterator[str]:
     """Yield what makes this another neuron than Lava's LIF."""
+    if neurons.floor is not None:
+        yield "its voltage has a floor"
     if neurons.vth is None:
         yield "never spikes: a leaky integrator"
         return
@@ -84,6 +86,8 @@ def _other_neuron(neurons: Neurons) -> Iterator[str]:
         yield "the reset drops that step's input"
     if neurons.refractory:
         yield f"{neurons.refractory} refractory steps"
+    if neurons.max_spikes > 1:
+        yield f"up to {neurons.max_spikes} spikes a step"
     for name, values in (("du", neurons.du), ("dv", neurons.dv), ("vth", neurons.vth)):
         if values.size and values.min() != values.max():
             yield f"{name} differs between neurons"

@@ -85,14 +85,20 @@ def advance(neurons: Neurons, state: State, arrivals: Sequence[Array]) -> tuple[
     wrapped = int((np.abs(summed) > STATE_MAX).sum())
     saturated = int((voltage != unbounded).sum())
     if neurons.vth is None:
+        voltage = _floored(neurons, voltage)
         after = State(current=current, voltage=voltage, spikes=state.spikes, idle=state.idle)
         return after, wrapped, saturated
 
-    spikes = (voltage > align(neurons.vth, VTH_SHIFT)) & active
+    above = voltage - align(neurons.vth, VTH_SHIFT)
+    spikes = (above > 0) & active
+    if neurons.max_spikes > 1:
+        times = -(-above // neurons.reset_amount)  # rounded up: the last one ends at or below
+        spikes = np.where(spikes, np.minimum(times, neurons.max_spikes), 0)
     if neurons.reset_order == "at_spike":
         lowered = _reset_at_spike(neurons, voltage, spikes)
         voltage = saturate24(lowered)
         saturated += int((voltage != lowered).sum())
+    voltage = _floored(neurons, voltage)
     idle = np.where(spikes, neurons.refractory, np.maximum(state.idle - 1, 0))
     after = State(current=current, voltage=voltage, spikes=spikes.astype(np.uint8), idle=idle)
     return after, wrapped, saturated
@@ -137,14 +143,14 @@ def run(
 
 
 def _links(program: Program) -> dict[str, tuple[Link, ...]]:
-    bounds = {item.name: max(abs(item.low), abs(item.high)) for item in program.inputs}
+    bounds = program.message_bounds
     shifts = {item.name: item.shift for item in program.inputs}
     return {
         item.name: tuple(
             Link(
                 source=connection.source,
                 delay=connection.delay + shifts.get(connection.source, 0),
-                transmit=_Transmit(connection, bounds.get(connection.source, 1)),
+                transmit=_Transmit(connection, max(map(abs, bounds[connection.source]))),
             )
             for connection in program.connections_into(item.name)
         )
@@ -183,6 +189,10 @@ def _initial(neurons: Neurons, samples: int) -> State:
 
 def _reset_voltage(neurons: Neurons) -> Array | int:
     return 0 if neurons.reset_value is None else neurons.reset_value
+
+
+def _floored(neurons: Neurons, voltage: Array) -> Array:
+    return voltage if neurons.floor is None else np.maximum(voltage, neurons.floor)
 
 
 def _reset_at_spike(neurons: Neurons, voltage: Array, spikes: Array) -> Array:

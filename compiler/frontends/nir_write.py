@@ -50,6 +50,10 @@ def _inexpressible(graph: Graph) -> Iterator[Diagnostic]:
         lasting = node.alpha is not None or node.coupling == "delayed"
         if lasting and node.initial_current.any():
             findings.append("its current does not start at 0")
+        if node.floor is not None:
+            findings.append("its voltage has a floor")
+        if isinstance(node, LIF) and node.max_spikes > 1:
+            findings.append(f"it sends up to {node.max_spikes} spikes a step")
         if isinstance(node, LIF) and node.refractory:
             findings.append(f"it has {node.refractory} refractory steps")
         if node.alpha is not None and (node.bias.any() and (node.beta == 1).any()):

@@ -51,6 +51,7 @@ def to_model(graph: Graph) -> onnx.ModelProto:
 
 def _findings(node: Node) -> list[Diagnostic]:
     as_read = "convert the network as it was read, before any pass rewrote it"
+    ours = "keep the network in our own format"
     problems = []
     if isinstance(node, Input):
         problems += [("late input", as_read)] if node.shift else []
@@ -58,8 +59,11 @@ def _findings(node: Node) -> list[Diagnostic]:
         problems += [("late start", as_read)] if node.start else []
         problems += [(f"lag {node.view.lag}", as_read)] if node.view.lag not in (0, -1) else []
         problems += [("shifted voltage", as_read)] if node.view.voltage_offset.any() else []
+        problems += [("floor of voltages", ours)] if node.floor is not None else []
+    if isinstance(node, LIF) and node.max_spikes > 1:
+        problems.append(("several spikes a step", ours))
     if isinstance(node, LIF) and node.refractory:
-        problems.append(("refractory period", "keep the network in our own format"))
+        problems.append(("refractory period", ours))
     return [
         Diagnostic(
             code="F120",

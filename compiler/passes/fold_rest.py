@@ -35,6 +35,7 @@ def _moved(node: LIF | LI) -> Node:
     moved = replace(
         node,
         rest=frozen(0.0),
+        floor=None if node.floor is None else frozen(node.floor - rest),
         bias=node.bias,
         initial_voltage=frozen(initial_voltage - rest),
         view=view,

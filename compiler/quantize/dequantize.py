@@ -50,6 +50,7 @@ def _population(neurons: Neurons) -> LIF | LI:
         "alpha": frozen(alpha_of(neurons.du)),
         "beta": frozen(beta_of(neurons.dv)),
         "bias": _float(neurons.bias),
+        "floor": None if neurons.floor is None else _float(neurons.floor),
         "initial_current": _float(neurons.initial_current),
         "initial_voltage": _float(neurons.initial_voltage),
     }
@@ -67,6 +68,7 @@ def _population(neurons: Neurons) -> LIF | LI:
         reset_value=None if value is None or neurons.reset in ("zero", "none") else _float(value),
         reset_drops_input=neurons.reset_drops_input,
         refractory=neurons.refractory,
+        max_spikes=neurons.max_spikes,
         **linear,
     )
 

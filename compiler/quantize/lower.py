@@ -75,9 +75,11 @@ def compile_graph(
     bounds, origins = _input_bounds(canonical, calibration)
     raise_if_any(QuantizationError, list(_unsupported(canonical, target)))
     seen = {} if calibration is None else _seen_voltages(canonical, calibration)
-    plans, frac_bits = _planned(canonical, target, weight_bits, bounds, seen)
+    sendable = {**bounds, **_spike_bounds(canonical)}
+    plans, frac_bits = _planned(canonical, target, weight_bits, sendable, seen)
     inputs = _program_inputs(canonical, bounds, frac_bits)
-    parts = [_lower(plan, inputs) for plan in plans]
+    sent = {item.name: (item.low, item.high) for item in inputs.values()} | _spike_bounds(canonical)
+    parts = [_lower(plan, inputs, sent) for plan in plans]
     report = QuantizationReport(
         target=target.name,
         weight_bits=weight_bits,
@@ -174,6 +176,10 @@ def _input_bounds(
     return bounds, origins
 
 
+def _spike_bounds(graph: Graph) -> dict[str, tuple[int, int]]:
+    return {node.name: (0, node.max_spikes) for node in graph.populations if isinstance(node, LIF)}
+
+
 def _carried(node: Input, target: Target) -> bool:
     most = (1 << (target.graded_bits - 1)) - 1
     return max(abs(node.low or 0), abs(node.high or 0)) <= most
@@ -184,12 +190,21 @@ def _seen_voltages(graph: Graph, calibration: Dataset) -> dict[str, float]:
     probes: list[Probe] = [(node.name, "voltage") for node in graph.populations]
     some = calibration.samples(0, _CALIBRATION_SAMPLES)
     late = graph.rewritten(nodes={node.name: _reset_late(node) for node in graph.populations})
+    several = _repeating(late)
+    probes += [(node.name, "spikes") for node in several]
     trace = reference.run(late, some.inputs, probes=probes)
-    offsets = {node.name: node.view.voltage_offset for node in graph.populations}
-    return {
-        name: float(np.abs(values - offsets[name]).max())
-        for (name, _), values in trace.values.items()
+    seen = {
+        node.name: trace[node.name, "voltage"] - node.view.voltage_offset
+        for node in graph.populations
     }
+    for node in several:
+        seen[node.name] = seen[node.name] + node.reset_amount * trace.spikes(node.name)
+    return {name: float(np.abs(values).max()) for name, values in seen.items()}
+
+
+def _repeating(graph: Graph) -> list[LIF]:
+    """Return the populations of several spikes a step, whose reset comes at the spike."""
+    return [node for node in graph.populations if isinstance(node, LIF) and node.max_spikes > 1]
 
 
 def _reset_late(node: LIF | LI) -> LIF | LI:
@@ -198,7 +213,7 @@ def _reset_late(node: LIF | LI) -> LIF | LI:
     A reset at the spike is the same reset of what is left of it one step later.
     """
     early = isinstance(node, LIF) and node.reset_order == "at_spike" and node.reset != "none"
-    if not isinstance(node, LIF) or not early or node.refractory:
+    if not isinstance(node, LIF) or not early or node.refractory or node.max_spikes > 1:
         return node
     if node.reset != "subtract":
         return replace(node, reset_order="next_step", initial_voltage=_below(node))
@@ -216,13 +231,26 @@ def _unsupported(graph: Graph, target: Target) -> Iterator[Diagnostic]:
     for edge in graph.edges:
         yield from _unsupported_edge(edge, target)
     for population in graph.populations:
-        if isinstance(population, LIF) and (population.vth < 0).any():
-            yield _finding(
-                "Q005",
-                f"population '{population.name}'",
-                f"threshold {population.vth.min():g} lies below rest: the target's is unsigned",
-                "shift the resting voltage",
-            )
+        if isinstance(population, LIF):
+            yield from _unsupported_neuron(population, target)
+
+
+def _unsupported_neuron(node: LIF, target: Target) -> Iterator[Diagnostic]:
+    where = f"population '{node.name}'"
+    if (node.vth < 0).any():
+        yield _finding(
+            "Q005",
+            where,
+            f"threshold {node.vth.min():g} lies below rest: the target's is unsigned",
+            "shift the resting voltage",
+        )
+    if node.max_spikes > 1 and target.graded_bits == 0:
+        yield _finding(
+            "Q003",
+            where,
+            f"target '{target.name}' has no graded spikes for {node.max_spikes} spikes a step",
+            "train with single spikes, or choose another target",
+        )
 
 
 def _unsupported_input(node: Input, target: Target) -> Iterator[Diagnostic]:
@@ -289,7 +317,9 @@ class _Lowered:
     weights: tuple[WeightLoss, ...]
 
 
-def _lower(plan: Plan, inputs: Mapping[str, ProgramInput]) -> _Lowered:
+def _lower(
+    plan: Plan, inputs: Mapping[str, ProgramInput], sent: Mapping[str, tuple[int, int]]
+) -> _Lowered:
     """Round one population and its edges, and prove the result once more in integers."""
     neurons = _neurons(plan)
     connections, losses = [], []
@@ -297,7 +327,7 @@ def _lower(plan: Plan, inputs: Mapping[str, ProgramInput]) -> _Lowered:
         connection = _connection(plan, index, inputs)
         connections.append(connection)
         losses.append(_weight_loss(plan, index, connection))
-    bound = _proved_bound(plan, neurons, connections, inputs)
+    bound = _proved_bound(plan, neurons, connections, sent)
     return _Lowered(
         neurons=neurons,
         connections=tuple(connections),
@@ -312,6 +342,7 @@ def _neurons(plan: Plan) -> Neurons:
     mantissa, exponent = _bias(node.bias * scale)
     spiking = _spiking_fields(node, scale) if isinstance(node, LIF) else _silent_fields()
     start = _rounded(initial_voltage * scale)
+    floor = None if node.floor is None else _rounded(node.floor * scale)
     if isinstance(node, LIF) and node.reset_order == "next_step":
         # Rounding must not lift the start over the threshold: that would be a spike.
         start = frozen(np.minimum(start, spiking["vth"] << VTH_SHIFT))
@@ -322,6 +353,7 @@ def _neurons(plan: Plan) -> Neurons:
         dv=frozen(plan.dv),
         bias_mant=mantissa,
         bias_exp=exponent,
+        floor=floor,
         initial_current=_rounded(initial_current * scale),
         initial_voltage=start,
         start=node.start,
@@ -364,6 +396,7 @@ def _spiking_fields(node: LIF, scale: float) -> dict[str, Any]:
         "reset_value": value,
         "reset_drops_input": node.reset_drops_input,
         "refractory": node.refractory,
+        "max_spikes": node.max_spikes,
     }
 
 
@@ -420,14 +453,12 @@ def _proved_bound(
     plan: Plan,
     neurons: Neurons,
     connections: Sequence[Connection],
-    inputs: Mapping[str, ProgramInput],
+    sent: Mapping[str, tuple[int, int]],
 ) -> int:
     """Prove the final integers: return the largest |u| that any accepted input can cause."""
     arrivals = []
     for connection, shape in zip(connections, plan.sources, strict=True):
-        source = inputs.get(connection.source)
-        low, high = (source.low, source.high) if source else (0, 1)
-        arrivals.append(Arrival(connection.effective, shape, low, high))
+        arrivals.append(Arrival(connection.effective, shape, *sent[connection.source]))
     bound = math.ceil(current_bound(arrival_bound(arrivals), neurons.du, neurons.initial_current))
     assert bound <= STATE_MAX, f"'{neurons.name}': the plan promised what rounding broke"
     return bound

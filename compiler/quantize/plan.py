@@ -26,7 +26,7 @@ from spikec.compiler.targets import Target
 
 __all__ = ["Plan", "input_resolution", "plan_populations"]
 
-#: Lower and upper bound of what an input sends, in source units.
+#: The least and the most that an input (in source units) or a population sends in a step.
 Bounds = Mapping[str, tuple[float, float]]
 
 #: An analog input must get at least this many integer levels.
@@ -213,6 +213,8 @@ def _held(node: LIF | LI, scale: float) -> Iterable[tuple[str, float]]:
     if isinstance(node, LIF):
         value = node.reset_amount if node.reset == "subtract" else node.reset_voltage
         yield "reset", float(np.abs(value).max()) * scale
+    if node.floor is not None:
+        yield "floor", float(np.abs(node.floor).max()) * scale
 
 
 def _arrivals(plan: Plan, bounds: Bounds) -> Iterable[Arrival]:
@@ -221,8 +223,8 @@ def _arrivals(plan: Plan, bounds: Bounds) -> Iterable[Arrival]:
         if grid.widest_step == 0:
             continue
         levels = np.ldexp(grid.levels(plan.step(index)), plan.powers[index])
-        low, high = bounds.get(edge.source, (0.0, 1.0))
-        yield Arrival(with_weight(plan.operators[index], levels), plan.sources[index], low, high)
+        shape = plan.sources[index]
+        yield Arrival(with_weight(plan.operators[index], levels), shape, *bounds[edge.source])
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:

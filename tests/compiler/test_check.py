@@ -88,6 +88,24 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "negative refractory": (
         lambda: graph(lif(refractory=-2)), "G022", "population 'n'", "refractory is -2",
     ),
+    "no spike a step": (
+        lambda: graph(lif(max_spikes=0)), "G022", "population 'n'", "max_spikes is 0",
+    ),
+    "more spikes than a trace holds": (
+        lambda: graph(lif(max_spikes=256, reset="subtract")),
+        "G022", "population 'n'", "give 1 to 255",
+    ),
+    "several spikes and a reset to zero": (
+        lambda: graph(lif(max_spikes=2)), "G028", "population 'n'", "reset 'subtract' at_spike",
+    ),
+    "several spikes that take nothing off": (
+        lambda: graph(lif(max_spikes=2, reset="subtract", reset_value=0.0)),
+        "G028", "population 'n'", "an amount above 0",
+    ),
+    "starts below the floor": (
+        lambda: graph(lif(initial_voltage=-2.0, floor=-1.0)),
+        "G028", "population 'n'", "start at or above it",
+    ),
     "binary without bounds": (
         lambda: graph(entry(low=None, high=None), lif()), "G023", "input 'in'", "both low and high",
     ),

@@ -86,6 +86,13 @@ OUT_OF_RANGE: dict[str, tuple[dict[str, Any], str]] = {
     "integrator with a reset": ({"vth": None}, "a leaky integrator has reset 'none'"),
     "negative refractory": ({"refractory": -1}, "refractory and start are 0 or more"),
     "negative start": ({"start": -1}, "refractory and start are 0 or more"),
+    "too many spikes a step": (
+        {"max_spikes": 256, "reset": "subtract"}, "max_spikes is 256, not 1..255",
+    ),
+    "several spikes and a reset to zero": ({"max_spikes": 2}, "max_spikes needs reset 'subtract'"),
+    "starts below the floor": (
+        {"floor": 0, "initial_voltage": -1}, "initial_voltage lies below floor",
+    ),
     "refractory at next step": (
         {"refractory": 1, "reset_order": "next_step"}, "refractory steps need reset_order",
     ),

@@ -375,6 +375,13 @@ def test_calibration_sees_the_voltage_that_a_reset_at_the_spike_hides() -> None:
     assert trace.spikes("n").ravel().tolist() == expected.ravel().tolist()
 
 
+def test_calibration_sees_the_voltage_before_several_spikes_lower_it() -> None:
+    node = integrator(reset_order="at_spike", max_spikes=255)
+    data = Dataset(inputs={"in": np.ones((1, 30, 1), np.uint8)})
+    (loss,) = compile_graph(one_layer([[12.5]], node), LOIHI2, calibration=data).report.populations
+    assert 12.5 * loss.scale * 1.25 <= STATE_MAX
+
+
 @pytest.mark.parametrize(
     "order",
     [
@@ -445,6 +452,9 @@ def test_what_a_target_lacks_is_refused() -> None:
     entry = graded("in", 1, low=0, high=5)
     with pytest.raises(QuantizationError, match=r"Q003 at input 'in'.*no graded spikes"):
         compile_graph(one_layer([[1.0]], entry=entry), load_target("loihi1"))
+    several = integrator(reset_order="at_spike", max_spikes=3)
+    with pytest.raises(QuantizationError, match=r"Q003 at population 'n'.*3 spikes a step"):
+        compile_graph(one_layer([[1.0]], several), load_target("loihi1"))
     loop = network(
         nodes=[spikes("in", 1), integrator()],
         edges=[dense("in", "n", [[1.0]]), dense("n", "n", [[1.0]], delay=63, name="slow")],
@@ -565,6 +575,8 @@ def exact_graph(rng: np.random.Generator, compare: str, reset: Reset) -> Graph:
     edges = []
     for index, (into, out) in enumerate(pairwise(sizes)):
         name = f"n{index}"
+        several = int(rng.choice([1, 2, 3])) if reset == "subtract" else 1
+        late = reset == "subtract" and several == 1
         nodes.append(
             integrator(
                 name,
@@ -574,7 +586,9 @@ def exact_graph(rng: np.random.Generator, compare: str, reset: Reset) -> Graph:
                 compare=compare,
                 reset=reset,
                 reset_value=rng.integers(-16, 8, out) / 64 if reset == "value" else None,
-                reset_order="next_step" if reset == "subtract" else "at_spike",
+                reset_order="next_step" if late else "at_spike",
+                max_spikes=several,
+                floor=-rng.integers(0, 64, out) / 64 if rng.random() < 0.3 else None,
             )
         )
         weight = rng.integers(-40, 64, (out, into)) / 64

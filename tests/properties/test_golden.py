@@ -46,20 +46,21 @@ def test_golden_equals_the_scalar_oracle(block: int) -> None:
 
 
 def test_the_random_programs_are_lively() -> None:
-    rates, events = [], []
+    rates, events, several = [], [], []
     for number in range(300):
         program, inputs = drawn(2, number)
         run = scalar_golden.run(program, inputs)
         events.append(" ".join(run.events))
-        rates += [
-            np.mean(run.values[item.name, "spikes"])
-            for item in program.populations
-            if item.vth is not None
+        spikes = [
+            run.values[item.name, "spikes"] for item in program.populations if item.vth is not None
         ]
+        rates += [np.mean(np.greater(values, 0)) for values in spikes]
+        several += [np.max(values) > 1 for values in spikes]
     silent, restless = np.mean(np.equal(rates, 0)), np.mean(np.greater(rates, 0.9))
     assert 0.1 < np.mean(rates) < 0.4
     assert silent < 0.25
     assert restless < 0.1
+    assert np.mean(several) > 0.1
     for what in ("current wrapped", "voltage saturated", "input clipped"):
         assert 0.05 < np.mean([what in text for text in events]) < 0.6, what
 

@@ -28,9 +28,9 @@ def expressible(rng: np.random.Generator, *, dyadic: bool) -> Graph:
     graph = random_graph(rng, dyadic=dyadic)
     nodes: dict[str, Any] = {}
     for node in graph.populations:
-        fields: dict[str, Any] = {"start": 0, "initial_current": 0.0}
+        fields: dict[str, Any] = {"start": 0, "initial_current": 0.0, "floor": None}
         if isinstance(node, LIF):
-            fields["refractory"] = 0
+            fields |= {"refractory": 0, "max_spikes": 1}
         if node.alpha is not None and (node.beta == 1).any():
             fields["bias"] = 0.0
         nodes[node.name] = replace(node, **fields)

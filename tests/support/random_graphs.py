@@ -215,9 +215,13 @@ def _population(
     gain = values(0.5, 1, 2, -1) if rng.random() < 0.5 else np.ones(shape)
     if by_channel:
         gain = np.broadcast_to(gain[:, :1, :1], shape)
+    floor = rest + values(-1, -0.5, 0) if rng.random() < 0.25 else None
     offset = values(-1, 0, 2) if rng.random() < 0.2 else np.zeros(shape)
     scale = _values(rng, shape, [0.5, 1, 2], dyadic=True) if rng.random() < 0.2 else np.ones(shape)
     lag = int(rng.choice([0, 0, -1]))
+    start = None
+    if rng.random() < 0.5:
+        start = np.maximum(rest + values(-0.5, 0, 0.25, 0.5), rest - 2 if floor is None else floor)
     base = {
         "name": name,
         "shape": shape,
@@ -228,7 +232,8 @@ def _population(
         "bias": values(-0.25, 0, 0.25, 0.5) if rng.random() < 0.6 else 0.0,
         "rest": rest,
         "initial_current": current,
-        "initial_voltage": rest + values(-0.5, 0, 0.25, 0.5) if rng.random() < 0.5 else None,
+        "floor": floor,
+        "initial_voltage": start,
         "start": int(rng.choice([0, 0, 1, 2])) if may_wait else 0,
         "view": SourceView(
             lag=lag,
@@ -246,6 +251,7 @@ def _population(
         value = rest + values(-1, -0.5, 0.25)
     elif reset == "subtract" and rng.random() < 0.4:
         value = values(0.25, 0.5, 1.25)
+    may_repeat = reset == "subtract" and order == "at_spike"
     compare = ">" if rng.random() < 0.5 else ">="
     if order == "next_step" and base["initial_voltage"] is not None:
         # A start that spikes is refused: it would be a spike of step -1.
@@ -262,4 +268,5 @@ def _population(
             order == "next_step" and reset in ("zero", "value") and rng.random() < 0.5
         ),
         refractory=int(rng.choice([0, 0, 1, 2])) if order == "at_spike" else 0,
+        max_spikes=int(rng.choice([1, 2, 3, 255])) if may_repeat else 1,
     )

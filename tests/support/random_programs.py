@@ -43,6 +43,8 @@ class Limits:
     max_shift: int = 3
     max_lag: int = 3
     max_refractory: int = 3
+    several: Sequence[int] = (1, 1, 1, 2, 3, 20)
+    floor: bool = True
     kinds: Sequence[InputKind] = ("binary", "graded", "analog")
     resets: Sequence[tuple[Reset, ResetOrder]] = ALL_RESETS
     per_neuron: bool = True
@@ -78,6 +80,7 @@ class Draft:
     shape: Shape
     incoming: list[Connection] = field(default_factory=list)
     spiking: bool = True
+    several: int = 1
 
 
 def random_program(rng: np.random.Generator, **limits: object) -> Program:
@@ -92,12 +95,16 @@ def random_program(rng: np.random.Generator, **limits: object) -> Program:
     for index in range(rng.integers(1, bounds.max_populations + 1)):
         drafts.append(_draft(rng, bounds, f"pop{index}", inputs, drafts))
     drafts[-1].spiking = bool(rng.random() < 0.6)
+    for draft in drafts:
+        may_repeat = draft.spiking and ("subtract", "at_spike") in bounds.resets
+        draft.several = int(rng.choice(bounds.several)) if may_repeat else 1
     sources = [*inputs, *(draft for draft in drafts if draft.spiking)]
     for draft in drafts:  # branches, skips, self and mutual recurrence
         for source in sources:
             if rng.random() < 0.2:
                 draft.incoming.append(_connection(rng, bounds, source, draft))
     reach = {item.name: max(abs(item.low), abs(item.high)) for item in inputs}
+    reach |= {draft.name: draft.several for draft in drafts}
     populations = [_neurons(rng, bounds, draft, reach) for draft in drafts]
     if bounds.quiet_overflow:
         populations = [
@@ -230,7 +237,7 @@ def _peak(draft: Draft, reach: Mapping[str, int]) -> Array:
     """Return the largest magnitude of accumulated input a step, per neuron."""
     total = np.zeros(size(draft.shape), np.int64)
     for item in draft.incoming:
-        weight = np.abs(item.effective.weight).astype(np.int64) * reach.get(item.source, 1)
+        weight = np.abs(item.effective.weight).astype(np.int64) * reach[item.source]
         rows = weight.reshape(len(weight), -1).sum(axis=1)
         total += np.repeat(rows, len(total) // len(rows))
     return total
@@ -251,6 +258,8 @@ def _neurons(
     vth = each(rng.uniform(0.5, 1.5, shape) * peak * scale)
     vth = np.clip(vth, 1, (1 << 17) - 1).astype(np.int64)
     reset, order = bounds.resets[rng.integers(len(bounds.resets))]
+    if draft.several > 1:
+        reset, order = "subtract", "at_spike"
     amount = None
     if reset == "value" or (reset == "subtract" and bounds.reset_value and rng.random() < 0.3):
         sign = 1 if reset == "subtract" else rng.choice([-1, 1])
@@ -265,6 +274,11 @@ def _neurons(
     strength = np.minimum(4095, (peak * 64 * scale / 2.0**exponent / 4).astype(np.int64))
     mantissa = each((rng.uniform(-1, 1.5, shape) * strength).astype(np.int64))
     lag = int(rng.integers(-1, bounds.max_lag + 1))
+    floor = None
+    if bounds.floor and rng.random() < 0.3:
+        floor = each(-(rng.uniform(0, 1, shape) * peak * 16).astype(np.int64))
+        floor = np.maximum(floor, -STATE_MAX)
+        voltage = np.maximum(voltage, floor)
     return Neurons(
         name=draft.name,
         shape=shape,
@@ -284,6 +298,8 @@ def _neurons(
             and rng.random() < 0.5
         ),
         refractory=int(rng.integers(bounds.max_refractory + 1)) if order == "at_spike" else 0,
+        max_spikes=draft.several,
+        floor=floor,
         initial_current=current if initial else 0,
         initial_voltage=voltage if initial else 0,
         start=int(rng.integers(0, 4)) if bounds.start and rng.random() < 0.4 else 0,

@@ -49,6 +49,7 @@ class Neuron:
     value: int
     current: int
     voltage: int
+    floor: int | None
     spike: int = 0
     silent: int = 0
     history: list[tuple[int, int, int]] = field(default_factory=list)
@@ -152,9 +153,9 @@ def _neurons(item: Neurons) -> list[Neuron]:
         return [None] * count if values is None else flat(values)
 
     cells = []
-    for du, dv, vth, mant, exp, value, current, voltage in zip(
+    for du, dv, vth, mant, exp, value, current, voltage, floor in zip(
         *map(each, (item.du, item.dv, item.vth, item.bias_mant, item.bias_exp)),
-        *map(each, (item.reset_value, item.initial_current, item.initial_voltage)),
+        *map(each, (item.reset_value, item.initial_current, item.initial_voltage, item.floor)),
         strict=True,
     ):
         amount = value if value is not None else (vth or 0) << 6
@@ -168,6 +169,7 @@ def _neurons(item: Neurons) -> list[Neuron]:
                 value=value if item.reset == "value" else 0,
                 current=current,
                 voltage=voltage,
+                floor=floor,
             )
         )
     return cells
@@ -187,14 +189,26 @@ def _advance(item: Neurons, cell: Neuron, arrived: int, events: Counter[str]) ->
     if cell.voltage != total:
         events[f"{item.name}/voltage saturated"] += 1
     cell.spike = int(cell.vth is not None and cell.voltage > cell.vth << 6)
-    if not cell.spike:
+    if cell.spike:
+        cell.silent = item.refractory
+        _reset(item, cell, events)
+    if cell.floor is not None:
+        cell.voltage = max(cell.voltage, cell.floor)
+
+
+def _reset(item: Neurons, cell: Neuron, events: Counter[str]) -> None:
+    if item.reset_order != "at_spike" or item.reset == "none":
         return
-    cell.silent = item.refractory
-    if item.reset_order == "at_spike":
-        if item.reset == "subtract":
-            cell.voltage = sat24(cell.voltage - cell.amount)
-        elif item.reset in ("zero", "value"):
-            cell.voltage = cell.value
+    if item.reset != "subtract":
+        cell.voltage = cell.value
+        return
+    lowered = cell.voltage - cell.amount
+    while cell.vth is not None and cell.spike < item.max_spikes and lowered > cell.vth << 6:
+        lowered -= cell.amount
+        cell.spike += 1
+    cell.voltage = sat24(lowered)
+    if cell.voltage != lowered:
+        events[f"{item.name}/voltage saturated"] += 1
 
 
 def _integrated(item: Neurons, cell: Neuron) -> int:

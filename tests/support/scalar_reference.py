@@ -32,6 +32,7 @@ class Neuron:
     reset_value: Number | None
     current: Number
     voltage: Number
+    floor: Number | None
     spike: int = 0
     silent: int = 0
     history: list[tuple[Number, Number, Number]] = field(default_factory=list)
@@ -132,7 +133,7 @@ def _neurons(item: Population, number: Callable[[Any], Number]) -> list[Neuron]:
         return [number(value) for value in flat(values)]
 
     names = ("alpha", "beta", "gain", "bias", "rest", "vth", "reset_value")
-    columns = [each(name) for name in (*names, "initial_current", "initial_voltage")]
+    columns = [each(name) for name in (*names, "initial_current", "initial_voltage", "floor")]
     return [Neuron(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
 
 
@@ -141,7 +142,7 @@ def _advance(item: Population, cell: Neuron, arrived: Number) -> None:
     cell.current = arrived if cell.alpha is None else cell.alpha * previous + arrived
     drive = cell.gain * (cell.current if item.coupling == "immediate" else previous) + cell.bias
     if not isinstance(item, LIF):
-        cell.voltage = cell.rest + cell.beta * (cell.voltage - cell.rest) + drive
+        cell.voltage = _floored(cell, cell.rest + cell.beta * (cell.voltage - cell.rest) + drive)
         return
     if cell.silent:
         cell.silent -= 1
@@ -157,15 +158,26 @@ def _advance(item: Population, cell: Neuron, arrived: Number) -> None:
         cell.voltage = cell.rest + cell.beta * (before - cell.rest) + drive
         if late and item.reset == "subtract":
             cell.voltage -= amount
-    above = cell.voltage > cell.vth
-    cell.spike = int(above or (item.compare == ">=" and cell.voltage == cell.vth))
+    cell.spike = int(_fires(item, cell))
     if cell.spike:
         cell.silent = item.refractory
     if cell.spike and item.reset_order == "at_spike":
         if item.reset == "subtract":
             cell.voltage -= amount
+            while cell.spike < item.max_spikes and _fires(item, cell):
+                cell.voltage -= amount
+                cell.spike += 1
         elif item.reset in ("zero", "value"):
             cell.voltage = target
+    cell.voltage = _floored(cell, cell.voltage)
+
+
+def _fires(item: LIF, cell: Neuron) -> bool:
+    return cell.voltage > cell.vth or (item.compare == ">=" and cell.voltage == cell.vth)
+
+
+def _floored(cell: Neuron, voltage: Number) -> Number:
+    return voltage if cell.floor is None else max(voltage, cell.floor)
 
 
 def _aligned(

@@ -78,6 +78,7 @@ class PyExactLIF(PyLoihiProcessModel):
     bias_exp: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=4)
     reset_amount: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
     reset_voltage: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+    floor: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
@@ -87,7 +88,8 @@ class PyExactLIF(PyLoihiProcessModel):
         self.reset_drops_input = proc_params["reset_drops_input"]
         self.refractory = proc_params["refractory"]
         self.first_step = proc_params["start"]  # Lava's models have a method called start
-        self.spiked = np.zeros(proc_params["shape"], bool)
+        self.max_spikes = proc_params["max_spikes"]
+        self.spiked = np.zeros(proc_params["shape"], np.int64)
         self.idle = np.zeros(proc_params["shape"], np.int64)
         self.files = Files(proc_params["record"])
 
@@ -115,10 +117,15 @@ class PyExactLIF(PyLoihiProcessModel):
         self.v = saturate24(np.where(active, after, self.v))
         if self.spiking:
             self.fire(active)
+        self.v = np.maximum(self.v, self.floor)
 
     def fire(self, active):
         """Find the spikes and do what an ``at_spike`` reset does."""
-        self.spiked = (self.v > (self.vth << ALIGN)) & active
+        above = self.v - (self.vth << ALIGN)
+        self.spiked = ((above > 0) & active).astype(np.int64)
+        if self.max_spikes > 1:
+            times = -(-above // self.reset_amount)  # rounded up: the last ends at or below
+            self.spiked *= np.minimum(times, self.max_spikes)
         if self.reset_order == "at_spike" and self.reset == "subtract":
             self.v = saturate24(self.v - self.reset_amount * self.spiked)
         if self.reset_order == "at_spike" and self.reset in ("zero", "value"):

@@ -26,6 +26,10 @@ class Recorder(AbstractProcess):
         add_ties(self)
 
 
+#: No voltage falls below this: 24 bits with sign.
+LOWEST = 1 - 2**23
+
+
 class ExactLIF(AbstractProcess):
     """An integrate-and-fire population with switches that the stock LIF does not have.
 
@@ -41,7 +45,9 @@ class ExactLIF(AbstractProcess):
     ``reset_drops_input``: the step after a spike gives ``reset_voltage`` alone.
     ``refractory``: steps after a spike during which v is held. ``start``: the first
     step that counts; before it u and v are held and nothing is sent. ``spiking``
-    False makes a leaky integrator. Every parameter takes one value per neuron.
+    False makes a leaky integrator. With ``max_spikes`` above 1 the amount is taken off
+    as often as v is above threshold, up to that, and so much is sent. ``floor``: the
+    least v, applied last. Every parameter takes one value per neuron.
 
     ``record`` maps ``spikes``, ``voltage`` and ``current`` to ``.npy`` files of shape
     (steps, n), one row per step.
@@ -65,6 +71,8 @@ class ExactLIF(AbstractProcess):
         reset_voltage=0,
         reset_drops_input=False,
         refractory=0,
+        max_spikes=1,
+        floor=LOWEST,
         start=0,
         record=None,
         name=None,
@@ -76,6 +84,7 @@ class ExactLIF(AbstractProcess):
             reset_order=reset_order,
             reset_drops_input=reset_drops_input,
             refractory=refractory,
+            max_spikes=max_spikes,
             start=start,
             record=record or {},
             name=name,
@@ -91,6 +100,7 @@ class ExactLIF(AbstractProcess):
         self.bias_exp = Var(shape=shape, init=bias_exp)
         self.reset_amount = Var(shape=shape, init=reset_amount)
         self.reset_voltage = Var(shape=shape, init=reset_voltage)
+        self.floor = Var(shape=shape, init=floor)
         add_ties(self)
 
 

@@ -113,7 +113,7 @@ class Network:
             )
             from_hardware(added, recorder) if self.hardware else added.s_out.connect(recorder.a_in)
             self.recording.append(recorder)
-        added.num_message_bits = 0
+        added.num_message_bits = 8 if parameters.get("max_spikes", 1) > 1 else 0
         return added
 
     def connect(self, source, target, *, weights, delay, **options):
