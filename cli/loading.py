@@ -68,18 +68,17 @@ def refuse_idle(options: CompileOptions, why: str) -> None:
         "--weight-bits": options.weight_bits,
         "--calibrate": options.calibrate,
     }
-    raise_if_any(
-        UsageError,
-        [
-            Diagnostic(
-                code="U081",
-                where=f"option {name}",
-                message=f"it has no effect: {why}",
-                hint="leave it out, or compile a network with it",
-            )
-            for name, value in given.items()
-            if value is not None
-        ],
+    findings = [idle(name, why) for name, value in given.items() if value is not None]
+    raise_if_any(UsageError, findings)
+
+
+def idle(option: str, why: str) -> Diagnostic:
+    """Return what to say of an option that would do nothing."""
+    return Diagnostic(
+        code="U081",
+        where=f"option {option}",
+        message=f"it has no effect: {why}",
+        hint="leave it out, or compile a network with it",
     )
 
 
@@ -116,12 +115,21 @@ def source_of(
 
 
 def backend_for(
-    name: str, program: Program, *, lava_python: str | None, time_limit: float
+    name: str,
+    program: Program,
+    *,
+    lava_python: str | None,
+    time_limit: float,
+    engine: str | None = None,
 ) -> Backend:
     """Return the backend ``name`` if it can run ``program``; raise all it cannot do."""
     options: dict[str, object] = {}
     if name == "lava":
         options = {"python": lava_python, "timeout": time_limit}
+    if engine is not None:
+        if name != "simulator":
+            raise UsageError(idle("--engine", f"{name} has none to choose"))
+        options = {"engine": engine}
     backend = open_backend(name, **options)
     raise_if_any(BackendError, backend.check(program))
     return backend

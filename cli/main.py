@@ -29,6 +29,13 @@ app = typer.Typer(
 )
 
 
+class RunEngine(str, Enum):
+    """How the simulator runs: both give the same integers."""
+
+    fast = "fast"
+    golden = "golden"
+
+
 class RunBackend(str, Enum):
     """Where ``spikec run`` runs."""
 
@@ -223,6 +230,10 @@ def run(
     data: DataFile,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="TRACE.npz")] = None,
     backend: Annotated[RunBackend, typer.Option("--backend")] = RunBackend.simulator,
+    engine: Annotated[
+        RunEngine | None,
+        typer.Option("--engine", help="Of the simulator: fast (default), or its definition."),
+    ] = None,
     probe: Annotated[
         list[str] | None,
         typer.Option("--probe", metavar="NAME:voltage", help="Record it too; may be repeated."),
@@ -258,6 +269,7 @@ def run(
             file,
             data,
             backend=backend.value,
+            engine=None if engine is None else engine.value,
             probes=probe or [],
             readout=None if readout is None else readout.value,
             samples=samples,

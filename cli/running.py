@@ -16,6 +16,7 @@ from spikec.cli.loading import (
     CompileOptions,
     Loaded,
     backend_for,
+    idle,
     load,
     refuse_idle,
     source_of,
@@ -92,10 +93,13 @@ def run(
     lava_python: str | None,
     time_limit: float,
     progress: Progress | None,
+    engine: str | None = None,
 ) -> RunResult:
     """Run ``file`` on the data in ``data_file`` and read out the classes."""
     chosen = cast("Readout | None", readout)
     if backend == "reference":
+        if engine is not None:
+            raise UsageError(idle("--engine", "the float reference has none to choose"))
         network = frontends.load(file, options.read)
         if isinstance(network, Graph):
             refuse_idle(options, "the float reference runs the network as it is")
@@ -112,7 +116,9 @@ def run(
         trace = _run_reference(quantized, integers, wanted, progress)
         trace = Trace(values=trace.values, outputs=trace.outputs, events=events)
     else:
-        opened = backend_for(backend, program, lava_python=lava_python, time_limit=time_limit)
+        opened = backend_for(
+            backend, program, lava_python=lava_python, time_limit=time_limit, engine=engine
+        )
         with opened.load(program) as executable:
             trace = executable.run(data.inputs, probes=wanted, progress=progress)
     return _result(trace, data, chosen, program.populations)
@@ -248,7 +254,7 @@ def climb_with(
             )
             for name in backends
         }
-        golden = stack.enter_context(open_backend("simulator").load(program))
+        golden = stack.enter_context(open_backend("simulator", engine="golden").load(program))
         return climb(
             program,
             data,

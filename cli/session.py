@@ -100,8 +100,9 @@ def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Progress | None]
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        # Until the first report a backend gets ready: the simulator compiles its loops once.
+        task = bar.add_task("preparing", total=None)
+        yield lambda done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def _report(error: SpikecError, *, as_json: bool) -> None:

@@ -74,7 +74,10 @@ def test_every_data_file_is_declared(settings: dict[str, Any]) -> None:
         path
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name[0] != "."
+        if path.is_file()
+        and path.suffix != ".py"
+        and path.name[0] != "."
+        and path.parent.name != "__pycache__"
     }
     assert present - declared == set()
     assert {path.name for path in declared} >= {"py.typed", "loihi2.toml", "mnist-test.npz"}

@@ -1,44 +1,76 @@
-"""The ``simulator`` backend: programs run in integers on the CPU."""
+"""The ``simulator`` backend: programs run in integers on the CPU, by one of two engines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
+from typing import Literal, TypeAlias, get_args
 
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, run_in_batches
-from spikec.compiler.errors import Diagnostic
+from spikec.compiler.errors import BackendError, Diagnostic, UsageError
 from spikec.compiler.program import Program
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["SimulatorBackend"]
+__all__ = ["ENGINES", "Engine", "SimulatorBackend"]
+
+#: ``golden`` is the definition in plain NumPy, ``fast`` equals it bit for bit.
+Engine: TypeAlias = Literal["fast", "golden"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatorBackend:
-    """Runs every program; with ``strict`` a current that wraps is an error, not a count."""
+    """Runs every program; with ``strict`` a current that wraps is an error, not a count.
+
+    ``threads`` None takes every processor that the process may use; the golden engine
+    has one.
+    """
 
     strict: bool = False
+    engine: Engine = "fast"
+    threads: int | None = None
 
     name = "simulator"
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(
+                Diagnostic(
+                    code="U072",
+                    where=f"engine '{self.engine}'",
+                    message="there is no such engine",
+                    hint=f"one of {', '.join(ENGINES)}",
+                )
+            )
 
     def check(self, program: Program) -> Sequence[Diagnostic]:  # noqa: ARG002 - it runs all
         """Return nothing: there is no program it cannot run."""
         return ()
 
-    def load(self, program: Program) -> GoldenExecutable:
-        """Return ``program`` ready to run."""
-        return GoldenExecutable(program=program, strict=self.strict)
+    def load(self, program: Program) -> SimulatorExecutable:
+        """Return ``program`` ready to run; :class:`BackendError` if the engine cannot start."""
+        return SimulatorExecutable(
+            program=program,
+            strict=self.strict,
+            run_batch=_golden(program) if self.engine == "golden" else _fast(program, self.threads),
+        )
+
+
+#: Runs a batch of inputs and records probes.
+RunBatch: TypeAlias = Callable[[Mapping[str, Array], Sequence[Probe]], Trace]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GoldenExecutable:
-    """A program run by :mod:`spikec.backends.simulator.golden`, batch by batch."""
+class SimulatorExecutable:
+    """A program and the engine that runs it, batch by batch."""
 
     program: Program
+    run_batch: RunBatch
     strict: bool = False
 
     def run(
@@ -51,14 +83,17 @@ class GoldenExecutable:
         """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start."""
         wanted = tuple(dict.fromkeys((*self.program.default_probes, *probes)))
         steps = next(iter(inputs.values())).shape[1]
-        return run_in_batches(
-            lambda part: golden.run(self.program, part, probes=wanted, strict=self.strict),
+        trace = run_in_batches(
+            lambda part: self.run_batch(part, wanted),
             inputs,
             size=batch_size(self.program.num_neurons, steps),
             progress=progress,
         )
+        if self.strict:
+            golden.refuse_wrapped(trace.events)
+        return trace
 
-    def __enter__(self) -> GoldenExecutable:  # noqa: PYI034 - it is final
+    def __enter__(self) -> SimulatorExecutable:  # noqa: PYI034 - it is final
         return self
 
     def __exit__(
@@ -68,3 +103,24 @@ class GoldenExecutable:
         traceback: TracebackType | None,
     ) -> None:
         """Nothing is held."""
+
+
+def _golden(program: Program) -> RunBatch:
+    return lambda inputs, probes: golden.run(program, inputs, probes=probes)
+
+
+def _fast(program: Program, threads: int | None) -> RunBatch:
+    try:
+        from spikec.backends.simulator import fast, kernels, layout  # noqa: F401 - Numba's part
+    except ImportError as error:
+        raise BackendError(
+            Diagnostic(
+                code="B013",
+                where="simulator",
+                message=f"the fast engine cannot start: {error}",
+                hint="install a numba that fits your NumPy, or run with --engine golden",
+            )
+        ) from error
+    laid_out = layout.laid_out(program)
+    fast.Session(laid_out, samples=1, probes=()).prepare()
+    return partial(fast.run, laid_out, threads=threads)

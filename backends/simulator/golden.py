@@ -30,7 +30,7 @@ from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["Golden", "advance", "run", "session"]
+__all__ = ["Golden", "advance", "refuse_wrapped", "run", "session"]
 
 #: Integers beyond this are not exact in float64.
 _EXACT = 1 << 53
@@ -130,16 +130,22 @@ def run(
     samples = len(next(iter(integers.values())))
     golden = session(program, samples=samples, probes=probes)
     trace = run_whole(golden, integers)
-    if strict and any(key.endswith("current wrapped") for key in golden.events):
+    if strict:
+        refuse_wrapped(golden.events)
+    return Trace(values=trace.values, outputs=trace.outputs, events={**clipped, **golden.events})
+
+
+def refuse_wrapped(events: Mapping[str, int]) -> None:
+    """Raise :class:`BackendError` if any current wrapped."""
+    if any(key.endswith("current wrapped") for key in events):
         raise BackendError(
             Diagnostic(
                 code="B010",
                 where="simulator",
-                message=f"currents left 24 bits: {golden.events}",
+                message=f"currents left 24 bits: {dict(events)}",
                 hint="quantize with a smaller scale; the overflow proof prevents this",
             )
         )
-    return Trace(values=trace.values, outputs=trace.outputs, events={**clipped, **golden.events})
 
 
 def _links(program: Program) -> dict[str, tuple[Link, ...]]:

@@ -1,0 +1,19 @@
+"""The numbers by which the tables of the fast engine are written and read.
+
+``layout.py`` writes them, ``kernels.py`` reads them; they stand apart so that the
+first can be imported without the compiler that the second needs.
+"""
+
+from __future__ import annotations
+
+# Columns of the tables; layout.py writes them under the same names.
+(C_KIND, C_SOURCE, C_COUNT, C_DELAY, C_TARGET, C_WIDTH, C_WEIGHTS, C_SHIFT, C_VALUES,
+ C_GEOMETRY) = range(10)  # fmt: skip
+(P_SPIKES, P_COUNT, P_STATE, P_TARGET, P_RESET, P_LATE, P_DROPS, P_IDLE, P_MOST, P_FLOOR, P_FIRES,
+ P_START, P_VOLTAGE, P_CURRENT, P_PLAIN) = range(15)  # fmt: skip
+G_POPULATIONS, G_POPULATIONS_END, G_OUTER, G_OUTER_END, G_INNER_END = range(5)
+(V_KEEP_CURRENT, V_KEEP_VOLTAGE, V_BIAS, V_THRESHOLD, V_AMOUNT, V_RESET,
+ V_FLOOR) = range(7)  # fmt: skip
+DENSE, WIDE, CONV, SPARSE = range(4)
+BITS, BYTES, INTEGERS = range(3)
+NONE, SUBTRACT, REPLACE = range(3)

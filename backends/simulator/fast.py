@@ -1,0 +1,261 @@
+"""Programs at the machine's speed: the golden integers, in loops compiled by Numba.
+
+Spikes, currents, voltages and counted events are those of
+:mod:`spikec.backends.simulator.golden`, bit for bit. Samples are independent: the
+threads share them out. A stream has no end: :class:`Session` takes it in chunks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from spikec.backends.simulator import codes as k
+from spikec.backends.simulator.layout import Columns, Layout
+from spikec.compiler.arrays import Array, size
+from spikec.compiler.inputs import to_integers
+from spikec.compiler.trace import Probe, Quantity, Trace
+
+__all__ = ["Session", "default_threads", "run"]
+
+#: Steps of a layer that are prepared together, and what that may take (in values).
+_MOST_STEPS = 128
+_SCRATCH = 1 << 22
+
+
+def default_threads() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(
+    layout: Layout,
+    inputs: Mapping[str, Array],
+    probes: Sequence[Probe],
+    *,
+    threads: int | None = None,
+) -> Trace:
+    """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start.
+
+    Voltages and currents come as the chip's integers, in the layout's integer type.
+    ``trace.events`` counts wraps, saturations and clipped inputs.
+    """
+    samples = len(next(iter(inputs.values())))
+    session = Session(layout, samples=samples, probes=probes, threads=threads)
+    trace = session.run(inputs, last=True)
+    return Trace(
+        values=trace.values, outputs=trace.outputs, events={**trace.events, **session.events}
+    )
+
+
+class Session:
+    """A program at work on ``samples`` samples side by side; feed it chunks of steps in order.
+
+    As with golden's session, steps that a lag has not delivered yet are reported
+    later; a chunk that is ``last`` flushes them.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        samples: int,
+        probes: Sequence[Probe],
+        threads: int | None = None,
+    ) -> None:
+        self._layout = layout
+        self._probes = tuple(dict.fromkeys(probes))
+        self._threads = max(1, min(threads or default_threads(), samples))
+        self._samples = samples
+        program = layout.program
+        self._views = {item.name: item.view for item in program.populations}
+        lags = [lag for v in self._views.values() for lag in (v.lag, v.current_lag)]
+        self._lag = max(0, *lags)
+        # Rows from before a chunk: what delays reach back to, and what is reported late.
+        back = max(1, layout.history, self._lag - min(lags))
+        self._back = back
+        # What came before the first step: silence, and the initial state.
+        self._sent = np.zeros((1, back, layout.width), np.uint8)
+        self._integers = np.zeros((1, back, max(1, layout.integer_width)), np.int32)
+        self._populations, self._columns, width = _recorded_columns(layout, self._probes)
+        self._recorded = np.zeros((1, back, max(1, width)), layout.dtype)
+        current, voltage = (np.tile(values, (samples, 1)) for values in layout.initial)
+        self._states = (current, voltage, np.zeros(current.shape, np.int32))
+        for (name, quantity), columns in self._columns.items():
+            state, count = layout.state[name], layout.sent[name].count
+            values = (current if quantity == "current" else voltage)[0, state : state + count]
+            self._recorded[:, :, columns.begin : columns.begin + count] = values
+        self._step = 0
+        self._given = 0
+        self._reported = 0
+        self.events: dict[str, int] = {}
+
+    def prepare(self) -> None:
+        """Compile the loops if this machine has not kept them from an earlier run."""
+        self._computed(0)
+
+    def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
+        """Take a chunk and report the steps that are complete; all that are left if ``last``."""
+        steps = next(iter(inputs.values())).shape[1]
+        extra = self._lag if last and self._given + steps else 0
+        clipped = self._receive(inputs, steps, extra)
+        self._compute(steps + extra)
+        self._given += steps
+        trace = self._report(steps + extra)
+        if not last:
+            self._carry(steps + extra)
+        return Trace(values=trace, outputs=self._layout.program.outputs, events=clipped)
+
+    def _receive(self, inputs: Mapping[str, Array], steps: int, extra: int) -> dict[str, int]:
+        """Put what enters behind the rows of history."""
+        self._sent = self._lengthened(self._sent, steps + extra)
+        self._integers = self._lengthened(self._integers, steps + extra)
+        self._recorded = self._lengthened(self._recorded, steps + extra)
+        layout, rows = self._layout, slice(self._back, self._back + steps)
+        events: dict[str, int] = {}
+        for entry in layout.program.inputs:
+            values = np.asarray(inputs[entry.name])
+            flat = values.reshape(*values.shape[:2], size(entry.shape))
+            graded = entry.name in layout.integers
+            columns = (layout.integers if graded else layout.sent)[entry.name]
+            place = slice(columns.begin, columns.begin + columns.count)
+            if not graded and values.dtype in (np.uint8, np.bool_) and flat.max(initial=0) <= 1:
+                self._sent[:, rows, place] = flat
+                continue
+            converted, clipped = to_integers(layout.program, {**inputs, entry.name: values})
+            events |= clipped
+            integers = converted[entry.name].reshape(flat.shape)
+            (self._integers if graded else self._sent)[:, rows, place] = integers
+        return events
+
+    def _lengthened(self, rows: Array, steps: int) -> Array:
+        """Return ``rows`` with room for more steps behind them."""
+        _, back, width = rows.shape
+        longer = np.zeros((self._samples, back + steps, width), rows.dtype)
+        longer[:, :back] = rows
+        return longer
+
+    def _compute(self, steps: int) -> None:
+        layout = self._layout
+        before = None if layout.proved else self._states
+        if before is not None:
+            self._states = tuple(values.copy() for values in before)
+        counts = self._computed(steps)
+        if before is not None and counts[:, 0].any() and layout.dtype is np.int32:
+            self._widen(before)
+            counts = self._computed(steps)
+        self._step += steps
+        for name, row in zip(layout.names, counts.tolist(), strict=True):
+            for what, count in zip(("current wrapped", "voltage saturated"), row, strict=True):
+                if count:
+                    key = f"{name}/{what}"
+                    self.events[key] = self.events.get(key, 0) + count
+
+    def _computed(self, steps: int) -> Array:
+        """Run all samples; return what wrapped and what saturated, per population."""
+        from spikec.backends.simulator import kernels
+
+        layout = self._layout
+        tables = (layout.groups, self._populations, layout.connections)
+        streams = (self._sent, self._sent.view(np.uint64), self._integers, self._recorded,
+                   self._back)  # fmt: skip
+        events = np.zeros((self._threads, len(self._populations), 2), np.int64)
+        edges = np.linspace(0, self._samples, self._threads + 1).astype(int)
+
+        def work(thread: int) -> None:
+            kernels.run(
+                int(edges[thread]), int(edges[thread + 1]), self._step, steps, tables,
+                layout.weights, layout.values, streams, self._states, events[thread],
+                _scratch(layout, steps),
+            )  # fmt: skip
+
+        if self._threads == 1:
+            work(0)
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                list(pool.map(work, range(self._threads)))
+        total: Array = events.sum(axis=0)
+        return total
+
+    def _widen(self, states: tuple[Array, Array, Array]) -> None:
+        """Go on from ``states`` in 64 bits: a current wrapped, and 32 bits may not hold it."""
+        current, voltage, idle = states
+        self._layout = replace(self._layout, dtype=np.int64, proved=True)
+        self._populations[:, k.P_PLAIN] = 0
+        self._states = (current.astype(np.int64), voltage.astype(np.int64), idle)
+        self._recorded = self._recorded.astype(np.int64)
+
+    def _report(self, steps: int) -> dict[Probe, Array]:
+        """Return what is complete of the rows just computed, every lag undone."""
+        count = min(self._given, self._step - self._lag) - self._reported
+        count = max(0, count)
+        first = self._step - steps
+        values = {}
+        for probe in self._probes:
+            name, quantity = probe
+            view = self._views[name]
+            lag = view.current_lag if quantity == "current" else view.lag
+            row = self._back + self._reported + lag - first
+            values[probe] = self._read(name, quantity, slice(row, row + count))
+        self._reported += count
+        return values
+
+    def _read(self, name: str, quantity: Quantity, rows: slice) -> Array:
+        if quantity == "spikes":
+            return _as_program(self._sent, self._layout.sent[name], rows)
+        return _as_program(self._recorded, self._columns[name, quantity], rows)
+
+    def _carry(self, steps: int) -> None:
+        """Keep the last rows as the history of the next chunk."""
+        keep = slice(steps, steps + self._back)
+        self._sent = self._sent[:, keep].copy()
+        self._integers = self._integers[:, keep].copy()
+        self._recorded = self._recorded[:, keep].copy()
+
+
+def _recorded_columns(
+    layout: Layout, probes: Sequence[Probe]
+) -> tuple[Array, dict[Probe, Columns], int]:
+    """Return the table of populations that says what to record, and where it will be."""
+    populations = layout.populations.copy()
+    columns: dict[Probe, Columns] = {}
+    width = 0
+    for name, quantity in probes:
+        if quantity == "spikes":
+            continue
+        source = layout.sent[name]
+        columns[name, quantity] = Columns(
+            begin=width, count=source.count, shape=source.shape, order=source.order
+        )
+        which = k.P_VOLTAGE if quantity == "voltage" else k.P_CURRENT
+        populations[layout.names.index(name), which] = width
+        width += source.count
+    return populations, columns, width
+
+
+def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
+    """Return rows and columns of a stream as ``[sample, step, *shape]``, without copying."""
+    part = stream[:, rows, columns.begin : columns.begin + columns.count]
+    if columns.order is None:
+        return part.reshape(*part.shape[:2], *columns.shape)
+    channels, high, wide = columns.shape
+    picture: Array = part.reshape(*part.shape[:2], high, wide, channels).transpose(0, 1, 4, 2, 3)
+    return picture
+
+
+def _scratch(layout: Layout, steps: int) -> tuple[Array, ...]:
+    """Return one thread's room: what arrives, sums, events and where their steps end."""
+    populations = layout.populations
+    width = int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max())
+    chunk = max(1, min(steps, _MOST_STEPS, _SCRATCH // max(width, layout.widest)))
+    return (
+        np.zeros((chunk, width), layout.dtype),
+        np.zeros(width, np.int16),
+        np.zeros(chunk * layout.widest, np.int64),
+        np.zeros(chunk * layout.widest, np.int64),
+        np.zeros(chunk, np.int64),
+    )

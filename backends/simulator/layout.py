@@ -1,0 +1,428 @@
+"""A program laid out for the fast engine: flat tables and weights, source by source.
+
+Each input and population has columns in one array of what is sent. Populations
+that hear each other run together as a group; groups run one after the other, all
+steps of a chunk at a time. A population that a convolution reaches is kept as
+(y, x, channel), so that what one spike adds to a row of pixels is contiguous; its
+``order`` says which neuron of the program each place is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from spikec.backends.simulator import codes as k
+from spikec.compiler.arrays import Array, IntArray, Shape, size
+from spikec.compiler.errors import BackendError, Diagnostic
+from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
+from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+
+__all__ = ["Columns", "Layout", "laid_out"]
+
+#: What arrives in a step within the first bound keeps every sum in 32 bits, however often a
+#: current wraps; within the second as long as none does.
+_PROVED = 1 << 18
+_NARROW = 1 << 24
+#: Synapses that one by one take 6 bytes each.
+_MOST_SYNAPSES = 1 << 31
+_NEVER = (1 << 31) - 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Columns:
+    """Where one input or population is: its first column, and the neuron at each place.
+
+    ``order`` None means that places are neurons in row-major order.
+    """
+
+    begin: int
+    count: int
+    shape: Shape
+    order: IntArray | None = None
+
+    def placed(self, values: Array) -> Array:
+        """Bring values ``[neuron, ...]`` into the order of places."""
+        return values if self.order is None else values[self.order]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layout:
+    """The tables of :mod:`spikec.backends.simulator.kernels`.
+
+    ``sent`` and ``integers`` give the columns of what is sent as bytes and as
+    integers; ``state`` the place of each population among all neurons. States are of
+    type ``dtype``; unless ``proved``, int32 holds only while no current wraps.
+    """
+
+    program: Program
+    sent: Mapping[str, Columns]
+    integers: Mapping[str, Columns]
+    state: Mapping[str, int]
+    groups: IntArray
+    populations: IntArray
+    connections: IntArray
+    names: tuple[str, ...]
+    weights: tuple[Array, ...]
+    values: Array
+    initial: tuple[Array, Array]
+    dtype: type[np.signedinteger]
+    proved: bool
+    history: int
+    widest: int
+    width: int
+    integer_width: int
+
+
+def laid_out(program: Program) -> Layout:
+    """Return ``program`` as tables; :class:`BackendError` for what no memory holds."""
+    order = _groups(program)
+    names = tuple(name for group in order for name in group)
+    bound = max(_bound(program, item) for item in program.populations)
+    narrow = bound <= _NARROW
+    sent, integers = _columns(program)
+    state = _starts(program.population(name).num_neurons for name in names)
+    target = {
+        name: place
+        for group in order
+        for name, place in zip(
+            group, _starts(program.population(name).num_neurons for name in group), strict=False
+        )
+    }
+    builder = _Builder(program, sent, integers, target)
+    groups = []
+    for group in order:
+        first = names.index(group[0])
+        begin = len(builder.connections)
+        inner = [item for item in program.connections if item.source in group]
+        outer = [item for item in program.connections if item.source not in group]
+        for item in (*outer, *inner):
+            if item.target in group:
+                builder.add(item)
+        outers = sum(item.target in group for item in outer)
+        groups.append((first, first + len(group), begin, begin + outers, len(builder.connections)))
+    places = dict(zip(names, state, strict=False))
+    neurons = [program.population(name) for name in names]
+    rows = [
+        _population_row(
+            item, sent[item.name].begin, places[item.name], target[item.name], narrow=narrow
+        )
+        for item in neurons
+    ]
+    dtype = np.int32 if narrow else np.int64
+    return Layout(
+        program=program,
+        sent=sent,
+        integers=integers,
+        state=places,
+        groups=np.array(groups, np.int64),
+        populations=np.array(rows, np.int64),
+        connections=np.array(builder.connections or np.zeros((0, 10)), np.int64),
+        names=names,
+        weights=builder.weights(),
+        values=np.concatenate([_values(item, sent[item.name]) for item in neurons], axis=1),
+        initial=_initial(neurons, sent, dtype),
+        dtype=dtype,
+        proved=bound <= _PROVED,
+        history=max([1, *(row[k.C_DELAY] for row in builder.connections)]),
+        widest=max(item.count for item in (*sent.values(), *integers.values())),
+        width=_padded(sum(_padded(item.count) for item in sent.values())),
+        integer_width=sum(item.count for item in integers.values()),
+    )
+
+
+def _groups(program: Program) -> list[list[str]]:
+    """Return the populations that hear each other, sources first."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(item.name for item in program.populations)
+    inputs = {item.name for item in program.inputs}
+    graph.add_edges_from(
+        (item.source, item.target) for item in program.connections if item.source not in inputs
+    )
+    whole = nx.condensation(graph)
+    place = {item.name: index for index, item in enumerate(program.populations)}
+    return [
+        sorted(whole.nodes[node]["members"], key=lambda name: place[name])
+        for node in nx.topological_sort(whole)
+    ]
+
+
+def _bound(program: Program, neurons: Neurons) -> int:
+    """Return a bound of what arrives in one step at any neuron."""
+    bounds = program.message_bounds
+    total = 0
+    for item in program.connections_into(neurons.name):
+        weight = item.operator.weight
+        rows = np.abs(weight.reshape(len(weight), -1)).sum(axis=1, dtype=np.int64)
+        most = max(map(abs, bounds[item.source]))
+        total += (int(rows.max(initial=0)) << item.weight_exp) * most
+    return total
+
+
+def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
+    """Return the columns of bytes (spikes, and counts up to 255) and those of integers."""
+    inputs = {item.name: item for item in program.inputs}
+    ends: list[ProgramInput | Neurons] = [*program.inputs, *program.populations]
+    pictures = {item.target for item in program.connections if _contiguous(item)}
+    sent: dict[str, Columns] = {}
+    integers: dict[str, Columns] = {}
+    for item in ends:
+        graded = item.name in inputs and inputs[item.name].kind != "binary"
+        table = integers if graded else sent
+        begin = sum(c.count if graded else _padded(c.count) for c in table.values())
+        order = _channels_last(item.shape) if item.name in pictures else None
+        table[item.name] = Columns(
+            begin=begin, count=size(item.shape), shape=item.shape, order=order
+        )
+    return sent, integers
+
+
+def _padded(count: int) -> int:
+    return -(-count // 64) * 64
+
+
+def _starts(counts: Iterable[int]) -> list[int]:
+    """Return where each of consecutive parts begins, and where the last one ends."""
+    return list(itertools.accumulate(counts, initial=0))
+
+
+def _channels_last(shape: Shape) -> IntArray:
+    order: IntArray = np.arange(size(shape)).reshape(shape).transpose(1, 2, 0).reshape(-1)
+    return order
+
+
+def _contiguous(connection: Connection) -> bool:
+    """Say whether a convolution fits the fast kernel."""
+    operator = connection.operator
+    return (
+        isinstance(operator, Conv2d)
+        and operator.groups == 1
+        and operator.dilation == (1, 1)
+        and _narrowed(operator.weight) is not None
+    )
+
+
+def _narrowed(weight: Array) -> tuple[Array, int] | None:
+    """Return the weights without their common factor of two, if int8 then holds them."""
+    bits = int(np.bitwise_or.reduce(weight, axis=None)) if weight.size else 0
+    shift = (bits & -bits).bit_length() - 1 if bits else 0
+    reduced = weight >> shift
+    if reduced.size and (reduced.min() < -128 or reduced.max() > 127):
+        return None
+    return reduced.astype(np.int8), shift
+
+
+class _Builder:
+    """Collects connections and their weights, one behind the other."""
+
+    def __init__(
+        self,
+        program: Program,
+        sent: Mapping[str, Columns],
+        integers: Mapping[str, Columns],
+        target: Mapping[str, int],
+    ) -> None:
+        self._program = program
+        self._sent, self._integers, self._target = sent, integers, target
+        self._shifts = {item.name: item.shift for item in program.inputs}
+        self._most = {item.name: item.max_spikes for item in program.populations}
+        self._parts: tuple[list[Array], ...] = ([], [], [], [], [], [])
+        self._lengths = [0] * 6
+        self.connections: list[list[int]] = []
+
+    def add(self, connection: Connection) -> None:
+        """Append a connection."""
+        source = self._source(connection.source)
+        row = [0] * 10
+        row[k.C_SOURCE], row[k.C_COUNT] = source.begin, source.count
+        row[k.C_DELAY] = connection.delay + self._shifts.get(connection.source, 0)
+        row[k.C_TARGET] = self._target[connection.target]
+        row[k.C_WIDTH] = self._sent[connection.target].count
+        row[k.C_SHIFT] = connection.weight_exp
+        row[k.C_VALUES] = self._values(connection.source)
+        operator = connection.operator
+        if isinstance(operator, Dense):
+            self._dense(row, connection, operator)
+        elif _contiguous(connection):
+            self._picture(row, connection, operator)
+        else:
+            self._sparse(row, connection, operator)
+        self.connections.append(row)
+
+    def weights(self) -> tuple[Array, ...]:
+        """Return narrow and wide weights, pointers, targets, geometry and places."""
+        types = (np.int8, np.int16, np.int64, np.int32, np.int64, np.int32)
+        flat = [
+            np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(1, dtype)
+            for parts, dtype in zip(self._parts, types, strict=True)
+        ]
+        flat[4] = flat[4].reshape(-1, 11) if self._parts[4] else np.zeros((1, 11), np.int64)
+        return tuple(flat)
+
+    def _source(self, name: str) -> Columns:
+        return self._sent[name] if name in self._sent else self._integers[name]
+
+    def _values(self, name: str) -> int:
+        if name in self._integers:
+            return k.INTEGERS
+        return k.BYTES if self._most.get(name, 1) > 1 else k.BITS
+
+    def _append(self, which: int, values: Array) -> int:
+        """Add values to one of the flat arrays and return where they begin."""
+        begin = self._lengths[which]
+        self._parts[which].append(values.reshape(-1))
+        self._lengths[which] += values.size
+        return begin
+
+    def _dense(self, row: list[int], connection: Connection, operator: Dense) -> None:
+        source, target = self._source(connection.source), self._sent[connection.target]
+        weight = target.placed(operator.weight)
+        if source.order is not None:
+            weight = weight[:, source.order]
+        narrowed = _narrowed(weight)
+        row[k.C_KIND], which = (k.WIDE, 1) if narrowed is None else (k.DENSE, 0)
+        if narrowed is not None:
+            weight, shift = narrowed
+            row[k.C_SHIFT] += shift
+        row[k.C_WEIGHTS] = self._append(which, np.ascontiguousarray(weight.T))
+
+    def _picture(self, row: list[int], connection: Connection, operator: Conv2d) -> None:
+        narrowed = _narrowed(operator.weight)
+        assert narrowed is not None, "only such convolutions are taken this way"
+        weight, shift = narrowed
+        out, channels, rows, columns = weight.shape
+        up, left = operator.stride
+        slots = -(-columns // left)
+        # [channel in, ky, kx modulo the stride, kx falling, channel out]
+        kernel = np.zeros((channels, rows, left, slots, out), np.int8)
+        for column in range(columns):
+            phase, tap = column % left, column // left
+            taps = -(-(columns - phase) // left)
+            kernel[:, :, phase, taps - 1 - tap] = weight[..., column].transpose(1, 2, 0)
+        source = self._source(connection.source)
+        _, high, wide = operator.output_shape(source.shape)
+        at = np.stack(np.unravel_index(np.arange(source.count), source.shape), axis=1)
+        first = self._append(5, source.placed(at)[:, [1, 2, 0]].astype(np.int32))
+        geometry = [
+            rows, columns, up, left, *operator.padding, high, wide, out, first, slots,
+        ]  # fmt: skip
+        row[k.C_KIND] = k.CONV
+        row[k.C_GEOMETRY] = self._append(4, np.array(geometry, np.int64)) // 11
+        row[k.C_SHIFT] += shift
+        row[k.C_WEIGHTS] = self._append(0, kernel)
+
+    def _sparse(self, row: list[int], connection: Connection, operator: Conv2d) -> None:
+        source, target = self._source(connection.source), self._sent[connection.target]
+        heard, reached, weights = _synapses(operator, source.shape, connection.name)
+        heard, reached = _place_of(source)[heard], _place_of(target)[reached]
+        order = np.argsort(heard, kind="stable")
+        pointers = np.searchsorted(heard[order], np.arange(source.count + 1))
+        row[k.C_KIND] = k.SPARSE
+        # Weights and targets must begin at the same place: both are padded to the longer.
+        begin = max(self._lengths[1], self._lengths[3])
+        for which, dtype in ((1, np.int16), (3, np.int32)):
+            self._append(which, np.zeros(begin - self._lengths[which], dtype))
+        row[k.C_WEIGHTS] = self._append(1, weights[order])
+        self._append(3, reached[order].astype(np.int32))
+        row[k.C_GEOMETRY] = self._append(2, pointers.astype(np.int64))
+
+
+def _place_of(columns: Columns) -> IntArray:
+    """Return the place of each neuron."""
+    if columns.order is None:
+        return np.arange(columns.count)
+    places = np.empty(columns.count, np.int64)
+    places[columns.order] = np.arange(columns.count)
+    return places
+
+
+def _synapses(operator: Conv2d, source: Shape, name: str) -> tuple[IntArray, IntArray, Array]:
+    """Return source, target and weight of every synapse of a convolution, by neuron number."""
+    out, high, wide = operator.output_shape(source)
+    per_group, taps = operator.weight.shape[1], operator.weight.shape[2:]
+    count = high * wide * operator.weight.size
+    if count > _MOST_SYNAPSES:
+        raise BackendError(
+            Diagnostic(
+                code="B012",
+                where=f"connection '{name}'",
+                message=f"its grouped or dilated convolution has {count:,} synapses",
+                hint="run it with --engine golden, which applies kernels as they are",
+            )
+        )
+    target, channel = np.meshgrid(np.arange(out), np.arange(per_group), indexing="ij")
+    heard_channel = channel + target // (out // operator.groups) * per_group
+    oy, ox = (item[:, :, None, None] for item in np.meshgrid(np.arange(high), np.arange(wide),
+                                                             indexing="ij"))  # fmt: skip
+    parts = []
+    for row, column in np.ndindex(*taps):
+        y = oy * operator.stride[0] + row * operator.dilation[0] - operator.padding[0]
+        x = ox * operator.stride[1] + column * operator.dilation[1] - operator.padding[1]
+        inside = (y >= 0) & (y < source[1]) & (x >= 0) & (x < source[2])
+        inside = np.broadcast_to(inside, (high, wide, out, per_group))
+        heard = (heard_channel * source[1] + y) * source[2] + x
+        reached = (target * high + oy) * wide + ox
+        weights = np.broadcast_to(operator.weight[..., row, column], inside.shape)
+        reached = np.broadcast_to(reached, inside.shape)
+        parts.append((heard[inside], reached[inside], weights[inside]))
+    heard, reached, weights = (np.concatenate(item) for item in zip(*parts, strict=True))
+    return heard, reached, weights
+
+
+def _population_row(
+    neurons: Neurons, column: int, state: int, target: int, *, narrow: bool
+) -> list[int]:
+    codes = {"none": k.NONE, "subtract": k.SUBTRACT, "zero": k.REPLACE, "value": k.REPLACE}
+    code, at_spike = codes[neurons.reset], neurons.reset_order == "at_spike"
+    special = (
+        neurons.refractory or neurons.max_spikes > 1 or neurons.floor is not None
+        or neurons.reset_drops_input
+    )  # fmt: skip
+    row = [0] * 15
+    row[k.P_SPIKES], row[k.P_COUNT], row[k.P_STATE] = column, neurons.num_neurons, state
+    row[k.P_TARGET] = target
+    row[k.P_RESET] = code if at_spike else k.NONE
+    row[k.P_LATE] = k.NONE if at_spike else code
+    row[k.P_DROPS] = int(neurons.reset_drops_input)
+    row[k.P_IDLE], row[k.P_MOST] = neurons.refractory, neurons.max_spikes
+    row[k.P_FLOOR] = int(neurons.floor is not None)
+    row[k.P_FIRES] = int(neurons.vth is not None)
+    row[k.P_START] = neurons.start
+    row[k.P_VOLTAGE] = row[k.P_CURRENT] = -1
+    row[k.P_PLAIN] = int(narrow and not special)
+    return row
+
+
+def _values(neurons: Neurons, columns: Columns) -> Array:
+    """Return the parameters of each neuron, in the order of places."""
+    zero = np.zeros(neurons.shape, np.int64)
+    spiking = neurons.vth is not None
+    named = {
+        k.V_KEEP_CURRENT: DECAY_UNITY - 1 - neurons.du,
+        k.V_KEEP_VOLTAGE: DECAY_UNITY - neurons.dv,
+        k.V_BIAS: neurons.bias,
+        k.V_THRESHOLD: zero + _NEVER if neurons.vth is None else neurons.vth << VTH_SHIFT,
+        k.V_AMOUNT: neurons.reset_amount if spiking and neurons.reset == "subtract" else zero,
+        k.V_RESET: zero if neurons.reset_value is None else neurons.reset_value,
+        k.V_FLOOR: zero - STATE_MAX if neurons.floor is None else neurons.floor,
+    }
+    rows = [columns.placed(named[index].reshape(-1)) for index in range(len(named))]
+    return np.stack(rows).astype(np.int32)
+
+
+def _initial(
+    neurons: Sequence[Neurons], sent: Mapping[str, Columns], dtype: type[np.signedinteger]
+) -> tuple[Array, Array]:
+    """Return current and voltage before the first step, of all populations in order."""
+    current, voltage = (
+        np.concatenate([
+            sent[item.name].placed(getattr(item, name).reshape(-1)) for item in neurons
+        ]).astype(dtype)
+        for name in ("initial_current", "initial_voltage")
+    )  # fmt: skip
+    return current, voltage

@@ -1,0 +1,69 @@
+"""The simulator backend: which engine runs, and what it refuses."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import numpy as np
+import pytest
+from support.random_programs import random_inputs, random_program
+
+from spikec.backends import open_backend
+from spikec.compiler.errors import BackendError, UsageError
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_both_engines_give_the_same_trace(threads: int) -> None:
+    rng = np.random.default_rng(3)
+    program = random_program(rng)
+    inputs = random_inputs(program, rng, samples=4, steps=9)
+    traces = []
+    for options in ({"engine": "golden"}, {"threads": threads}):
+        with open_backend("simulator", **options).load(program) as executable:
+            traces.append(executable.run(inputs))
+    first, second = traces
+    assert dict(first.events) == dict(second.events)
+    for probe in program.default_probes:
+        np.testing.assert_array_equal(first[probe], second[probe])
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"U072 at engine 'warp'.*\n.*fast, golden"):
+        open_backend("simulator", engine="warp")
+
+
+@pytest.mark.parametrize("engine", ["fast", "golden"])
+def test_strict_refuses_a_current_that_wraps(engine: str) -> None:
+    for seed in range(100):
+        rng = np.random.default_rng([5, seed])
+        program = random_program(rng)
+        inputs = random_inputs(program, rng, samples=2, steps=9)
+        events = open_backend("simulator").load(program).run(inputs).events
+        strict = open_backend("simulator", engine=engine, strict=True).load(program)
+        if any("wrapped" in name for name in events):
+            with pytest.raises(BackendError, match=r"B010.*currents left 24 bits"):
+                strict.run(inputs)
+            return
+        assert strict.run(inputs).events == events
+    pytest.fail("no random program wraps")
+
+
+def test_without_numba_the_error_names_the_other_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    plain = builtins.__import__
+
+    def missing(name: str, *rest: Any, **options: Any) -> Any:
+        if name.startswith("numba"):
+            raise ImportError("Numba needs NumPy 2.5 or less")
+        return plain(name, *rest, **options)
+
+    program = random_program(np.random.default_rng(0))
+    monkeypatch.delitem(sys.modules, "spikec.backends.simulator.kernels", raising=False)
+    import spikec.backends.simulator as package
+
+    monkeypatch.delattr(package, "kernels", raising=False)
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(BackendError, match=r"NumPy 2.5 or less.*\n.*--engine golden"):
+        open_backend("simulator").load(program)

@@ -1,0 +1,163 @@
+"""The fast engine is golden to the last bit: spikes, states and counted events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.random_programs import random_inputs, random_program
+
+from spikec.backends.simulator import codes, fast, golden
+from spikec.backends.simulator.layout import Layout, laid_out
+from spikec.compiler.arrays import Array
+from spikec.compiler.program import Program
+from spikec.compiler.trace import Probe, Trace
+
+BLOCKS, PER_BLOCK = 10, 50
+
+
+def all_probes(program: Program) -> list[Probe]:
+    return [
+        (item.name, quantity)
+        for item in program.populations
+        for quantity in ("spikes", "voltage", "current")
+    ]  # type: ignore[misc]
+
+
+def assert_same(found: Trace, expected: Trace, what: object) -> None:
+    assert found.outputs == expected.outputs
+    assert set(found.values) == set(expected.values)
+    for probe, values in expected.values.items():
+        np.testing.assert_array_equal(found[probe], values, err_msg=f"{what}: {probe}")
+    assert dict(found.events) == dict(expected.events), what
+
+
+def drawn(*seed: int, **limits: object) -> tuple[Program, dict[str, Array]]:
+    rng = np.random.default_rng(seed)
+    program = random_program(rng, **limits)
+    return program, random_inputs(program, rng, samples=3, steps=14)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_fast_equals_golden_on_random_programs(block: int) -> None:
+    for number in range(PER_BLOCK):
+        program, inputs = drawn(11, block, number, max_weight_exp=7 if number % 3 else 15)
+        probes = all_probes(program)
+        expected = golden.run(program, inputs, probes=probes)
+        found = fast.run(laid_out(program), inputs, probes, threads=1 + number % 3)
+        assert_same(found, expected, (11, block, number))
+
+
+def test_the_random_programs_reach_every_kernel() -> None:
+    kinds, values, widths, groups, plain = set(), set(), set(), set(), set()
+    for number in range(300):
+        program, _ = drawn(11, 0, number, max_weight_exp=7 if number % 3 else 15)
+        layout = laid_out(program)
+        kinds |= set(layout.connections[:, codes.C_KIND].tolist())
+        values |= set(layout.connections[:, codes.C_VALUES].tolist())
+        plain |= set(layout.populations[:, codes.P_PLAIN].tolist())
+        widths.add(layout.dtype)
+        groups |= {
+            (row[codes.G_POPULATIONS_END] - row[codes.G_POPULATIONS] > 1,
+             row[codes.G_INNER_END] > row[codes.G_OUTER_END])
+            for row in layout.groups
+        }  # fmt: skip
+    assert kinds == {codes.DENSE, codes.WIDE, codes.CONV, codes.SPARSE}
+    assert values == {codes.BITS, codes.BYTES, codes.INTEGERS}
+    assert widths == {np.int32, np.int64}
+    assert plain == {0, 1}
+    assert {(False, False), (False, True), (True, True)} <= groups
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1 << 32), neurons=st.sampled_from([63, 64, 65, 130]))
+def test_rows_longer_than_a_word_and_sums_longer_than_a_pass(seed: int, neurons: int) -> None:
+    rng = np.random.default_rng(seed)
+    program = random_program(rng, max_neurons=neurons, max_populations=2)
+    inputs = random_inputs(program, rng, samples=2, steps=6)
+    probes = all_probes(program)
+    expected = golden.run(program, inputs, probes=probes)
+    assert_same(fast.run(laid_out(program), inputs, probes), expected, seed)
+
+
+def test_sums_of_16_bits_are_emptied_before_they_overflow() -> None:
+    """Every neuron of a wide layer spikes, with the heaviest weights, one sign at a time."""
+    for sign, weight in (("down", -256), ("up", 254)):
+        program, inputs = _crowd(weight, neurons=600)
+        expected = golden.run(program, inputs, probes=all_probes(program))
+        found = fast.run(laid_out(program), inputs, all_probes(program))
+        assert_same(found, expected, sign)
+        assert expected["pop0", "current"].any()
+
+
+def _crowd(weight: int, neurons: int) -> tuple[Program, dict[str, Array]]:
+    from spikec.compiler.operators import Dense
+    from spikec.compiler.program import Connection, Neurons, ProgramInput
+
+    program = Program(
+        target="loihi2",
+        inputs=(ProgramInput(name="in", shape=(neurons,), kind="binary", low=0, high=1),),
+        populations=(
+            Neurons(name="pop0", shape=(70,), du=4095, dv=4096, vth=1000, reset="zero",
+                    reset_order="at_spike"),
+        ),
+        connections=(
+            Connection(name="c", source="in", target="pop0", weight_exp=0, num_weight_bits=8,
+                       operator=Dense(weight=np.full((70, neurons), weight)), sign_mode="mixed",
+                       delay=1),
+        ),
+        outputs=("pop0",),
+    )  # fmt: skip
+    return program, {"in": np.ones((1, 3, neurons), np.uint8)}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_stream_in_chunks_is_the_whole_run(seed: int) -> None:
+    program, inputs = drawn(12, seed)
+    probes = all_probes(program)
+    whole = golden.run(program, inputs, probes=probes)
+    session = fast.Session(laid_out(program), samples=3, probes=probes, threads=1)
+    cuts = [0, 1, 2, 7, 7, 14]
+    parts = [
+        session.run({name: values[:, a:b] for name, values in inputs.items()}, last=b == 14)
+        for a, b in pairwise(cuts)
+    ]
+    joined = Trace.joined(parts, axis="step")
+    events = {**joined.events, **session.events}
+    assert_same(Trace(values=joined.values, outputs=joined.outputs, events=events), whole, seed)
+
+
+@pytest.mark.parametrize("steps", [127, 128, 129, 300])
+def test_runs_longer_than_a_chunk(steps: int) -> None:
+    rng = np.random.default_rng(steps)
+    program = random_program(rng, max_delay=20)
+    inputs = random_inputs(program, rng, samples=1, steps=steps)
+    probes = all_probes(program)
+    expected = golden.run(program, inputs, probes=probes)
+    assert_same(fast.run(laid_out(program), inputs, probes), expected, steps)
+
+
+def test_a_current_that_wraps_where_32_bits_might_not_hold_is_run_again_in_64() -> None:
+    program, inputs = _crowd(254, neurons=4000)
+    slow = replace(
+        program, populations=(replace(program.populations[0], du=np.zeros(70, np.int64)),)
+    )
+    layout: Layout = laid_out(slow)
+    assert layout.dtype is np.int32
+    assert not layout.proved
+    expected = golden.run(slow, inputs, probes=all_probes(slow))
+    assert expected.events["pop0/current wrapped"] > 0
+    assert_same(fast.run(layout, inputs, all_probes(slow)), expected, "wrapped")
+
+
+def test_booleans_floats_and_integers_are_the_same_spikes() -> None:
+    program, inputs = _crowd(6, neurons=20)
+    layout, probes = laid_out(program), all_probes(program)
+    expected = fast.run(layout, inputs, probes)
+    for dtype in (bool, np.int64, np.float32):
+        given = {"in": inputs["in"].astype(dtype)}
+        assert_same(fast.run(layout, given, probes), expected, dtype)
