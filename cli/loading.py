@@ -17,7 +17,15 @@ from spikec.compiler.program import Program
 from spikec.compiler.quantize import QuantizationReport, compile_graph
 from spikec.compiler.targets import load_target
 
-__all__ = ["CompileOptions", "Loaded", "backend_for", "load", "refuse_idle", "source_of"]
+__all__ = [
+    "CompileOptions",
+    "Loaded",
+    "backend_for",
+    "load",
+    "refuse_idle",
+    "refuse_steps_alone",
+    "source_of",
+]
 
 
 #: What is taken where no option says otherwise.
@@ -32,6 +40,7 @@ class CompileOptions:
     target: str | None = None
     weight_bits: int | None = None
     calibrate: Path | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,7 +59,9 @@ def load(path: Path, options: CompileOptions) -> Loaded:
         refuse_idle(options, f"{path} is compiled already")
         return Loaded(graph=None, program=network)
     calibration = (
-        None if options.calibrate is None else read_dataset(options.calibrate, network.inputs)
+        None
+        if options.calibrate is None
+        else read_dataset(options.calibrate, network.inputs, steps=options.steps)
     )
     compilation = compile_graph(
         network,
@@ -80,6 +91,19 @@ def idle(option: str, why: str) -> Diagnostic:
         message=f"it has no effect: {why}",
         hint="leave it out, or compile a network with it",
     )
+
+
+def refuse_steps_alone(options: CompileOptions) -> None:
+    """Refuse ``--steps`` where no data are read that it would present."""
+    if options.steps is not None and options.calibrate is None:
+        raise UsageError(
+            Diagnostic(
+                code="U081",
+                where="option --steps",
+                message="it has no effect: it says how long --calibrate's data are presented",
+                hint="leave it out, or calibrate with data",
+            )
+        )
 
 
 def source_of(

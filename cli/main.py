@@ -82,6 +82,12 @@ class DiscretizationName(str, Enum):
     exp = "exp"
 
 
+class ConversionName(str, Enum):
+    """How a network without spikes becomes one with spikes."""
+
+    rate = "rate"
+
+
 NetworkFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A network file, or a compiled program (.spk).")
 ]
@@ -124,7 +130,14 @@ Calibrate = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Readout = Annotated[
     ReadoutName | None,
-    typer.Option("--readout", help="By default spike-count, or max-voltage for integrators."),
+    typer.Option(
+        "--readout",
+        help="Default: spike-count; for integrators max-voltage, last-voltage if they do not leak.",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="Present data of one step (images) for this many."),
 ]
 Samples = Annotated[
     int | None, typer.Option("--samples", min=1, help="Take only the first samples.")
@@ -148,6 +161,7 @@ def _options(
     compare: CompareName | None,
     discretization: DiscretizationName | None,
     profile: str | None,
+    steps: int | None = None,
 ) -> CompileOptions:
     from spikec.cli.loading import CompileOptions
     from spikec.compiler.frontends import ReadOptions
@@ -160,7 +174,9 @@ def _options(
         discretization=None if discretization is None else discretization.value,
         profile=profile,
     )
-    return CompileOptions(read=read, target=target, weight_bits=weight_bits, calibrate=calibrate)
+    return CompileOptions(
+        read=read, target=target, weight_bits=weight_bits, calibrate=calibrate, steps=steps
+    )
 
 
 @app.command()
@@ -195,6 +211,7 @@ def compile_command(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -208,8 +225,10 @@ def compile_command(
     from spikec.compiler.program_file import write_program
 
     options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
-    )
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        steps,
+    )  # fmt: skip
+    loading.refuse_steps_alone(options)
     running.refuse_overwriting(output, file, *([] if calibrate is None else [calibrate]))
     loaded = loading.load(file, options)
     write_program(loaded.program, output)
@@ -243,6 +262,7 @@ def run(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -261,8 +281,9 @@ def run(
     from spikec.cli import running
 
     options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
-    )
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        steps,
+    )  # fmt: skip
     running.refuse_overwriting(output, file, data)
     with progress_bar("running", quiet=as_json) as progress:
         result = running.run(
@@ -306,6 +327,7 @@ def verify(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -320,8 +342,9 @@ def verify(
     from spikec.cli import running, tables
 
     options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
-    )
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        steps,
+    )  # fmt: skip
     with progress_bar("verifying", quiet=as_json) as progress:
         report = running.verify(
             file,
@@ -382,6 +405,22 @@ def convert(
     output: Annotated[
         Path, typer.Argument(metavar="TO", help="Ending in .safetensors, .onnx or .nir.")
     ],
+    conversion: Annotated[
+        ConversionName | None, typer.Option("--convert", help="Turn a ReLU network into spikes.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="D.npz", help="Sets the thresholds of --convert."),
+    ] = None,
+    percentile: Annotated[
+        float | None,
+        typer.Option("--percentile", help="Of the activations, as threshold. Default: 99.9."),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option("--test", metavar="D.npz", help="Accuracy on these. Default: on --data."),
+    ] = None,
+    samples: Samples = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -390,15 +429,28 @@ def convert(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a network in another format, or say what that format could not hold."""
+    """Write a network in another format, or turn a ReLU network into a spiking one."""
+    from spikec.cli import conversion as rates
     from spikec.cli import running, tables
 
     options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
-    running.convert(file, output, options.read)
-    if as_json:
-        print_json({"output": str(output)})
-    else:
-        tables.say(f"wrote {output}")
+    if conversion is None:
+        rates.refuse_idle(data=data, percentile=percentile, test=test, samples=samples)
+        running.convert(file, output, options.read)
+        print_json({"output": str(output)}) if as_json else tables.say(f"wrote {output}")
+        return
+    with progress_bar("measuring", quiet=as_json) as progress:
+        result = rates.convert(
+            file,
+            output,
+            data=data,
+            test=test,
+            percentile=percentile,
+            samples=samples,
+            options=options.read,
+            progress=progress,
+        )
+    print_json(result.as_dict()) if as_json else rates.show(result)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -30,10 +30,17 @@ from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_i
 from spikec.compiler.files import make_folder, write_atomically, write_npz
 from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, read_dataset, to_integers
-from spikec.compiler.ir import LI, Graph
+from spikec.compiler.ir import LI, Graph, Input
 from spikec.compiler.program import Neurons
 from spikec.compiler.quantize.dequantize import dequantize
-from spikec.compiler.trace import Probe, Readout, Trace, parse_probes, read_out
+from spikec.compiler.trace import (
+    Probe,
+    Readout,
+    Trace,
+    default_readout,
+    parse_probes,
+    read_out,
+)
 from spikec.compiler.trace_file import write_trace
 from spikec.compiler.verification import VerificationReport
 from spikec.compiler.verification import verify as climb
@@ -41,11 +48,14 @@ from spikec.compiler.verification import verify as climb
 __all__ = [
     "RunResult",
     "climb_with",
+    "convert",
     "copy_from_zoo",
     "emit",
+    "refuse_overwriting",
     "run",
     "show",
     "verify",
+    "writer_for",
     "zoo_entries",
 ]
 
@@ -103,13 +113,16 @@ def run(
         network = frontends.load(file, options.read)
         if isinstance(network, Graph):
             refuse_idle(options, "the float reference runs the network as it is")
-            return _run_graph(network, data_file, probes, chosen, samples, progress)
+            data = read_dataset(data_file, network.inputs, samples=samples, steps=options.steps)
+            return _run_graph(network, data, probes, chosen, progress)
     loaded = load(file, options)
     program = loaded.program
-    data = read_dataset(data_file, program.inputs, samples=samples)
+    data = read_dataset(data_file, program.inputs, samples=samples, steps=options.steps)
     wanted = parse_probes(probes, [item.name for item in program.populations])
-    silent = program.population(program.outputs[0]).vth is None
-    wanted = _with_readout(wanted, chosen, program.outputs[0], silent=silent)
+    output = program.population(program.outputs[0])
+    silent = output.vth is None
+    chosen = chosen or default_readout(spikes=not silent, leaks=bool(output.dv.any()))
+    wanted = _with_readout(wanted, chosen, output.name, silent=silent)
     if backend == "reference":
         quantized = dequantize(program)
         integers, events = to_integers(program, data.inputs)
@@ -126,16 +139,17 @@ def run(
 
 def _run_graph(
     graph: Graph,
-    data_file: Path,
+    data: Dataset,
     probes: Sequence[str],
     readout: Readout | None,
-    samples: int | None,
     progress: Progress | None,
 ) -> RunResult:
-    data = read_dataset(data_file, graph.inputs, samples=samples)
     wanted = parse_probes(probes, [node.name for node in graph.populations])
-    silent = isinstance(graph[graph.outputs[0]], LI)
-    wanted = _with_readout(wanted, readout, graph.outputs[0], silent=silent)
+    output = graph[graph.outputs[0]]
+    assert not isinstance(output, Input)
+    silent = isinstance(output, LI)
+    readout = readout or default_readout(spikes=not silent, leaks=bool((output.beta < 1).any()))
+    wanted = _with_readout(wanted, readout, output.name, silent=silent)
     trace = _run_reference(graph, data.inputs, wanted, progress)
     return _result(trace, data, readout, ())
 
@@ -219,7 +233,7 @@ def verify(
             )
         )
     graph = loaded.graph or source_of(loaded.program, file, source, options.read)
-    data = read_dataset(data_file, loaded.program.inputs, samples=samples)
+    data = read_dataset(data_file, loaded.program.inputs, samples=samples, steps=options.steps)
     return climb_with(
         Loaded(graph=graph, program=loaded.program),
         data,
@@ -295,6 +309,13 @@ def emit(
 
 def convert(file: Path, output: Path, options: ReadOptions) -> None:
     """Read the network in ``file`` and write it in the format that ``output``'s ending names."""
+    write = writer_for(output)
+    refuse_overwriting(output, file)
+    write(frontends.load_graph(file, options), output)
+
+
+def writer_for(output: Path) -> Callable[[Graph, Path], None]:
+    """Return what writes a network in the format that ``output``'s ending names."""
     writers = {
         ".safetensors": "spikec.compiler.frontends.native",
         ".onnx": "spikec.compiler.frontends.onnx_write",
@@ -309,9 +330,7 @@ def convert(file: Path, output: Path, options: ReadOptions) -> None:
                 hint=f"one of {', '.join(writers)}",
             )
         )
-    refuse_overwriting(output, file)
-    graph = frontends.load_graph(file, options)
-    import_module(writers[output.suffix]).write(graph, output)
+    return cast("Callable[[Graph, Path], None]", import_module(writers[output.suffix]).write)
 
 
 def refuse_overwriting(output: Path | None, *read: Path) -> None:

@@ -44,20 +44,30 @@ class Dataset:
 
 
 def read_dataset(
-    path: str | Path, inputs: Sequence[Input | ProgramInput], *, samples: int | None = None
+    path: str | Path,
+    inputs: Sequence[Input | ProgramInput],
+    *,
+    samples: int | None = None,
+    steps: int | None = None,
 ) -> Dataset:
     """Read a ``.npz`` of ``spikes`` ``[sample, step, features...]`` and optional ``labels``.
 
     A network with several inputs reads one array per input, by the input's
-    name. At most ``samples`` samples are kept. Raises ``FrontendError`` for an
-    unreadable file and ``UsageError`` for data that does not fit the network.
+    name. At most ``samples`` samples are kept. With ``steps``, samples of one step
+    (the step axis may be missing) are presented that often, without copying. Raises
+    ``FrontendError`` for an unreadable file and ``UsageError`` for data that does
+    not fit the network.
     """
     path = Path(path)
     arrays = read_npz(path)
     labels = arrays.pop("labels", None)
     if len(inputs) == 1 and "spikes" in arrays:
         arrays = {inputs[0].name: arrays["spikes"]}
+    if steps is not None:
+        arrays = {**arrays, **_one_step(arrays, inputs)}
     checked = check_inputs(arrays, inputs, where=str(path))
+    if steps is not None:
+        checked = {name: _lasting(values, steps, str(path)) for name, values in checked.items()}
     data = Dataset(inputs=checked, labels=_checked_labels(labels, checked, str(path)))
     return data if samples is None else data.samples(0, samples)
 
@@ -113,6 +123,33 @@ def to_integers(
             events[f"{entry.name}/input clipped"] = count
         integers[entry.name] = clipped.astype(np.int32)
     return integers, events
+
+
+def _one_step(
+    arrays: Mapping[str, Array], inputs: Sequence[Input | ProgramInput]
+) -> dict[str, Array]:
+    """Return those arrays that hold one step per sample, with a step axis."""
+    return {
+        entry.name: arrays[entry.name].reshape(len(arrays[entry.name]), 1, *entry.shape)
+        for entry in inputs
+        if entry.name in arrays
+        and arrays[entry.name].ndim > 1
+        and size(arrays[entry.name].shape[1:]) == size(entry.shape)
+    }
+
+
+def _lasting(values: Array, steps: int, where: str) -> Array:
+    """Return samples of one step presented ``steps`` times."""
+    if values.shape[1] not in (1, steps):
+        raise UsageError(
+            _finding(
+                "U044",
+                where,
+                f"its samples have {values.shape[1]} steps and cannot be presented for {steps}",
+                "save samples of one step, [sample, 1, features...], or leave out --steps",
+            )
+        )
+    return np.broadcast_to(values, (len(values), steps, *values.shape[2:]))
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:

@@ -11,7 +11,16 @@ import numpy as np
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, UsageError
 
-__all__ = ["QUANTITIES", "Probe", "Quantity", "Readout", "Trace", "parse_probes", "read_out"]
+__all__ = [
+    "QUANTITIES",
+    "Probe",
+    "Quantity",
+    "Readout",
+    "Trace",
+    "default_readout",
+    "parse_probes",
+    "read_out",
+]
 
 Quantity: TypeAlias = Literal["spikes", "voltage", "current"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
@@ -90,6 +99,16 @@ def parse_probes(specs: Sequence[str], populations: Sequence[str]) -> tuple[Prob
     if findings:
         raise UsageError(*findings)
     return tuple(probes)
+
+
+def default_readout(*, spikes: bool, leaks: bool = True) -> Readout:
+    """Return how an output is read where nobody says so.
+
+    An integrator that does not leak holds the sum of all steps at the last one.
+    """
+    if spikes:
+        return "spike-count"
+    return "max-voltage" if leaks else "last-voltage"
 
 
 def read_out(trace: Trace, readout: Readout | None = None) -> Array:

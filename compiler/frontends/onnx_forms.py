@@ -30,7 +30,7 @@ from spikec.compiler.frontends.onnx_step import (
 )
 from spikec.compiler.ir import Choice
 
-__all__ = ["StepModel", "has_time_loop", "read_steps"]
+__all__ = ["StepModel", "has_time_loop", "one_sample", "read_steps"]
 
 #: The number of steps assumed where a file leaves it open: any would do.
 _ANY_STEPS = 13
@@ -222,8 +222,8 @@ def _pairs(
             + (f", but {len(afters)} further outputs" if afters else "")
             + ": the states of its neurons are constants, or it is not a spiking network",
             "export one step with every state as an input and an output "
-            "(snnTorch: init_hidden=False; Norse: pass the state); a ReLU network must be "
-            "converted to spikes first",
+            "(snnTorch: init_hidden=False; Norse: pass the state); a ReLU network becomes a "
+            "spiking one with 'spikec convert FILE OUT --convert rate --data D.npz'",
         )
     if len(states) != len(afters):
         raise NotAStepError(
@@ -346,6 +346,11 @@ def _without_batch(shape: Shape, name: str) -> Shape:
             "export with a batch of 1, or an open batch",
         )
     return shape[1:] or (1,)
+
+
+def one_sample(entry: onnx.ValueInfoProto) -> Shape:
+    """Return an input's shape without its batch of one; an open batch is taken as one."""
+    return _without_batch(_shape(entry, leading=1), entry.name)
 
 
 def _initials(states: Sequence[StepState]) -> str:

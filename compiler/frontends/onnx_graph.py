@@ -9,7 +9,8 @@ the file itself on random spikes (:mod:`~spikec.compiler.frontends.onnx_probe`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,7 +42,7 @@ from spikec.compiler.ir import (
 )
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
 
-__all__ = ["read", "recognises"]
+__all__ = ["clean", "opened", "read", "recognises", "refusing"]
 
 _STATE_ENDING = re.compile(
     r"[_./]?(mem|membrane|voltage|syn|current|state|spk|[vViIuUsz])([_.]?\d+)?$"
@@ -68,26 +69,38 @@ def read(path: Path, options: ReadOptions) -> Graph:
     no counterpart among a population's switches, and what to do.
     """
     options.refuse_all_but(("dt",), str(path))
-    try:
-        model = onnx.load_model(path)
-    except Exception as error:  # protobuf and external data raise their own kinds
-        hint = "external data must lie inside the model's folder; export the model again"
-        raise _refused(path, "model", f"it cannot be loaded: {error}", hint) from error
-    try:
-        inlined, assumed = _inlined(model)
+    with refusing(path):
+        model, assumed = opened(path)
         problem: Exception | None = None
-        for step in read_steps(inlined):
+        for step in read_steps(model):
             try:
-                return _lowered(path, inlined, step, assumed, options)
+                return _lowered(path, model, step, assumed, options)
             except (NotAStepError, FrontendError) as error:  # noqa: PERF203 - try the next reading
                 problem = problem or error
         raise problem or NotAStepError("graph", "it describes no step")
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Raise what goes wrong inside as a :class:`FrontendError` about ``path``."""
+    try:
+        yield
     except NotAStepError as error:
         raise _refused(path, error.node, error.why, error.hint) from error
     except BROKEN as error:
         why = f"it is damaged, or uses ONNX in a way not foreseen: {type(error).__name__}: {error}"
         hint = "check it with onnx.checker; if it is sound, please report it"
         raise _refused(path, "model", why, hint) from error
+
+
+def opened(path: Path) -> tuple[onnx.ModelProto, tuple[Choice, ...]]:
+    """Return the model in ``path`` with its functions written out, and what that assumed."""
+    try:
+        model = onnx.load_model(path)
+    except Exception as error:  # protobuf and external data raise their own kinds
+        hint = "external data must lie inside the model's folder; export the model again"
+        raise _refused(path, "model", f"it cannot be loaded: {error}", hint) from error
+    return _inlined(model)
 
 
 def _lowered(
@@ -327,9 +340,7 @@ class _Lowering:
         return sorted(self._found, key=lambda key: place.get(key, len(place)))
 
     def _inputs(self) -> list[Input]:
-        return [
-            Input(name=_clean(name), shape=shape) for name, shape in self._model.signals.items()
-        ]
+        return [Input(name=clean(name), shape=shape) for name, shape in self._model.signals.items()]
 
     def _population(self, name: str) -> LIF | LI:
         neuron = self._neurons[name]
@@ -369,7 +380,7 @@ class _Lowering:
     def _edge(self, target: str, neuron: Neuron, index: int, image: Image, weight: Array) -> Edge:
         source, delay = self._resolved(image.source)
         if isinstance(source, Signal):
-            name, shape = _clean(source.name), self._model.signals[source.name]
+            name, shape = clean(source.name), self._model.signals[source.name]
         else:
             name = self._names[source]
             shape = self._neurons[name].shape
@@ -409,7 +420,7 @@ class _Lowering:
         )
 
     def _unused(self, wanted: str) -> str:
-        taken = {*self._neurons, *map(_clean, self._model.signals)}
+        taken = {*self._neurons, *map(clean, self._model.signals)}
         taken |= {node.name for node in self._constants}
         name, number = wanted, 2
         while name in taken:
@@ -490,10 +501,10 @@ def _title(neuron: Neuron, otherwise: str) -> str:
         if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,23}", name) and not name.startswith("onnx"):
             return name
     if scope and "surrogate" not in scope.group(1):
-        return _clean(scope.group(1))
+        return clean(scope.group(1))
     return otherwise
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
     """Return a name without the separator of traces."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_") or "input"

@@ -116,6 +116,18 @@ def _global_average_pool(
     return _average_pool(step, forms, {"kernel_shape": form.shape[2:]}, where)
 
 
+def _mean(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    """The mean over all places of every channel: global average pooling by another name."""
+    form = forms[0]
+    axes = given.get("axes") if len(forms) < 2 or forms[1] is None else forms[1]
+    places = list(range(2, len(form.shape)))
+    wanted = sorted(int(axis) % len(form.shape) for axis in ([] if axes is None else axes))
+    if not places or wanted != places:
+        raise _refused(where, f"a mean over axes {wanted} of {form.shape}, not over all places")
+    pooled = _global_average_pool(step, forms, given, where)
+    return pooled if given.get("keepdims", 1) else pooled.reshaped(form.shape[:2])
+
+
 def _batch_norm(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     form, gamma, beta, mean, variance = forms[:5]
     if given.get("training_mode", 0) or not all(isinstance(x, np.ndarray) for x in forms[1:5]):
@@ -195,4 +207,5 @@ LAYERS: dict[str, Callable[..., Form]] = {
     "AveragePool": _average_pool,
     "GlobalAveragePool": _global_average_pool,
     "BatchNormalization": _batch_norm,
+    "ReduceMean": _mean,
 }

@@ -42,7 +42,7 @@ _HINTS = {
     "Floor": _MULTI_SPIKE,
     "Abs": _MULTI_SPIKE,
     "ReduceSum": _MULTI_SPIKE,
-    "Relu": "if this is an ordinary ReLU network it must be converted to spikes first",
+    "Relu": "a ReLU network becomes a spiking one with 'spikec convert FILE OUT --convert rate'",
     "Clip": "a clamp on a membrane (a floor) is not supported: train without it",
     "Sigmoid": "gates with real values have no spiking form",
     "Softmax": "read the output spikes or voltages before it",

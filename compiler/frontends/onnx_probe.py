@@ -19,7 +19,7 @@ from spikec.compiler.frontends.onnx_forms import StepModel
 from spikec.compiler.ir import LIF, Choice, Graph
 from spikec.compiler.trace import Trace
 
-__all__ = ["compare"]
+__all__ = ["BatchNormalization", "compare"]
 
 _STEPS = 8
 _DENSITIES = (0.1, 0.3, 0.6)

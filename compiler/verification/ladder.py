@@ -18,7 +18,7 @@ from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LIF, Graph
 from spikec.compiler.program import Neurons, Program
-from spikec.compiler.trace import Probe, Quantity, Readout, Trace, read_out
+from spikec.compiler.trace import Probe, Quantity, Readout, Trace, default_readout, read_out
 from spikec.compiler.verification.metrics import (
     Tally,
     first_difference,
@@ -148,8 +148,8 @@ def _check_request(
 
 
 def _default_readout(program: Program) -> Readout:
-    spiking = program.population(program.outputs[0]).vth is not None
-    return "spike-count" if spiking else "max-voltage"
+    output = program.population(program.outputs[0])
+    return default_readout(spikes=output.vth is not None, leaks=bool(output.dv.any()))
 
 
 def _climb(
