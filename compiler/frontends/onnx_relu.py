@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import affine
@@ -106,6 +106,12 @@ def read_relu(path: Path) -> ReluNetwork:
     Raises :class:`FrontendError` naming the node that has no spiking form and what
     to train instead, or the layer that differs from the file.
     """
+    if not path.is_file():
+        raise FrontendError(
+            Diagnostic(
+                code="F001", where=str(path), message="there is no such file", hint="check the path"
+            )
+        )
     if not recognises(path):
         raise FrontendError(
             Diagnostic(
@@ -285,6 +291,8 @@ class _Reading:
             name, number = f"{title}_{number}", number + 1
         form = item.form
         shape = form.shape[1:] if len(form.shape) > 1 and form.shape[0] == 1 else form.shape
+        if size(shape) > MAX_NEURONS:
+            raise NotAStepError(f"value '{item.tensor}'", f"{size(shape)} neurons fit no network")
         bias = np.broadcast_to(form.constant, (size(shape),)).reshape(shape)
         branches = tuple(
             Branch(

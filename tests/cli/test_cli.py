@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.relu_networks import mlp_model, saved
 from typer.testing import CliRunner
 
 from spikec.backends.lava import environment
@@ -620,3 +621,76 @@ def test_a_command_does_not_write_over_what_it_reads(words: list[str]) -> None:
 )  # fmt: skip
 def test_an_answer_that_the_file_gives_itself_is_refused(words: list[str]) -> None:
     assert spikec(*words).exit_code == 2
+
+
+# --- ReLU networks ---------------------------------------------------------------------
+
+
+def relu_files(folder: Path) -> None:
+    """Write a ReLU network, and data of one step for it, some without a step axis."""
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(0, 0.7, shape) for shape in ((8, 5), (3, 8))]
+    saved(mlp_model(weights, [np.zeros(8), np.zeros(3)]), folder)
+    values = rng.random((30, 5)).astype(np.float32)
+    labels = (np.maximum(values @ weights[0].T, 0) @ weights[1].T).argmax(axis=1)
+    np.savez("images.npz", spikes=values, labels=labels)
+    np.savez("test.npz", x=values[:, None], labels=labels)
+
+
+def test_a_relu_network_is_converted_and_measured(folder: Path) -> None:
+    relu_files(folder)
+    output = fine("convert", "some.onnx", "spiking.safetensors", "--convert", "rate",
+                  "--data", "images.npz")  # fmt: skip
+    for text in ("layer1", "threshold", "ReLU network", "100.00 %", "same class", "128",
+                 "wrote spiking.safetensors"):  # fmt: skip
+        assert text in output
+    found = as_json("convert", "some.onnx", "spiking.safetensors", "--convert", "rate",
+                      "--data", "images.npz", "--test", "test.npz", "--samples", "20",
+                      "--percentile", "100")  # fmt: skip
+    assert found["accuracy"] == 1.0
+    assert [row["steps"] for row in found["rows"]] == [8, 16, 32, 64, 128]
+    assert found["rows"][-1]["accuracy"] >= 0.9
+    assert found["samples"] == 20
+    assert found["tested_on"] == "test.npz"
+    (population,) = found["populations"]
+    assert population["threshold"] == pytest.approx(population["largest"])
+
+
+def test_a_converted_network_is_compiled_and_run_for_as_many_steps_as_wanted(folder: Path) -> None:
+    relu_files(folder)
+    fine("convert", "some.onnx", "spiking.safetensors", "--convert", "rate", "--data", "images.npz")
+    fine("compile", "spiking.safetensors", "-o", PROGRAM, "--calibrate", "images.npz",
+         "--steps", "64")  # fmt: skip
+    for file, backend in ((PROGRAM, "simulator"), ("spiking.safetensors", "reference")):
+        run = ["run", file, "--data", "images.npz", "--steps", "64", "--backend", backend]
+        found = as_json(*run)
+        assert found["steps"] == 64
+        assert found["accuracy"] >= 0.9
+        last = as_json(*run, "--readout", "last-voltage")
+        assert found["predictions"] == last["predictions"]  # what does not leak is a sum
+    fine("verify", PROGRAM, "--data", "test.npz", "--steps", "64")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--data", "images.npz"], "option --data: it has no effect without --convert"),
+        (["--percentile", "99"], "option --percentile: it has no effect"),
+        (["--convert", "rate"], "there are no data"),
+        (["--convert", "rate", "--data", "images.npz", "--dt", "1"], "option --dt"),
+        (["--convert", "rate", "--data", DATA], "'x': has shape [6, 10, 4]"),
+        (["--convert", "rate", "--data", "images.npz", "--percentile", "0"], "no percentile"),
+    ],
+)
+def test_options_of_a_conversion_that_make_no_sense(
+    arguments: list[str], reason: str, folder: Path
+) -> None:
+    relu_files(folder)
+    assert reason in failed("convert", "some.onnx", "out.safetensors", *arguments)
+    assert not Path("out.safetensors").exists()
+
+
+def test_steps_are_for_data_of_one_step(folder: Path) -> None:
+    text = failed("run", GRAPH, "--data", DATA, "--steps", "3")
+    assert "its samples have 10 steps and cannot be presented for 3" in text
+    assert "option --steps" in failed("compile", GRAPH, "-o", PROGRAM, "--steps", "3")

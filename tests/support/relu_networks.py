@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def trained(
 ) -> tuple[list[Array], list[Array]]:
     """Return weights and biases of an MLP trained by Adam on the cross entropy, float32."""
     rng = np.random.default_rng(0)
-    layers = list(zip(sizes, sizes[1:], strict=False))
+    layers = list(pairwise(sizes))
     weights = [rng.normal(0, np.sqrt(2 / n), (m, n)).astype(np.float32) for n, m in layers]
     biases = [np.zeros(m, np.float32) for _, m in layers]
     parameters = [*weights, *biases]
@@ -78,13 +79,11 @@ def trained(
         for batch in np.array_split(rng.permutation(len(images)), len(images) // 100):
             count += 1
             gradients = _gradients(images[batch], labels[batch], weights, biases)
-            for item, mean, square, slope in zip(
-                parameters, means, squares, gradients, strict=True
-            ):
-                mean += 0.1 * (slope - mean)
-                square += 0.001 * (slope * slope - square)
-                step = (mean / (1 - 0.9**count)) / (np.sqrt(square / (1 - 0.999**count)) + 1e-8)
-                item -= 1e-3 * step
+            for place, slope in enumerate(gradients):
+                means[place] += 0.1 * (slope - means[place])
+                squares[place] += 0.001 * (slope * slope - squares[place])
+                spread = np.sqrt(squares[place] / (1 - 0.999**count)) + 1e-8
+                parameters[place] -= 1e-3 * means[place] / (1 - 0.9**count) / spread
     return weights, biases
 
 
