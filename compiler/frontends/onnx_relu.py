@@ -380,13 +380,18 @@ def _checked(
             .reshape([axis.dim_value or 1 for axis in entry.type.tensor_type.shape.dim])
             for entry in given
         }
+        with np.errstate(all="ignore"):
+            values = network.run(inputs)
+        for name, tensor in tensors.items():
+            if not np.isfinite(values[name]).all():
+                why = "it is NaN or infinite for ordinary input"
+                raise NotAStepError(f"value '{tensor}'", why, "check the weights of the file")
         try:
             evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization])
             expected: Any = evaluator.run(None, feeds, intermediate=True)
         except Exception as error:  # noqa: BLE001 - the evaluator raises what its operators raise
             why = f"no: onnx's reference evaluator cannot run it ({type(error).__name__}: {error})"
             return Choice(what=what, value=why, origin="run")
-        values = network.run(inputs)
         for layer in network.layers:
             if not _equal(values[layer.name], expected.get(tensors[layer.name])):
                 raise _differs(path, layer.name, tensors[layer.name])

@@ -27,7 +27,7 @@ from spikec.compiler.program_file import read_program
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import Probe, Trace
 from spikec.compiler.trace_file import read_trace
-from spikec.models import dense, network, save, seed_lif, seed_network, spikes
+from spikec.models import dense, network, save, seed_lif, seed_network, seed_readout, spikes
 
 SAMPLES, STEPS, INPUTS, HIDDEN, CLASSES = 6, 10, 4, 7, 3
 GRAPH, DATA, PROGRAM = "net.safetensors", "data.npz", "net.spk"
@@ -694,3 +694,21 @@ def test_steps_are_for_data_of_one_step(folder: Path) -> None:
     text = failed("run", GRAPH, "--data", DATA, "--steps", "3")
     assert "its samples have 10 steps and cannot be presented for 3" in text
     assert "option --steps" in failed("compile", GRAPH, "-o", PROGRAM, "--steps", "3")
+
+
+def test_an_integrator_that_does_not_leak_is_read_at_its_last_step(folder: Path) -> None:
+    """Class 0 is far ahead at first, class 1 at the end."""
+    graph = network(
+        nodes=[spikes("in", 2), seed_readout("sum", 2, alpha=None, beta=1.0)],
+        edges=[dense("in", "sum", [[3.0, -1.0], [0.0, 0.5]], delay=0)],
+        outputs=["sum"],
+    )
+    save(graph, "sum.safetensors")
+    early_late = np.array([[[1, 0], *[[0, 1]] * 5]], np.uint8)
+    np.savez("late.npz", spikes=early_late, labels=[1])
+    for backend in ("reference", "simulator"):
+        words = ["run", "sum.safetensors", "--data", "late.npz", "--backend", backend]
+        assert as_json(*words)["predictions"] == [1]
+        assert as_json(*words, "--readout", "max-voltage")["predictions"] == [0]
+    report = as_json("verify", "sum.safetensors", "--data", "late.npz")
+    assert [rung["accuracy"] for rung in report["rungs"]] == [1.0] * len(report["rungs"])

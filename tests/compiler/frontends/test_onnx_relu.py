@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,6 +299,10 @@ REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
         [("Gemm", "x w", "u"), ("Relu", "u", "y")], {"w": normal(3, 3)}, shape=(8, 3)
     ),
     "unknown_operator": lambda: one("Det"),
+    "not_finite": lambda: relu_model(
+        [("Gemm", "x w", "u"), ("Relu", "u", "y")],
+        {"w": np.full((3, 3), np.inf, np.float32)}, shape=("N", 3),
+    ),
 }  # fmt: skip
 
 
@@ -335,3 +341,24 @@ def test_without_conversion_the_frontend_names_it(tmp_path: Path) -> None:
     path = saved(mlp_model([normal(5, 4), normal(3, 5)], [normal(5), normal(3)]), tmp_path)
     with pytest.raises(FrontendError, match="--convert rate"):
         load_graph(path)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_damaged_files_are_refused_or_read_but_never_crash(block: int, tmp_path: Path) -> None:
+    content = pooled().SerializeToString()
+    path = tmp_path / "some.onnx"
+    for number in range(40):
+        rng = np.random.default_rng((block, number))
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(damaged), int(rng.integers(1, 6))):
+            damaged[place] = int(rng.integers(0, 256))
+        path.write_bytes(damaged)
+        with contextlib.suppress(FrontendError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # weights of any size overflow
+            read_relu(path)
+
+
+def test_a_layer_larger_than_any_network_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    model = relu_model([("Relu", "x", "y")], {}, shape=(1, 1, 1 << 16, 1 << 16))
+    with pytest.raises(FrontendError, match="fit no network"):
+        read_relu(saved(model, tmp_path))
