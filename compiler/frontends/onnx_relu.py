@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from spikec.compiler.arrays import MAX_NEURONS, Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError
@@ -26,7 +25,7 @@ from spikec.compiler.frontends.onnx_forms import one_sample
 from spikec.compiler.frontends.onnx_graph import clean, opened, recognises, refusing
 from spikec.compiler.frontends.onnx_layers import LAYERS
 from spikec.compiler.frontends.onnx_operators import as_form
-from spikec.compiler.frontends.onnx_probe import BatchNormalization
+from spikec.compiler.frontends.onnx_relu_probe import compare_layers
 from spikec.compiler.frontends.onnx_step import NotAStepError, Step, Value, attributes
 from spikec.compiler.ir import Choice, Input, Source
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
@@ -72,8 +71,6 @@ _CHOOSING = ("Softmax", "LogSoftmax", "ArgMax")
 _AFTER_CHOOSING = ("ArgMax", "Identity", "Log", "Squeeze")
 #: A layer added to another without channels needs a matrix; it may have this many entries.
 _MOST_ENTRIES = 1 << 28
-_PROBES = 2
-_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +125,7 @@ def read_relu(path: Path) -> ReluNetwork:
             reading.network(),
             source=Source(path=path.name, format="onnx", sha256=sha256_of(path.read_bytes())),
         )
-        checked = _checked(network, model, reading.tensors, path)
+        checked = compare_layers(network, model, reading.tensors, path)
     return replace(network, choices=(*network.choices, *assumed, checked))
 
 
@@ -363,60 +360,3 @@ def _identity(source: Shape, layer: str) -> list[Stage]:
         why = f"a residual of {size(source)} values that have no channels is too large a matrix"
         raise NotAStepError(f"layer '{layer}'", why, "add it before flattening")
     return [Dense(weight=np.eye(size(source)))]
-
-
-def _checked(
-    network: ReluNetwork, model: onnx.ModelProto, tensors: Mapping[str, str], path: Path
-) -> Choice:
-    """Compare every layer with the file on random input; raise where one differs."""
-    rng = np.random.default_rng(0)
-    what = "checked against the file"
-    given = [entry for entry in model.graph.input if clean(entry.name) in _input_names(network)]
-    for _ in range(_PROBES):
-        inputs = {node.name: rng.normal(size=(1, *node.shape)) for node in network.inputs}
-        feeds = {
-            entry.name: inputs[clean(entry.name)]
-            .astype(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
-            .reshape([axis.dim_value or 1 for axis in entry.type.tensor_type.shape.dim])
-            for entry in given
-        }
-        with np.errstate(all="ignore"):
-            values = network.run(inputs)
-        for name, tensor in tensors.items():
-            if not np.isfinite(values[name]).all():
-                why = "it is NaN or infinite for ordinary input"
-                raise NotAStepError(f"value '{tensor}'", why, "check the weights of the file")
-        try:
-            evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization])
-            expected: Any = evaluator.run(None, feeds, intermediate=True)
-        except Exception as error:  # noqa: BLE001 - the evaluator raises what its operators raise
-            why = f"no: onnx's reference evaluator cannot run it ({type(error).__name__}: {error})"
-            return Choice(what=what, value=why, origin="run")
-        for layer in network.layers:
-            if not _equal(values[layer.name], expected.get(tensors[layer.name])):
-                raise _differs(path, layer.name, tensors[layer.name])
-    value = f"{_PROBES} random inputs, {len(network.layers)} layers: equal within {_TOLERANCE:g}"
-    return Choice(what=what, value=value, origin="run")
-
-
-def _input_names(network: ReluNetwork) -> set[str]:
-    return {node.name for node in network.inputs}
-
-
-def _equal(found: Array, expected: Array | None) -> bool:
-    if expected is None:
-        return False
-    largest = float(np.abs(expected).max(initial=0.0))
-    difference = np.abs(found.reshape(-1) - np.asarray(expected, np.float64).reshape(-1))
-    return bool(difference.max(initial=0.0) <= _TOLERANCE * largest)
-
-
-def _differs(path: Path, name: str, tensor: str) -> FrontendError:
-    return FrontendError(
-        Diagnostic(
-            code="F110",
-            where=f"{path}, layer '{name}' (value '{tensor}')",
-            message="the network as read gives other values than the file itself",
-            hint="this is a mistake of spikec: please report it with the file",
-        )
-    )
