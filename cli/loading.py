@@ -11,8 +11,8 @@ from spikec.compiler.backend import Backend
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import ReadOptions
-from spikec.compiler.inputs import read_dataset
-from spikec.compiler.ir import Graph
+from spikec.compiler.inputs import Dataset, read_dataset
+from spikec.compiler.ir import LI, Graph
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import QuantizationReport, compile_graph
 from spikec.compiler.targets import load_target
@@ -63,6 +63,8 @@ def load(path: Path, options: CompileOptions) -> Loaded:
         if options.calibrate is None
         else read_dataset(options.calibrate, network.inputs, steps=options.steps)
     )
+    if calibration is not None:
+        _refuse_one_step(network, calibration)
     compilation = compile_graph(
         network,
         load_target(options.target or _TARGET),
@@ -91,6 +93,24 @@ def idle(option: str, why: str) -> Diagnostic:
         message=f"it has no effect: {why}",
         hint="leave it out, or compile a network with it",
     )
+
+
+def _refuse_one_step(graph: Graph, calibration: Dataset) -> None:
+    """Refuse to take the range of a sum over all steps from a single one."""
+    sums = [
+        name
+        for name in graph.outputs
+        if isinstance(node := graph[name], LI) and (node.beta == 1).all()
+    ]
+    if calibration.num_steps == 1 and sums:
+        raise UsageError(
+            Diagnostic(
+                code="U105",
+                where="option --calibrate",
+                message=f"one step does not show how far '{sums[0]}' goes, which sums up over all",
+                hint="add --steps N, the number of steps of later runs",
+            )
+        )
 
 
 def refuse_steps_alone(options: CompileOptions) -> None:

@@ -659,6 +659,13 @@ def test_a_relu_network_is_converted_and_measured(folder: Path) -> None:
 def test_a_converted_network_is_compiled_and_run_for_as_many_steps_as_wanted(folder: Path) -> None:
     relu_files(folder)
     fine("convert", "some.onnx", "spiking.safetensors", "--convert", "rate", "--data", "images.npz")
+    assert "the range of this analog input is unknown" in failed(
+        "compile", "spiking.safetensors", "-o", PROGRAM
+    )
+    np.savez("one-step.npz", spikes=np.load("images.npz")["spikes"][:, None])
+    assert "one step does not show how far 'readout' goes" in failed(
+        "compile", "spiking.safetensors", "-o", PROGRAM, "--calibrate", "one-step.npz"
+    )
     fine("compile", "spiking.safetensors", "-o", PROGRAM, "--calibrate", "images.npz",
          "--steps", "64")  # fmt: skip
     for file, backend in ((PROGRAM, "simulator"), ("spiking.safetensors", "reference")):
