@@ -8,6 +8,7 @@ the file itself on random spikes (:mod:`~spikec.compiler.frontends.onnx_probe`).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,13 +69,15 @@ def read(path: Path, options: ReadOptions) -> Graph:
     Raises :class:`FrontendError` naming the node or state whose equations have
     no counterpart among a population's switches, and what to do.
     """
-    options.refuse_all_but(("dt",), str(path))
     with refusing(path):
         model, assumed = opened(path)
+        said = _dt_said(model, path)
+        options.refuse_all_but(("dt",) if said is None else (), str(path))
+        assumed = (*assumed, *_dt_choice(said, options))
         problem: Exception | None = None
         for step in read_steps(model):
             try:
-                return _lowered(path, model, step, assumed, options)
+                return _lowered(path, model, step, assumed, said or options.dt)
             except (NotAStepError, FrontendError) as error:  # noqa: PERF203 - try the next reading
                 problem = problem or error
         raise problem or NotAStepError("graph", "it describes no step")
@@ -108,7 +111,7 @@ def _lowered(
     model: onnx.ModelProto,
     step: StepModel,
     assumed: tuple[Choice, ...],
-    options: ReadOptions,
+    dt: float | None,
 ) -> Graph:
     """Return the graph of one reading of the file, compared with the file itself."""
     lowering = _Lowering(settled(step))
@@ -117,9 +120,9 @@ def _lowered(
         nodes=graph.nodes,
         edges=graph.edges,
         outputs=graph.outputs,
-        dt=options.dt,
+        dt=dt,
         source=Source(path=path.name, format="onnx", sha256=sha256_of(path.read_bytes())),
-        choices=(*step.choices, *assumed, *_options_used(options)),
+        choices=(*step.choices, *assumed),
     )
     return compare(graph, model, step, lowering.output_of, path)
 
@@ -195,10 +198,27 @@ def _cuba_lif(model: onnx.ModelProto) -> onnx.FunctionProto:
     )
 
 
-def _options_used(options: ReadOptions) -> list[Choice]:
-    if options.dt is None:
-        return []
-    return [Choice(what="dt", value=f"{options.dt:g} s", origin="option --dt")]
+def _dt_said(model: onnx.ModelProto, path: Path) -> float | None:
+    """Return the time step in seconds that the file names in ``snn.dt``, if it does."""
+    said = {item.key: item.value for item in model.metadata_props}.get("snn.dt", "")
+    if not said:
+        return None
+    try:
+        dt = float(said)
+    except ValueError:
+        dt = math.nan
+    if not (math.isfinite(dt) and dt > 0):
+        why, hint = f"'{said}' is no time step", "write seconds, above 0, or leave it out"
+        raise _refused(path, "metadata 'snn.dt'", why, hint)
+    return dt
+
+
+def _dt_choice(said: float | None, options: ReadOptions) -> tuple[Choice, ...]:
+    dt = said or options.dt
+    if dt is None:
+        return ()
+    origin = "option --dt" if said is None else "metadata 'snn.dt'"
+    return (Choice(what="dt", value=f"{dt:g} s", origin=origin),)
 
 
 #: A population is known by its gate, a readout by the output that shows it.
@@ -498,7 +518,7 @@ def _title(neuron: Neuron, otherwise: str) -> str:
     scope = _SCOPE.search(origin)
     if neuron.voltage is not None:
         name = _STATE_ENDING.sub("", neuron.voltage.name)
-        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,23}", name) and not name.startswith("onnx"):
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,23}", name) and not name.startswith("onnx"):
             return name
     if scope and "surrogate" not in scope.group(1):
         return clean(scope.group(1))

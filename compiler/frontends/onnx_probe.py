@@ -19,7 +19,7 @@ from spikec.compiler.frontends.onnx_forms import StepModel
 from spikec.compiler.ir import LIF, Choice, Graph
 from spikec.compiler.trace import Trace
 
-__all__ = ["BatchNormalization", "compare"]
+__all__ = ["BatchNormalization", "compare", "nearest_to_threshold"]
 
 _STEPS = 8
 _DENSITIES = (0.1, 0.3, 0.6)
@@ -70,7 +70,10 @@ def compare(
         trace = reference.run(graph, ours, dtype=np.float32)
         wrong = [name for name, output in output_of.items()
                  if not _equal(trace, name, expected[output])]  # fmt: skip
-        if wrong and _nearest(graph, ours, _first(trace, wrong, output_of, expected)) > _TIE:
+        if (
+            wrong
+            and nearest_to_threshold(graph, ours, _first(trace, wrong, output_of, expected)) > _TIE
+        ):
             raise _differs(path, wrong[0], step)
         ties += bool(wrong)
     outcome = f"{len(_DENSITIES)} random runs of {steps} steps: equal"
@@ -172,7 +175,7 @@ def _first(
     return min(steps)
 
 
-def _nearest(graph: Graph, inputs: Mapping[str, Array], last: int) -> float:
+def nearest_to_threshold(graph: Graph, inputs: Mapping[str, Array], last: int) -> float:
     """Return the least distance to a threshold up to step ``last``, relative to it.
 
     A voltage exactly at its threshold is no tie: the comparison decides it.

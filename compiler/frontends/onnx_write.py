@@ -44,7 +44,8 @@ def to_model(graph: Graph) -> onnx.ModelProto:
         ir_version=_IR_VERSION,
         producer_name="spikec",
     )
-    helper.set_model_props(model, {"snn.kind": "scan", "snn.dt": str(graph.dt)})
+    dt = {} if graph.dt is None else {"snn.dt": repr(graph.dt)}
+    helper.set_model_props(model, {"snn.kind": "scan", **dt})
     onnx.checker.check_model(model, full_check=True)
     return model
 
