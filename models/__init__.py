@@ -16,12 +16,14 @@ from spikec.models.build import (
     seed_readout,
     spikes,
 )
+from spikec.models.torch_export import export_torch
 
 __all__ = [
     "analog",
     "conv2d",
     "decay_factor",
     "dense",
+    "export_torch",
     "graded",
     "load",
     "network",
