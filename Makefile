@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LAVA := $(CURDIR)/.lava
 export SPIKEC_LAVA_PYTHON := $(LAVA)/bin/python
 
-.PHONY: demo test lava check lint types supported clean
+.PHONY: demo test lava check lint types supported frameworks clean
 
 demo: $(VENV)/ready lava
 	$(BIN)/spikec demo
@@ -28,6 +28,10 @@ types: $(VENV)/ready
 supported: $(VENV)/ready
 	$(BIN)/python .ci/supported.py
 
+# Networks of the PyTorch frameworks, exported and compared, in an environment of their own.
+frameworks: $(VENV)/ready
+	$(BIN)/python .ci/frameworks.py
+
 # Lava runs on Python 3.10 only: an environment of its own, made from an installed
 # 3.10, pyenv's, or uv's.
 lava: $(VENV)/ready
@@ -41,4 +45,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .lava build dist *.egg-info demo-output .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .lava .supported build dist *.egg-info demo-output .coverage .mypy_cache .pytest_cache .ruff_cache
