@@ -1,10 +1,11 @@
-"""What is in a file, as plain values for JSON and as tables for people."""
+"""What is in a file, as plain values for JSON, and as a drawing and tables for people."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
+from spikec.cli import drawing
 from spikec.cli.tables import say, table
 from spikec.compiler.ir import Graph
 from spikec.compiler.printer import describe, operator_text, switches
@@ -24,7 +25,7 @@ def summary(network: Graph | Program) -> dict[str, Any]:
 
 
 def show(network: Graph | Program) -> None:
-    """Print a network as tables."""
+    """Print a network as a drawing and as tables."""
     if isinstance(network, Graph):
         show_graph(network)
     else:
@@ -95,6 +96,7 @@ def show_graph(graph: Graph) -> None:
     step = "not given" if graph.dt is None else f"{graph.dt:g} s"
     say(f"network from {graph.source.path or 'Python'}: time step {step}, "
         f"output {', '.join(graph.outputs)}")  # fmt: skip
+    drawing.draw(graph)
     rows = [
         [node.name, type(node).__name__, "x".join(map(str, node.shape)),
          ", ".join(f"{key} {value}" for key, value in switches(node))]
@@ -115,6 +117,7 @@ def show_program(program: Program) -> None:
     """Print a program in the chip's terms."""
     say(f"program for {program.target}: {program.num_neurons} neurons, "
         f"output {', '.join(program.outputs)}")  # fmt: skip
+    drawing.draw(program)
     rows = [
         [item.name, "x".join(map(str, item.shape)),
          ", ".join(f"{key} {value}" for key, value in _parameters(item).items())]

@@ -183,6 +183,9 @@ def _options(
 @guarded
 def inspect(
     file: NetworkFile,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="PICTURE.svg", help="Draw it into a file too.")
+    ] = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -192,15 +195,22 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what a file holds: every population, edge and semantic choice."""
-    from spikec.cli import inspection
+    from spikec.cli import inspection, running, tables
     from spikec.compiler import frontends
 
     options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
+    running.refuse_overwriting(svg, file)
     network = frontends.load(file, options.read)
+    if svg is not None:
+        from spikec.cli.svg import write_svg
+
+        write_svg(network, svg)
     if as_json:
         print_json(inspection.summary(network))
-    else:
-        inspection.show(network)
+        return
+    inspection.show(network)
+    if svg is not None:
+        tables.say(f"wrote {svg}")
 
 
 @app.command(name="compile")

@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from spikec.cli.diagram import diagram_of
+from spikec.cli.drawing import drawn
+from spikec.cli.layout import arrange
 from spikec.cli.main import app
+from spikec.models import zoo
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,3 +54,10 @@ def test_programs_run(
     monkeypatch.chdir(tmp_path)
     code = compile(body, page, "exec")
     exec(code, {"__name__": "__main__"})  # noqa: S102 - our own documentation
+
+
+def test_the_picture_in_the_readme_is_what_inspect_draws() -> None:
+    layout = arrange(diagram_of(zoo.graph("mnist-recurrent")), width=80)
+    assert layout is not None
+    picture = "\n".join(line.plain for line in drawn(layout))
+    assert f"```\n{picture}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
