@@ -26,6 +26,7 @@ __all__ = [
     "optional_package",
     "read_npz",
     "sha256_of",
+    "sha256_of_file",
     "write_atomically",
     "write_npz",
 ]
@@ -88,6 +89,15 @@ def canonical_json(value: object) -> str:
 def sha256_of(content: bytes | memoryview) -> str:
     """Return the SHA-256 digest as hexadecimal text."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 digest of a file, which is not held in memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def npz_bytes(arrays: Mapping[str, Array]) -> bytes:

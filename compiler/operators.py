@@ -232,7 +232,7 @@ def cast(operator: Operator, dtype: npt.DTypeLike) -> Operator:
     """Return the operator with weights of type ``dtype``."""
     if isinstance(operator, Chain):
         return Chain(stages=tuple(_cast_stage(stage, dtype) for stage in operator.stages))
-    return with_weight(operator, operator.weight.astype(dtype))
+    return with_weight(operator, operator.weight.astype(dtype, copy=False))
 
 
 def sum_pool(
@@ -258,4 +258,4 @@ def average_pool(
 def _cast_stage(stage: Stage, dtype: npt.DTypeLike) -> Stage:
     if isinstance(stage, (Reshape, Permute)):
         return stage
-    return replace(stage, weight=stage.weight.astype(dtype))
+    return replace(stage, weight=stage.weight.astype(dtype, copy=False))

@@ -35,6 +35,7 @@ __all__ = [
     "State",
     "atom",
     "constant",
+    "digest",
     "spike",
 ]
 
@@ -211,7 +212,7 @@ class Form:
     def digest(self) -> str:
         """A key under which equal forms are found again (shape aside)."""
         parts = sorted(
-            (sorted(str(id(gate)) for gate in gates), _key(atom), _digest(coefficient))
+            (sorted(str(id(gate)) for gate in gates), _key(atom), digest(coefficient))
             for (gates, atom), coefficient in self.terms.items()
         )
         return repr(parts)
@@ -263,5 +264,6 @@ def _key(which: Atom) -> str:
     return str(id(which)) if isinstance(which, Image) else repr(which)
 
 
-def _digest(values: Array) -> str:
-    return hashlib.sha1(np.ascontiguousarray(values).tobytes(), usedforsecurity=False).hexdigest()
+def digest(values: Array) -> str:
+    """Return a key under which equal values of one type are equal; they are not copied."""
+    return hashlib.sha1(np.ascontiguousarray(values).data, usedforsecurity=False).hexdigest()

@@ -18,6 +18,7 @@ import onnx
 from spikec.compiler.arrays import Shape, size
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form, Signal
+from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_operators import as_form
 from spikec.compiler.frontends.onnx_reroll import Rolled, is_unrolled, rerolled
 from spikec.compiler.frontends.onnx_step import (
@@ -62,26 +63,27 @@ def has_time_loop(graph: onnx.GraphProto) -> bool:
     return any(node.op_type in ("Scan", "Loop") for node in graph.node)
 
 
-def read_steps(model: onnx.ModelProto) -> Iterator[StepModel]:
-    """Yield the step that ``model`` describes; :class:`NotAStepError` says why it is none.
+def read_steps(file: OnnxFile) -> Iterator[StepModel]:
+    """Yield the step that ``file`` describes; :class:`NotAStepError` says why it is none.
 
     There are several where the file allows several readings: the first that gives
     what the file gives is the right one.
     """
+    model = file.model
     graph = model.graph
     opset = max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
-    constants = {tensor.name for tensor in graph.initializer}
+    constants = {*file.weights, *(tensor.name for tensor in graph.initializer)}
     inputs = [entry for entry in graph.input if entry.name not in constants]
     if has_time_loop(graph):
-        yield _loop_model(graph, inputs, opset)
+        yield _loop_model(file, inputs, opset)
         return
     metadata = {item.key: item.value for item in model.metadata_props}
     if len(inputs) == 1 and not metadata.get("snn.states", ""):
         declared = _declared(inputs[0])
         if is_unrolled(model, inputs[0].name, declared):
-            yield from map(_rolled_model, rerolled(model, inputs[0].name, declared))
+            yield from map(_rolled_model, rerolled(file, inputs[0].name, declared))
             return
-    yield _step_model(graph, inputs, metadata.get("snn.states", ""), opset)
+    yield _step_model(file, inputs, metadata.get("snn.states", ""), opset)
 
 
 def _rolled_model(rolled: Rolled) -> StepModel:
@@ -110,11 +112,10 @@ def _rolled_model(rolled: Rolled) -> StepModel:
     )
 
 
-def _loop_model(
-    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], opset: int
-) -> StepModel:
+def _loop_model(file: OnnxFile, inputs: Sequence[onnx.ValueInfoProto], opset: int) -> StepModel:
+    graph = file.model.graph
     step = Step(opset)
-    environment: dict[str, Value] = {}
+    environment: dict[str, Value] = dict(file.weights)
     signals: dict[str, Shape] = {}
     for entry in inputs:
         shape = _shape(entry, leading=_ANY_STEPS)
@@ -144,11 +145,12 @@ def _loop_model(
 
 
 def _step_model(
-    graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto], metadata: str, opset: int
+    file: OnnxFile, inputs: Sequence[onnx.ValueInfoProto], metadata: str, opset: int
 ) -> StepModel:
+    graph = file.model.graph
     pairs, origin = _pairs(graph, inputs, metadata)
     step = Step(opset)
-    environment: dict[str, Value] = {}
+    environment: dict[str, Value] = dict(file.weights)
     signals: dict[str, Shape] = {}
     shapes: dict[str, Shape] = {}
     for entry in inputs:

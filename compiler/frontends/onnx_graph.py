@@ -22,8 +22,9 @@ import onnx.inliner
 from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.container import BROKEN
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.files import sha256_of
+from spikec.compiler.files import sha256_of_file
 from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State
+from spikec.compiler.frontends.onnx_file import OnnxFile, read_onnx_file
 from spikec.compiler.frontends.onnx_forms import StepModel, read_steps
 from spikec.compiler.frontends.onnx_memory import settled
 from spikec.compiler.frontends.onnx_neurons import Neuron, find_neuron, find_readout, old_versions
@@ -70,14 +71,14 @@ def read(path: Path, options: ReadOptions) -> Graph:
     no counterpart among a population's switches, and what to do.
     """
     with refusing(path):
-        model, assumed = opened(path)
-        said = _dt_said(model, path)
+        file, assumed = opened(path)
+        said = _dt_said(file.model, path)
         options.refuse_all_but(("dt",) if said is None else (), str(path))
         assumed = (*assumed, *_dt_choice(said, options))
         problem: Exception | None = None
-        for step in read_steps(model):
+        for step in read_steps(file):
             try:
-                return _lowered(path, model, step, assumed, said or options.dt)
+                return _lowered(path, file, step, assumed, said or options.dt)
             except (NotAStepError, FrontendError) as error:  # noqa: PERF203 - try the next reading
                 problem = problem or error
         raise problem or NotAStepError("graph", "it describes no step")
@@ -96,19 +97,20 @@ def refusing(path: Path) -> Iterator[None]:
         raise _refused(path, "model", why, hint) from error
 
 
-def opened(path: Path) -> tuple[onnx.ModelProto, tuple[Choice, ...]]:
+def opened(path: Path) -> tuple[OnnxFile, tuple[Choice, ...]]:
     """Return the model in ``path`` with its functions written out, and what that assumed."""
     try:
-        model = onnx.load_model(path)
+        file = read_onnx_file(path)
     except Exception as error:  # protobuf and external data raise their own kinds
         hint = "external data must lie inside the model's folder; export the model again"
         raise _refused(path, "model", f"it cannot be loaded: {error}", hint) from error
-    return _inlined(model)
+    model, assumed = _inlined(file.model)
+    return file.with_model(model), assumed
 
 
 def _lowered(
     path: Path,
-    model: onnx.ModelProto,
+    file: OnnxFile,
     step: StepModel,
     assumed: tuple[Choice, ...],
     dt: float | None,
@@ -121,10 +123,10 @@ def _lowered(
         edges=graph.edges,
         outputs=graph.outputs,
         dt=dt,
-        source=Source(path=path.name, format="onnx", sha256=sha256_of(path.read_bytes())),
+        source=Source(path=path.name, format="onnx", sha256=sha256_of_file(path)),
         choices=(*step.choices, *assumed),
     )
-    return compare(graph, model, step, lowering.output_of, path)
+    return compare(graph, file, step, lowering.output_of, path)
 
 
 def _refused(path: Path, node: str, why: str, hint: str = "") -> FrontendError:

@@ -57,7 +57,7 @@ def _dense(step: Step, form: Form, weight: Array, where: str) -> Form:
             "flatten before it, or write it as a 1x1 convolution",
         )
     flat = form.reshaped((1, form.shape[-1]))
-    result = step.linear(flat, [Dense(weight=np.ascontiguousarray(weight))], where)
+    result = step.linear(flat, [Dense(weight=weight)], where)
     return result.reshaped((*form.shape[:-1], weight.shape[0]))
 
 
@@ -75,7 +75,7 @@ def _conv(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str
     for axis in (0, 1):
         kernel = _evened(kernel, axis, pads[axis], dilation[axis], where)
     stage = Conv2d(
-        weight=np.ascontiguousarray(kernel),
+        weight=kernel,
         stride=stride,
         padding=(max(pads[0]), max(pads[1])),
         dilation=dilation,

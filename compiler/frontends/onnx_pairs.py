@@ -23,7 +23,7 @@ def outputs_of(graph: Unrolled) -> Outputs:
     steps = graph.shape[graph.axis]
     found: Outputs = {}
     single: list[str] = []
-    for entry in graph.model.graph.output:
+    for entry in graph.file.model.graph.output:
         value = graph[entry.name]
         if isinstance(value, Rows) and len(value.parts) == steps:
             found[entry.name] = (_known(value.parts), (entry.name,))

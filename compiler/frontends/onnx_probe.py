@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_forms import StepModel
 from spikec.compiler.ir import LIF, Choice, Graph
 from spikec.compiler.trace import Trace
@@ -41,7 +41,7 @@ class BatchNormalization(OpRun):
 
 def compare(
     graph: Graph,
-    model: onnx.ModelProto,
+    file: OnnxFile,
     step: StepModel,
     output_of: Mapping[str, str],
     path: Path,
@@ -53,7 +53,7 @@ def compare(
     when some voltage is within 1e-5 of its threshold.
     """
     rng = np.random.default_rng(0)
-    steps = _steps_of(model, step)
+    steps = _steps_of(file.model, step)
     ties = 0
     for density in _DENSITIES:
         inputs = {
@@ -61,7 +61,7 @@ def compare(
             for name, shape in step.signals.items()
         }
         try:
-            expected = _run_file(model, step, inputs, list(output_of.values()))
+            expected = _run_file(file, step, inputs, list(output_of.values()))
         except Exception as error:  # noqa: BLE001 - the evaluator raises what its operators raise
             return _unchecked(graph, error)
         ours = {
@@ -102,24 +102,25 @@ def _equal(trace: Trace, name: str, expected: Array) -> bool:
 
 
 def _run_file(
-    model: onnx.ModelProto, step: StepModel, inputs: Mapping[str, Array], outputs: Sequence[str]
+    file: OnnxFile, step: StepModel, inputs: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
     """Return the file's own outputs over time."""
-    evaluator = ReferenceEvaluator(_runnable(model), new_ops=[BatchNormalization])
+    model = file.model
+    run = file.with_model(_runnable(model)).runner([BatchNormalization])
     kind = helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
     inputs = {name: values.astype(kind) for name, values in inputs.items()}
     if not step.after_names:
         feeds = {name: _series(model, name, values) for name, values in inputs.items()}
         parts = {name: step.parts.get(name, (name,)) for name in outputs}
         every = [part for group in parts.values() for part in group]
-        found = dict(zip(every, evaluator.run(every, feeds), strict=True))
+        found = run(feeds, every)
         return {name: np.stack([found[part] for part in group]) for name, group in parts.items()}
     states = {state.name: state.initial.astype(kind) for state in step.states}
     wanted = [*outputs, *step.after_names.values()]
     rows: dict[str, list[Array]] = {name: [] for name in outputs}
     for index in range(next(iter(inputs.values())).shape[1]):
         now = {name: values[:, index] for name, values in inputs.items()}
-        results = dict(zip(wanted, evaluator.run(wanted, {**now, **states}), strict=True))
+        results = run({**now, **states}, wanted)
         states = {name: results[after] for name, after in step.after_names.items()}
         for name in outputs:
             rows[name].append(results[name])

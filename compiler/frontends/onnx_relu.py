@@ -18,9 +18,10 @@ import onnx
 
 from spikec.compiler.arrays import MAX_NEURONS, Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.files import sha256_of
+from spikec.compiler.files import sha256_of_file
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form, Image, Signal
+from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_forms import one_sample
 from spikec.compiler.frontends.onnx_graph import clean, opened, recognises, refusing
 from spikec.compiler.frontends.onnx_layers import LAYERS
@@ -119,13 +120,13 @@ def read_relu(path: Path) -> ReluNetwork:
             )
         )
     with refusing(path):
-        model, assumed = opened(path)
-        reading = _Reading(model)
+        file, assumed = opened(path)
+        reading = _Reading(file)
         network = replace(
             reading.network(),
-            source=Source(path=path.name, format="onnx", sha256=sha256_of(path.read_bytes())),
+            source=Source(path=path.name, format="onnx", sha256=sha256_of_file(path)),
         )
-        checked = compare_layers(network, model, reading.tensors, path)
+        checked = compare_layers(network, file, reading.tensors, path)
     return replace(network, choices=(*network.choices, *assumed, checked))
 
 
@@ -213,10 +214,10 @@ def _ceiling(node: onnx.NodeProto, arguments: Sequence[Value], where: str) -> fl
 class _Reading:
     """The values of a model as layers, and where the file computes them."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
+    def __init__(self, file: OnnxFile) -> None:
+        model, graph = file.model, file.model.graph
         opset = max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
-        constants = {tensor.name for tensor in graph.initializer}
+        constants = {*file.weights, *(tensor.name for tensor in graph.initializer)}
         #: Shapes of what sends, by the tensor that holds it: inputs, then layers.
         self._shapes: dict[str, Shape] = {
             entry.name: one_sample(entry) for entry in graph.input if entry.name not in constants
@@ -224,7 +225,7 @@ class _Reading:
         self._names = {name: clean(name) for name in self._shapes}
         self._symbols = _Symbols(opset)
         signals = {name: affine.atom(Signal(name), (1, *s)) for name, s in self._shapes.items()}
-        self._values = self._symbols.run(graph, signals)
+        self._values = self._symbols.run(graph, {**file.weights, **signals})
         self._outputs = [entry.name for entry in graph.output]
         self._choices: list[Choice] = []
         self._layers: list[Layer] = []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_graph import clean
 from spikec.compiler.frontends.onnx_probe import BatchNormalization
 from spikec.compiler.frontends.onnx_step import NotAStepError
@@ -26,9 +25,9 @@ _TOLERANCE = 1e-4
 
 
 def compare_layers(
-    network: ReluNetwork, model: onnx.ModelProto, tensors: Mapping[str, str], path: Path
+    network: ReluNetwork, file: OnnxFile, tensors: Mapping[str, str], path: Path
 ) -> Choice:
-    """Return what comparing ``network`` with ``model`` on random input said; raise on a difference.
+    """Return what comparing ``network`` with ``file`` on random input said; raise on a difference.
 
     ``tensors`` names the value of the file that holds each layer. What lies in the
     branch of an ``If`` cannot be seen from outside.
@@ -39,8 +38,7 @@ def compare_layers(
         inputs = {node.name: rng.normal(size=(1, *node.shape)) for node in network.inputs}
         values = _finite(network, inputs, tensors)
         try:
-            evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization])
-            expected: Any = evaluator.run(None, _feeds(model, inputs), intermediate=True)
+            expected = file.runner([BatchNormalization])(_feeds(file.model, inputs), None)
         except Exception as error:  # noqa: BLE001 - the evaluator raises what its operators raise
             why = f"onnx's reference evaluator cannot run it ({type(error).__name__}: {error})"
             return _outcome(f"no: {why}")

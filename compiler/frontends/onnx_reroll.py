@@ -22,6 +22,7 @@ import onnx
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.frontends import affine, onnx_operators
 from spikec.compiler.frontends.affine import Form, Signal, State
+from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_layers import LAYERS
 from spikec.compiler.frontends.onnx_order import Starts, readings
 from spikec.compiler.frontends.onnx_pairs import Outputs, Pairs, outputs_of, where
@@ -71,8 +72,8 @@ def _axis_of_time(declared: Sequence[int | None]) -> int | None:
     return long[0]
 
 
-def rerolled(model: onnx.ModelProto, name: str, declared: Sequence[int | None]) -> Iterator[Rolled]:
-    """Yield the step that ``model`` repeats, once for each reading of the file's order."""
+def rerolled(file: OnnxFile, name: str, declared: Sequence[int | None]) -> Iterator[Rolled]:
+    """Yield the step that ``file`` repeats, once for each reading of the file's order."""
     axis = _axis_of_time(declared)
     assert axis is not None
     if any(extent is None for extent in declared):
@@ -83,7 +84,7 @@ def rerolled(model: onnx.ModelProto, name: str, declared: Sequence[int | None]) 
         )
     shape = tuple(extent or 1 for extent in declared)
     try:
-        graph = Unrolled(model, name, shape, axis)
+        graph = Unrolled(file, name, shape, axis)
     except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
         raise NotAStepError("graph", f"it cannot be taken apart into steps: {error}") from error
     outputs = outputs_of(graph)

@@ -16,9 +16,9 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_step import NotAStepError, attributes
 
 __all__ = [
@@ -99,7 +99,7 @@ class Event:
 class Unrolled:
     """All items of a graph with one data input, whose steps are along ``axis``."""
 
-    model: onnx.ModelProto
+    file: OnnxFile
     name: str
     shape: Shape
     axis: int
@@ -110,8 +110,9 @@ class Unrolled:
     def __post_init__(self) -> None:
         self._items: dict[object, Item] = {}
         self._values: dict[str, Any] = {"": None}
-        self._found = _evaluated(self.model, self.name, self.shape)
-        graph = self.model.graph
+        self._found = _evaluated(self.file, self.name, self.shape)
+        graph = self.file.model.graph
+        self._values.update(self.file.weights)
         for tensor in graph.initializer:
             self._values[tensor.name] = numpy_helper.to_array(tensor)
         row_shape = row_of(self.shape, self.axis)
@@ -238,18 +239,17 @@ def content(value: Array | None) -> object:
     """Return a key under which equal constants are equal."""
     if value is None:
         return None
-    digest = hashlib.sha1(np.ascontiguousarray(value).tobytes(), usedforsecurity=False)
+    digest = hashlib.sha1(np.ascontiguousarray(value).data, usedforsecurity=False)
     return value.shape, str(value.dtype), digest.digest()
 
 
-def _evaluated(model: onnx.ModelProto, name: str, shape: Shape) -> dict[str, Any]:
+def _evaluated(file: OnnxFile, name: str, shape: Shape) -> dict[str, Any]:
     """Return every value of the graph for silent input: its shapes and constants."""
     try:
-        evaluator = ReferenceEvaluator(model)
-        found = evaluator.run(None, {name: np.zeros(shape, np.float32)}, intermediate=True)
+        feeds = {name: np.zeros(shape, np.float32)}
+        return file.runner()(feeds, None)
     except Exception as error:  # the evaluator raises what its operators raise
         raise NotAStepError("graph", f"it cannot be run: {error}") from error
-    return dict(found)
 
 
 def time_axis(shape: Shape) -> int | None:

@@ -217,7 +217,7 @@ def stage_digest(stage: Stage) -> object:
         return stage
     plain = {name: value for name, value in vars(stage).items() if name != "weight"}
     weight = stage.weight
-    return (type(stage), tuple(plain.items()), weight.shape, hash(weight.tobytes()))
+    return (type(stage), tuple(plain.items()), weight.shape, affine.digest(weight))
 
 
 def _is_constant(value: Value) -> bool:
