@@ -18,13 +18,13 @@ import numpy as np
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import lava_neurons, lava_operators
-from spikec.compiler.frontends.hdf5_safety import open_checked, top_level_names
 from spikec.compiler.frontends.lava_delays import delayed
 from spikec.compiler.frontends.lava_heaps import check_heaps
 from spikec.compiler.frontends.lava_neurons import PROFILES, Settled
 from spikec.compiler.frontends.lava_schema import LayerRecord, fail, read_layers
 from spikec.compiler.frontends.lava_weights import LARGEST_WEIGHT, connections
 from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.hdf5 import read_tree, top_level_names
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
@@ -63,8 +63,7 @@ def read(path: Path, options: ReadOptions | None = None) -> Program:
     if options.compare not in (None, ">", ">="):
         fail("F075", str(path), f"compare '{options.compare}' is unknown", "choose '>' or '>='")
     check_heaps(path)
-    with open_checked(path) as file:
-        records = read_layers(file, path)
+    records = read_layers(read_tree(path), path)
     draft = _Draft(settled=Settled(options), path=path)
     draft.settled.note(
         "bias", "sets in when a sample's first step arrives", "netx's reset_interval: one run"

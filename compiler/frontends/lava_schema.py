@@ -16,7 +16,6 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
-from spikec.compiler.frontends.hdf5_safety import numbers, texts
 
 __all__ = ["LayerRecord", "NeuronRecord", "fail", "read_layers"]
 
@@ -77,7 +76,7 @@ def fail(code: str, where: str, message: str, hint: str = "") -> NoReturn:
 
 
 def read_layers(file: Any, path: Path) -> tuple[LayerRecord, ...]:
-    """Return all layers of an opened file in order; every layer's error is found at once."""
+    """Return all layers of a file's tree in order; every layer's error is found at once."""
     group = _group(file, "layer", str(path))
     findings: list[Diagnostic] = []
     names = _layer_names(group, str(path))
@@ -167,7 +166,7 @@ class _Fields:
         item = self._dataset(name)
         if item is None or item.dtype.kind not in "SO" or item.size != 1:
             fail("F070", f"{self._where}/{name}", "it is missing or is not one text")
-        value = str(np.asarray(texts(item)).reshape(-1)[0])
+        value = str(item.reshape(-1)[0])
         if len(value) > _MOST_TEXT:
             fail("F070", f"{self._where}/{name}", f"a text of {len(value)} characters")
         return value
@@ -180,7 +179,7 @@ class _Fields:
         place = f"{self._where}/{name}"
         if item.dtype.kind not in "biuf":
             fail("F070", place, f"it holds {item.dtype}, not numbers")
-        values = numbers(item)
+        values = item
         wrong = values[~_is_integer(values)]
         if wrong.size:
             fail(

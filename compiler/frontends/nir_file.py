@@ -15,7 +15,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.frontends.hdf5_safety import numbers, open_checked, texts
+from spikec.compiler.hdf5 import read_tree
 from spikec.compiler.ir import Choice
 
 __all__ = ["LINEAR", "NEURONS", "NirFile", "NirNode", "problem", "read_nir_file"]
@@ -117,12 +117,11 @@ class _Reader:
         self.metadata: Mapping[str, Any] = {}
 
     def read(self) -> NirFile:
-        with open_checked(self.path) as file:
-            version = str(_content(file["version"])) if "version" in file else "unknown"
-            root = file.get("node", file)
-            if not hasattr(root, "items"):
-                raise problem("F110", str(self.path), "'/node' is not a group")
-            tree = _content(root)
+        file = _content(read_tree(self.path))
+        version = str(file.get("version", "unknown"))
+        tree = file.get("node", file)
+        if not isinstance(tree, dict):
+            raise problem("F110", str(self.path), "'/node' is not a group")
         kind = tree.get("type", "NIRGraph")
         if kind == "NIRGraph":
             self.metadata = _table(tree.get("metadata", {}))
@@ -321,10 +320,9 @@ def _edges(value: Any, where: str) -> list[tuple[str, str]]:
 
 
 def _content(item: Any) -> Any:
-    """Return a group as a dict, a data set as an array, a text as ``str``."""
-    if hasattr(item, "items"):
-        return {str(name): _content(inner) for name, inner in item.items()}
-    if item.dtype.kind not in "biuf":
-        values = texts(item)
-        return values.reshape(-1)[0] if values.size == 1 and values.ndim < 2 else values
-    return numbers(item)
+    """Return a group of the file with single texts as ``str``."""
+    if isinstance(item, dict):
+        return {name: _content(inner) for name, inner in item.items()}
+    if item.dtype == object and item.size == 1 and item.ndim < 2:
+        return item.reshape(-1)[0]
+    return item

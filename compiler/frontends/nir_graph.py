@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikec.compiler.files import sha256_of
-from spikec.compiler.frontends.hdf5_safety import top_level_names
 from spikec.compiler.frontends.nir_answers import answers_for
 from spikec.compiler.frontends.nir_file import read_nir_file
 from spikec.compiler.frontends.nir_lower import lower
 from spikec.compiler.frontends.nir_shapes import Shapes
 from spikec.compiler.frontends.nir_write import write
 from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.hdf5 import top_level_names
 from spikec.compiler.ir import Graph, Source
 
 __all__ = ["read", "recognises", "write"]

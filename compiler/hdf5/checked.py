@@ -21,17 +21,14 @@ from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import optional_package
 
-__all__ = ["MAX_BYTES", "is_hdf5", "numbers", "open_checked", "texts", "top_level_names"]
+__all__ = ["numbers", "open_checked", "texts", "top_level_names"]
 
-#: All arrays of a file together may unpack to this much.
-MAX_BYTES = 4 << 30
 #: Compressed or not, no file grows beyond this multiple of its size (deflate's own limit is 1032)
 _MOST_GROWTH = 1100
 #: ... but a small file may always unpack to this much.
 _SMALL = 64 << 20
 _MOST_OBJECTS = 100_000
 _MOST_TEXT = 16 << 20
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: deflate, shuffle, fletcher32, lzf: filters that come with h5py and need no plug-in.
 _FILTERS = frozenset({1, 2, 3, 32000})
 #: How a text of varying length is stored: its length, the heap it is in, its number there.
@@ -51,28 +48,17 @@ _DAMAGE = (
 )
 
 
-def is_hdf5(path: Path) -> bool:
-    """Say whether ``path`` starts as an HDF5 file does."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_SIGNATURE)) == _SIGNATURE
-    except OSError:
-        return False
+def top_level_names(path: Path) -> list[str]:
+    """Return the names in the root group of an HDF5 file; no link is followed.
 
-
-def top_level_names(path: Path) -> frozenset[str]:
-    """Return the names in the root group of an HDF5 file; none if ``path`` is no such file.
-
-    No link is followed. Raises :class:`FrontendError` for a damaged file.
+    Raises :class:`FrontendError` for a damaged file.
     """
-    if not is_hdf5(path):
-        return frozenset()
     with _opened(path) as file, _damage_named(path):
-        return frozenset(islice(file, 1000))
+        return list(islice(_names(file, path), 1000))
 
 
 @contextmanager
-def open_checked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Any]:
+def open_checked(path: Path, *, max_bytes: int) -> Iterator[Any]:
     """Open an HDF5 file for reading, after a walk that refuses what could harm.
 
     Yields an ``h5py.File``; read its arrays with :func:`numbers` and
@@ -80,8 +66,6 @@ def open_checked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Any]:
     external or virtual storage, cycles, unknown filters and types, for more
     than ``max_bytes`` of unpacked data, and for a damaged file.
     """
-    if not is_hdf5(path):
-        raise _refused(path, "/", "it does not start as an HDF5 file does")
     with _opened(path) as file:
         allowed = min(max_bytes, max(_SMALL, _MOST_GROWTH * path.stat().st_size))
         with _damage_named(path):
@@ -173,6 +157,13 @@ def _refused(path: Path | str, name: str, message: str) -> FrontendError:
     )
 
 
+def _names(group: Any, path: Path) -> Iterator[str]:
+    for name in group:
+        if not isinstance(name, str):  # h5py gives bytes that are no UTF-8 as they are
+            raise _refused(path, group.name, f"the name {name!r} is no text")
+        yield name
+
+
 class _Walk:
     """One walk over all links of a file; nothing it meets is read."""
 
@@ -190,7 +181,7 @@ class _Walk:
         while waiting:
             group = waiting.pop()
             self._enter(group)
-            for name in group:
+            for name in _names(group, self.path):
                 place = f"{group.name.rstrip('/')}/{name}"
                 self._check_link(group, name, place)
                 item = group[name]
