@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from spikec.cli.diagram import diagram_of
-from spikec.cli.layout import Layout, Loop, PlacedArrow, PlacedBox, Point, arrange, ranked
+from spikec.cli.layout import Layout, Loop, PlacedArrow, PlacedBox, Point, arrange
+from spikec.cli.rows import ranked
 from spikec.cli.tables import say, table
 from spikec.compiler.arrays import size
 from spikec.compiler.ir import Graph

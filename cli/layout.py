@@ -8,16 +8,15 @@ close a cycle go up on the right; loops of one population lie right of its box.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-import networkx as nx
-
 from spikec.cli.diagram import Arrow, Box, Diagram
+from spikec.cli.rows import GAP, LOOP, Size, ranked, sizes_of, wrapped
 
-__all__ = ["Layout", "Loop", "PlacedArrow", "PlacedBox", "Point", "arrange", "ranked"]
+__all__ = ["Layout", "Loop", "PlacedArrow", "PlacedBox", "Point", "arrange"]
 
 #: A column and a row.
 Point: TypeAlias = tuple[int, int]
@@ -26,12 +25,8 @@ _Wire: TypeAlias = tuple[str, bool]
 #: A name and a row: the box itself, or its wire where that passes a lower row.
 _Item: TypeAlias = tuple[str, int]
 
-#: Columns kept free between neighbours; a wire may be moved into one of them.
-_GAP = 4
 #: Columns from one wire that goes up to the next.
 _LANE = 3
-#: How far to the right of its box a loop turns.
-_LOOP = 3
 _SWEEPS = 6
 
 
@@ -80,28 +75,6 @@ class Layout:
     height: int
 
 
-def ranked(diagram: Diagram) -> tuple[tuple[tuple[str, ...], ...], frozenset[tuple[str, str]]]:
-    """Return the names of the boxes rank by rank, and the pairs whose arrow closes a cycle."""
-    inputs_first = sorted(diagram.boxes, key=lambda box: not box.is_input)
-    back = _closing([box.name for box in inputs_first], diagram.arrows)
-    forward: nx.DiGraph[str] = nx.DiGraph()
-    forward.add_nodes_from(box.name for box in diagram.boxes)
-    forward.add_edges_from({(a.source, a.target): None for a in diagram.arrows}.keys() - back)
-    rank = {
-        name: place
-        for place, names in enumerate(nx.topological_generations(forward))
-        for name in names
-    }
-    for box in diagram.boxes:  # what nothing feeds stands right before what it feeds
-        fed = list(forward.successors(box.name))
-        if fed and not box.is_input and not forward.in_degree(box.name):
-            rank[box.name] = min(rank[name] for name in fed) - 1
-    rows: list[list[str]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
-    for box in diagram.boxes:
-        rows[rank[box.name]].append(box.name)
-    return tuple(tuple(row) for row in rows if row), back
-
-
 def arrange(
     diagram: Diagram, *, width: int, measure: Callable[[str], int] = len, spread: int = 0
 ) -> Layout | None:
@@ -110,101 +83,14 @@ def arrange(
     ``measure`` gives the columns a text takes; ``spread`` rows are added between rows of boxes.
     """
     rows, back = ranked(diagram)
-    sizes = _sizes(diagram, measure)
+    sizes = sizes_of(diagram, measure)
     for share in (1.0, 0.75, 0.5):
-        wrapped = _wrapped(rows, sizes, int(width * share))
+        broken = wrapped(rows, sizes, int(width * share))
         for loose in (True, False):
-            attempt = _Arrangement(diagram, wrapped, back, sizes, loose=loose)
+            attempt = _Arrangement(diagram, broken, back, sizes, loose=loose)
             if attempt.width <= width:
                 return attempt.layout(spread)
     return None
-
-
-def _closing(names: Sequence[str], arrows: Sequence[Arrow]) -> frozenset[tuple[str, str]]:
-    """Return the pairs that lead back on depth-first walks from ``names``, in their order."""
-    leaving: dict[str, list[str]] = {name: [] for name in names}
-    for arrow in arrows:
-        leaving[arrow.source].append(arrow.target)
-    back: set[tuple[str, str]] = set()
-    done: set[str] = set()
-    for start in names:
-        path: dict[str, Iterator[str]] = {} if start in done else {start: iter(leaving[start])}
-        while path:
-            name = next(reversed(path))
-            target = next(path[name], None)
-            if target is None:
-                del path[name]
-                done.add(name)
-            elif target in path:
-                back.add((name, target))
-            elif target not in done:
-                path[target] = iter(leaving[target])
-    return frozenset(back)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Size:
-    """The room of a box, counted from its anchor: the middle column, where its wire leaves.
-
-    It takes ``before`` columns left of the anchor, and ``after`` from there on to the right;
-    arrows come in at ``ports``.
-    """
-
-    width: int
-    height: int
-    after: int
-    ports: tuple[int, ...]
-    loops: tuple[str, ...]
-
-    @property
-    def before(self) -> int:
-        return self.width // 2
-
-
-def _sizes(diagram: Diagram, measure: Callable[[str], int]) -> dict[str, _Size]:
-    arriving: dict[str, list[str]] = {box.name: [] for box in diagram.boxes}
-    loops: dict[str, list[str]] = {box.name: [] for box in diagram.boxes}
-    for arrow in diagram.arrows:
-        kind = loops if arrow.source == arrow.target else arriving
-        kind[arrow.target].append(arrow.label)
-    return {
-        box.name: _sized(box, arriving[box.name], loops[box.name], measure) for box in diagram.boxes
-    }
-
-
-def _sized(
-    box: Box, labels: Sequence[str], loops: Sequence[str], measure: Callable[[str], int]
-) -> _Size:
-    longest = max(map(measure, labels), default=0)
-    pitch = longest + 4
-    span = pitch * max(len(labels) - 1, 0)
-    first = -((span + 1) // 2)
-    ports = tuple(first + pitch * index for index in range(len(labels)))
-    width = max(max(map(measure, box.lines), default=0) + 4, span + 5)
-    right = width - width // 2
-    after = max(right, ports[-1] + 3 + longest if ports else 0)
-    if loops:
-        after = max(after, right + _LOOP + 2 + max(map(measure, loops)))
-    height = 2 + max(len(box.lines), 2 if loops else 1, len(loops))
-    return _Size(width=width, height=height, after=after, ports=ports, loops=tuple(loops))
-
-
-def _wrapped(
-    rows: Sequence[Sequence[str]], sizes: Mapping[str, _Size], width: int
-) -> list[list[str]]:
-    """Break rows that are too long; arrows still point downwards."""
-    wrapped: list[list[str]] = []
-    for row in rows:
-        wrapped.append([])
-        used = 0
-        for name in row:
-            needed = sizes[name].before + sizes[name].after + _GAP
-            if wrapped[-1] and used + needed > width + _GAP:
-                wrapped.append([])
-                used = 0
-            wrapped[-1].append(name)
-            used += needed
-    return wrapped
 
 
 class _Channel:
@@ -248,7 +134,7 @@ class _Arrangement:
         diagram: Diagram,
         rows: Sequence[Sequence[str]],
         back: frozenset[tuple[str, str]],
-        sizes: Mapping[str, _Size],
+        sizes: Mapping[str, Size],
         *,
         loose: bool,
     ) -> None:
@@ -341,7 +227,7 @@ class _Arrangement:
         """Return columns near the wanted ones (least squares) that keep order and distances."""
         offsets = [0]
         for left, right in pairwise(row):
-            offsets.append(offsets[-1] + self._room(left)[1] + _GAP + self._room(right)[0])
+            offsets.append(offsets[-1] + self._room(left)[1] + GAP + self._room(right)[0])
         targets = [wanted[item] - offset for item, offset in zip(row, offsets, strict=True)]
         moved = zip(row, _rising(targets), offsets, strict=True)
         return {item: round(target) + offset for item, target, offset in moved}
@@ -455,7 +341,7 @@ class _Arrangement:
 
 def _loop(placed: PlacedBox, labels: tuple[str, ...]) -> Loop:
     right, upper = placed.left + placed.width - 1, placed.top + 1
-    lower, turn = placed.top + placed.height - 2, right + _LOOP
+    lower, turn = placed.top + placed.height - 2, right + LOOP
     return Loop(
         name=placed.box.name,
         points=((right, lower), (turn, lower), (turn, upper), (right + 1, upper)),

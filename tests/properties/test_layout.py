@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from spikec.cli.diagram import Arrow, Box, Diagram
 from spikec.cli.drawing import drawn
-from spikec.cli.layout import Layout, PlacedArrow, PlacedBox, Point, arrange, ranked
+from spikec.cli.layout import Layout, PlacedArrow, PlacedBox, Point, arrange
+from spikec.cli.rows import ranked
 
 LABELS = st.sampled_from(["", "d", "dense 10x20", "conv2d 8x1x3x3, delay 12"])
 WIDE = 1 << 20
