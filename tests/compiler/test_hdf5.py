@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,21 @@ def test_a_child_that_does_not_end_is_ended(
     assert child._process is None
     monkeypatch.undo()
     assert read_tree(path)
+
+
+def test_a_free_list_that_leads_to_itself_holds_up_the_child_only(
+    path: Path, child: hdf5._Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libhdf5 2.0 follows such a list for ever; another release may refuse it (F061)."""
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"HEAP")  # signature, version, size, head of the free list, address
+    (data,) = struct.unpack_from("<Q", content, heap + 24)
+    struct.pack_into("<Q", content, heap + 16, 16)
+    struct.pack_into("<QQ", content, data + 16, 16, 16)  # the next free block, and its size
+    path.write_bytes(bytes(content))
+    monkeypatch.setattr(hdf5, "_SECONDS", 3.0)
+    with pytest.raises(FrontendError, match=r"F063.*did not come to an end|F061"):
+        read_tree(path)
 
 
 @pytest.mark.parametrize(
