@@ -263,6 +263,9 @@ def run(
         RunEngine | None,
         typer.Option("--engine", help="Of the simulator: fast (default), or its definition."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the simulator served each connection.")
+    ] = False,
     probe: Annotated[
         list[str] | None,
         typer.Option("--probe", metavar="NAME:voltage", help="Record it too; may be repeated."),
@@ -312,9 +315,11 @@ def run(
     if output is not None:
         result.save(output)
     if as_json:
-        print_json(result.summary(output))
-    else:
-        running.show(result, output)
+        print_json(result.summary(output) | ({"ways": result.ways} if explain else {}))
+        return
+    if explain:
+        running.show_ways(result)
+    running.show(result, output)
 
 
 @app.command()

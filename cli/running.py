@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +54,7 @@ __all__ = [
     "refuse_overwriting",
     "run",
     "show",
+    "show_ways",
     "verify",
     "writer_for",
     "zoo_entries",
@@ -68,6 +69,8 @@ class RunResult:
     predictions: Array
     accuracy: float | None
     neurons: Sequence[Neurons]
+    #: How the simulator's fast engine served each connection; empty for other engines.
+    ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the trace to ``path``."""
@@ -128,13 +131,15 @@ def run(
         integers, events = to_integers(program, data.inputs)
         trace = _run_reference(quantized, integers, wanted, progress)
         trace = Trace(values=trace.values, outputs=trace.outputs, events=events)
+        ways = {}
     else:
         opened = backend_for(
             backend, program, lava_python=lava_python, time_limit=time_limit, engine=engine
         )
         with opened.load(program) as executable:
             trace = executable.run(data.inputs, probes=wanted, progress=progress)
-    return _result(trace, data, chosen, program.populations)
+            ways = {name: asdict(way) for name, way in getattr(executable, "ways", {}).items()}
+    return replace(_result(trace, data, chosen, program.populations), ways=ways)
 
 
 def _run_graph(
@@ -192,6 +197,17 @@ def _result(
     predictions = read_out(trace, readout)
     accuracy = None if data.labels is None else float((predictions == data.labels).mean())
     return RunResult(trace=trace, predictions=predictions, accuracy=accuracy, neurons=neurons)
+
+
+def show_ways(result: RunResult) -> None:
+    """Print how each connection was served."""
+    rows = [
+        [name, f"{100 * way['density']:.2f} %", way["way"]] for name, way in result.ways.items()
+    ]
+    if rows:
+        table("how connections were served", ["connection", "not zero", "way"], rows)
+    else:
+        say("only the simulator's fast engine chooses between ways")
 
 
 def show(result: RunResult, path: Path | None) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Literal, TypeAlias, get_args
 
 from spikec.backends.simulator import golden
+from spikec.backends.simulator.fast import Way
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, run_in_batches
@@ -54,10 +55,11 @@ class SimulatorBackend:
 
     def load(self, program: Program) -> SimulatorExecutable:
         """Return ``program`` ready to run; :class:`BackendError` if the engine cannot start."""
+        ways: dict[str, Way] = {}
+        golden_engine = self.engine == "golden"
+        run_batch = _golden(program) if golden_engine else _fast(program, self.threads, ways)
         return SimulatorExecutable(
-            program=program,
-            strict=self.strict,
-            run_batch=_golden(program) if self.engine == "golden" else _fast(program, self.threads),
+            program=program, strict=self.strict, run_batch=run_batch, ways=ways
         )
 
 
@@ -72,6 +74,8 @@ class SimulatorExecutable:
     program: Program
     run_batch: RunBatch
     strict: bool = False
+    #: How the fast engine served each connection in its last batch.
+    ways: Mapping[str, Way] = field(default_factory=dict)
 
     def run(
         self,
@@ -109,7 +113,7 @@ def _golden(program: Program) -> RunBatch:
     return lambda inputs, probes: golden.run(program, inputs, probes=probes)
 
 
-def _fast(program: Program, threads: int | None) -> RunBatch:
+def _fast(program: Program, threads: int | None, ways: dict[str, Way]) -> RunBatch:
     try:
         from spikec.backends.simulator import fast, kernels, layout  # noqa: F401 - Numba's part
     except ImportError as error:
@@ -123,4 +127,4 @@ def _fast(program: Program, threads: int | None) -> RunBatch:
         ) from error
     laid_out = layout.laid_out(program)
     fast.Session(laid_out, samples=1, probes=()).prepare()
-    return partial(fast.run, laid_out, threads=threads)
+    return partial(fast.run, laid_out, threads=threads, ways=ways)

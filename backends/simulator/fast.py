@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout
+from spikec.backends.simulator.product import products
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.trace import Probe, Quantity, Trace
 
-__all__ = ["Session", "default_threads", "run"]
+__all__ = ["Session", "Way", "default_threads", "run"]
 
 #: Steps of a layer that are prepared together, and what that may take (in values).
 _MOST_STEPS = 128
@@ -38,18 +39,39 @@ def run(
     probes: Sequence[Probe],
     *,
     threads: int | None = None,
+    ways: dict[str, Way] | None = None,
 ) -> Trace:
     """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start.
 
+    How each connection was served is written to ``ways``, if given.
     Voltages and currents come as the chip's integers, in the layout's integer type.
     ``trace.events`` counts wraps, saturations and clipped inputs.
     """
     samples = len(next(iter(inputs.values())))
     session = Session(layout, samples=samples, probes=probes, threads=threads)
     trace = session.run(inputs, last=True)
+    if ways is not None:
+        ways.update(session.ways())
     return Trace(
         values=trace.values, outputs=trace.outputs, events={**trace.events, **session.events}
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How one connection was served, and the share of its source that was not zero."""
+
+    way: str
+    density: float
+
+
+_WAYS = {
+    k.DENSE: "rows of what was sent, 8 bits",
+    k.WIDE: "rows of what was sent, 16 bits",
+    k.CONV: "rows of pixels around what was sent",
+    k.SPARSE: "synapse by synapse",
+    k.READY: "one exact matrix product",
+}
 
 
 class Session:
@@ -89,6 +111,9 @@ class Session:
             state, count = layout.state[name], layout.sent[name].count
             values = (current if quantity == "current" else voltage)[0, state : state + count]
             self._recorded[:, :, columns.begin : columns.begin + count] = values
+        self._products = tuple(products(layout))
+        self._connections = layout.connections.copy()
+        self._fresh = slice(0)  # the rows that the chunk brought
         self._step = 0
         self._given = 0
         self._reported = 0
@@ -96,7 +121,7 @@ class Session:
 
     def prepare(self) -> None:
         """Compile the loops if this machine has not kept them from an earlier run."""
-        self._computed(0)
+        self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype))
 
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
         """Take a chunk and report the steps that are complete; all that are left if ``last``."""
@@ -116,6 +141,7 @@ class Session:
         self._integers = self._lengthened(self._integers, steps + extra)
         self._recorded = self._lengthened(self._recorded, steps + extra)
         layout, rows = self._layout, slice(self._back, self._back + steps)
+        self._fresh = rows
         events: dict[str, int] = {}
         for entry in layout.program.inputs:
             values = np.asarray(inputs[entry.name])
@@ -132,6 +158,37 @@ class Session:
             (self._integers if graded else self._sent)[:, rows, place] = integers
         return events
 
+    def ways(self) -> dict[str, Way]:
+        """Return how each connection was served in the last chunk."""
+        found = {}
+        for row, wire in zip(self._connections, self._layout.wires, strict=True):
+            columns = self._layout.sent.get(wire.source)
+            stream = self._integers if columns is None else self._sent
+            columns = columns or self._layout.integers[wire.source]
+            density = _density(stream[:, self._fresh], columns)
+            found[wire.name] = Way(way=_WAYS[int(row[k.C_KIND])], density=density)
+        return found
+
+    def _ready(self) -> Array:
+        """Make the sums of inputs that are mostly not zero; say so in the table of connections."""
+        layout = self._layout
+        self._connections = layout.connections.copy()
+        parts: list[Array] = []
+        width = 0
+        for item in self._products:
+            stream = self._integers if item.graded else self._sent
+            density = _density(stream[:, self._fresh], item.source)
+            if not item.worth(density):
+                continue
+            columns = slice(item.source.begin, item.source.begin + item.source.count)
+            parts.append(item.sums(stream[:, :, columns], layout.dtype))
+            self._connections[item.row, k.C_KIND] = k.READY
+            self._connections[item.row, k.C_WEIGHTS] = width
+            width += item.target.count
+        if not parts:
+            return np.zeros((self._samples, 1, 1), layout.dtype)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
     def _lengthened(self, rows: Array, steps: int) -> Array:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
@@ -144,10 +201,11 @@ class Session:
         before = None if layout.proved else self._states
         if before is not None:
             self._states = tuple(values.copy() for values in before)
-        counts = self._computed(steps)
+        ready = self._ready()
+        counts = self._computed(steps, ready)
         if before is not None and counts[:, 0].any() and layout.dtype is np.int32:
             self._widen(before)
-            counts = self._computed(steps)
+            counts = self._computed(steps, ready.astype(np.int64))
         self._step += steps
         for name, row in zip(layout.names, counts.tolist(), strict=True):
             for what, count in zip(("current wrapped", "voltage saturated"), row, strict=True):
@@ -155,14 +213,14 @@ class Session:
                     key = f"{name}/{what}"
                     self.events[key] = self.events.get(key, 0) + count
 
-    def _computed(self, steps: int) -> Array:
+    def _computed(self, steps: int, ready: Array) -> Array:
         """Run all samples; return what wrapped and what saturated, per population."""
         from spikec.backends.simulator import kernels
 
         layout = self._layout
-        tables = (layout.groups, self._populations, layout.connections)
-        streams = (self._sent, self._sent.view(np.uint64), self._integers, self._recorded,
-                   self._back)  # fmt: skip
+        tables = (layout.groups, self._populations, self._connections)
+        streams = (self._sent, self._sent.view(np.uint64), self._integers, ready,
+                   self._recorded, self._back)  # fmt: skip
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
         edges = np.linspace(0, self._samples, self._threads + 1).astype(int)
 
@@ -235,6 +293,11 @@ def _recorded_columns(
         populations[layout.names.index(name), which] = width
         width += source.count
     return populations, columns, width
+
+
+def _density(stream: Array, columns: Columns) -> float:
+    part = stream[:, :, columns.begin : columns.begin + columns.count]
+    return float(np.count_nonzero(part)) / max(1, part.size)
 
 
 def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:

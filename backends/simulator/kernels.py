@@ -60,6 +60,7 @@ from spikec.backends.simulator.codes import (
     P_STATE,
     P_TARGET,
     P_VOLTAGE,
+    READY,
     REPLACE,
     SPARSE,
     SUBTRACT,
@@ -451,8 +452,16 @@ def _from_outside(
 
     Row ``first`` of what is sent is the chunk's first step.
     """
-    sent, words, integers = sample_streams
+    sent, words, integers, ready = sample_streams
     sums, index, values, ends = scratch
+    if connection[C_KIND] == READY:
+        begin, column = connection[C_TARGET], connection[C_WEIGHTS]
+        for t in range(len(arriving)):
+            summed = ready[first + t - connection[C_DELAY], column:]
+            row = arriving[t, begin : begin + connection[C_WIDTH]]
+            for j in range(len(row)):
+                row[j] += summed[j]
+        return
     found = 0
     for t in range(len(arriving)):
         at = first + t - connection[C_DELAY]
@@ -473,7 +482,7 @@ def _from_inside(
     connection: Any, weights: Any, sample_streams: Any, at: int, row: Any, scratch: Any
 ) -> None:
     """Add what a connection inside the group brings in the step of row ``at``."""
-    sent, words, integers = sample_streams
+    sent, words, integers, _ = sample_streams
     sums, index, values, _ = scratch
     found = _find(sent, words, integers, connection, at - connection[C_DELAY], index, values, 0)
     if found:
@@ -498,18 +507,18 @@ def run(
     """Run samples ``first`` to ``last`` for ``steps`` steps, the first of which is ``step``.
 
     ``streams`` are what is sent, ``[sample, history + step, column]`` as bytes, as words
-    of eight and as integers, the recorded values, and the number of history rows: what
-    was sent before. ``states`` (current, voltage, idle steps left) and ``streams`` are
-    written; ``events`` counts wraps and saturations of each population.
+    of eight and as integers, sums that are ready, the recorded values, and the number of
+    history rows: what was sent before. ``states`` (current, voltage, idle steps left) and
+    ``streams`` are written; ``events`` counts wraps and saturations of each population.
     """
     groups, populations, connections = tables
-    sent, words, integers, recorded, history = streams
+    sent, words, integers, ready, recorded, history = streams
     current, voltage, idle = states
     room, sums, index, found_values, ends = scratch
     work = (sums, index, found_values, ends)
     for sample in range(first, last):
         state = (current[sample], voltage[sample], idle[sample])
-        flows = (sent[sample], words[sample], integers[sample])
+        flows = (sent[sample], words[sample], integers[sample], ready[sample])
         for group in groups:
             for start in range(0, steps, len(room)):
                 arriving = room[: min(len(room), steps - start)]

@@ -55,9 +55,10 @@ class Columns:
 class Layout:
     """The tables of :mod:`spikec.backends.simulator.kernels`.
 
-    ``sent`` and ``integers`` give the columns of what is sent as bytes and as
-    integers; ``state`` the place of each population among all neurons. States are of
-    type ``dtype``; unless ``proved``, int32 holds only while no current wraps.
+    ``sent`` and ``integers`` give the columns of what is sent as bytes and as integers;
+    ``wires`` are the program's connections in the order of the table; ``state`` is the
+    place of each population among all neurons. States are of type ``dtype``; unless
+    ``proved``, int32 holds only while no current wraps.
     """
 
     program: Program
@@ -67,6 +68,7 @@ class Layout:
     groups: IntArray
     populations: IntArray
     connections: IntArray
+    wires: tuple[Connection, ...]
     names: tuple[str, ...]
     weights: tuple[Array, ...]
     values: Array
@@ -123,6 +125,7 @@ def laid_out(program: Program) -> Layout:
         groups=np.array(groups, np.int64),
         populations=np.array(rows, np.int64),
         connections=np.array(builder.connections or np.zeros((0, 10)), np.int64),
+        wires=tuple(builder.wires),
         names=names,
         weights=builder.weights(),
         values=np.concatenate([_values(item, sent[item.name]) for item in neurons], axis=1),
@@ -234,6 +237,7 @@ class _Builder:
         self._parts: tuple[list[Array], ...] = ([], [], [], [], [], [])
         self._lengths = [0] * 6
         self.connections: list[list[int]] = []
+        self.wires: list[Connection] = []
 
     def add(self, connection: Connection) -> None:
         """Append a connection."""
@@ -253,6 +257,7 @@ class _Builder:
         else:
             self._sparse(row, connection, operator)
         self.connections.append(row)
+        self.wires.append(connection)
 
     def weights(self) -> tuple[Array, ...]:
         """Return narrow and wide weights, pointers, targets, geometry and places."""

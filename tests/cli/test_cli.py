@@ -719,3 +719,28 @@ def test_an_integrator_that_does_not_leak_is_read_at_its_last_step(folder: Path)
         assert as_json(*words, "--readout", "max-voltage")["predictions"] == [0]
     report = as_json("verify", "sum.safetensors", "--data", "late.npz")
     assert [rung["accuracy"] for rung in report["rungs"]] == [1.0] * len(report["rungs"])
+
+
+def test_explain_says_how_each_connection_was_served() -> None:
+    text = fine("run", GRAPH, "--data", DATA, "--explain")
+    assert "how connections were served" in text
+    assert "rows of what was sent, 8 bits" in text
+    ways = as_json("run", GRAPH, "--data", DATA, "--explain")["ways"]
+    assert all(0 <= way["density"] <= 1 for way in ways.values())
+    assert "ways" not in as_json("run", GRAPH, "--data", DATA)
+    golden = fine("run", GRAPH, "--data", DATA, "--explain", "--engine", "golden")
+    assert "only the simulator's fast engine chooses" in golden
+
+
+@pytest.mark.parametrize("engine", ["fast", "golden"])
+def test_both_engines_predict_the_same(engine: str) -> None:
+    given = as_json("run", GRAPH, "--data", DATA, "--engine", engine)
+    assert given["predictions"] == as_json("run", GRAPH, "--data", DATA)["predictions"]
+
+
+@pytest.mark.parametrize("backend", ["reference", "lava"])
+def test_an_engine_of_another_backend_is_refused(backend: str) -> None:
+    result = spikec("run", GRAPH, "--data", DATA, "--backend", backend, "--engine", "golden")
+    assert result.exit_code == 2
+    assert "U081" in result.stderr
+    assert "--engine" in result.stderr

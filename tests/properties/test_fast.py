@@ -52,6 +52,29 @@ def test_fast_equals_golden_on_random_programs(block: int) -> None:
         assert_same(found, expected, (11, block, number))
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_inputs_that_are_mostly_not_zero_are_an_exact_product(seed: int) -> None:
+    rng = np.random.default_rng([13, seed])
+    program = random_program(rng, max_weight_exp=7 if seed % 3 else 15)
+    shape = (2, 9)
+    inputs = {
+        item.name: np.ldexp(rng.integers(item.low, item.high + 1, (*shape, *item.shape)) * 1.0,
+                            -item.frac_bits)
+        if item.kind != "binary"
+        else np.ones((*shape, *item.shape), np.uint8)
+        for item in program.inputs
+    }  # fmt: skip
+    probes = all_probes(program)
+    expected = golden.run(program, inputs, probes=probes)
+    ways: dict[str, fast.Way] = {}
+    assert_same(fast.run(laid_out(program), inputs, probes, ways=ways), expected, seed)
+    binary = {item.name for item in program.inputs if item.kind == "binary"}
+    for connection in program.connections:
+        if connection.source in binary:
+            assert ways[connection.name].density == 1
+            assert ways[connection.name].way == "one exact matrix product"
+
+
 def test_the_random_programs_reach_every_kernel() -> None:
     kinds, values, widths, groups, plain = set(), set(), set(), set(), set()
     for number in range(300):

@@ -1,0 +1,87 @@
+"""Inputs that are mostly not zero: one exact matrix product instead of row after row.
+
+Sums of integers below 2**24 are exact in float32, below 2**53 in float64, in
+whatever order they are added; the bound is that of the input's declared range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikec.backends.simulator import codes as k
+from spikec.backends.simulator.layout import Columns, Layout
+from spikec.compiler.arrays import Array
+from spikec.compiler.operators import Weighted, with_weight
+from spikec.compiler.program import Connection
+
+__all__ = ["Product", "products"]
+
+#: Shares of what is not zero above which a product was measured to be faster: for integers,
+#: for spikes, and for spikes whose weights a core's cache does not hold.
+_DENSE_VALUES = 0.1
+_DENSE_SPIKES = 0.85
+_DENSE_SPIKES_LARGE = 0.3
+_CACHE = 1 << 20
+#: Values that are multiplied at a time.
+_VALUES = 1 << 22
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Product:
+    """A connection from an input whose sums are made ready, and the type they are exact in."""
+
+    row: int
+    connection: Connection
+    source: Columns
+    target: Columns
+    dtype: type[np.floating]
+    graded: bool
+
+    def worth(self, density: float) -> bool:
+        """Say whether the product is the faster way at this share of what is not zero."""
+        if self.graded:
+            return density > _DENSE_VALUES
+        large = self.connection.operator.weight.size > _CACHE
+        return density > (_DENSE_SPIKES_LARGE if large else _DENSE_SPIKES)
+
+    def sums(self, values: Array, dtype: type[np.signedinteger]) -> Array:
+        """Return what arrives for ``values``, ``[sample, row, neuron]``, in the order of places."""
+        effective = self.connection.effective
+        operator: Weighted = with_weight(effective, effective.weight.astype(self.dtype))
+        samples, rows, _ = values.shape
+        flat = values.reshape(samples * rows, *self.source.shape)
+        result = np.empty((samples * rows, self.target.count), dtype)
+        size = max(1, _VALUES // max(self.source.count, self.target.count))
+        for begin in range(0, len(flat), size):
+            part = operator.apply(flat[begin : begin + size].astype(self.dtype))
+            part = part.reshape(len(part), -1)
+            ordered = part if self.target.order is None else part[:, self.target.order]
+            result[begin : begin + size] = ordered
+        return result.reshape(samples, rows, -1)
+
+
+def products(layout: Layout) -> Iterator[Product]:
+    """Yield every connection from an input that a product could serve exactly."""
+    bounds = layout.program.message_bounds
+    inputs = {item.name: item for item in layout.program.inputs}
+    for row, connection in enumerate(layout.wires):
+        if connection.source not in inputs:
+            continue
+        weight = connection.operator.weight
+        rows = np.abs(weight.reshape(len(weight), -1)).sum(axis=1, dtype=np.int64)
+        most = int(rows.max(initial=0)) << connection.weight_exp
+        most *= max(map(abs, bounds[connection.source]))
+        if most >= 1 << 53:
+            continue
+        graded = int(layout.connections[row, k.C_VALUES]) == k.INTEGERS
+        yield Product(
+            row=row,
+            connection=connection,
+            source=(layout.integers if graded else layout.sent)[connection.source],
+            target=layout.sent[connection.target],
+            dtype=np.float32 if most < 1 << 24 else np.float64,
+            graded=graded,
+        )
