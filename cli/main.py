@@ -119,6 +119,12 @@ DiscretizationOption = Annotated[
     DiscretizationName | None,
     typer.Option("--discretization", help="How time constants become decays."),
 ]
+MaxSpikes = Annotated[
+    int | None,
+    typer.Option(
+        "--max-spikes", help="Limit of spikes a step, where neurons send several: few save bits."
+    ),
+]
 Profile = Annotated[
     str | None,
     typer.Option("--profile", help="The framework that wrote the file; answers all of these."),
@@ -161,6 +167,7 @@ def _options(
     compare: CompareName | None,
     discretization: DiscretizationName | None,
     profile: str | None,
+    max_spikes: int | None,
     steps: int | None = None,
 ) -> CompileOptions:
     from spikec.cli.loading import CompileOptions
@@ -173,6 +180,7 @@ def _options(
         compare=None if compare is None else compare.value,
         discretization=None if discretization is None else discretization.value,
         profile=profile,
+        max_spikes=max_spikes,
     )
     return CompileOptions(
         read=read, target=target, weight_bits=weight_bits, calibrate=calibrate, steps=steps
@@ -192,13 +200,16 @@ def inspect(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a file holds: every population, edge and semantic choice."""
     from spikec.cli import inspection, running, tables
     from spikec.compiler import frontends
 
-    options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
+    options = _options(
+        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes
+    )
     running.refuse_overwriting(svg, file)
     network = frontends.load(file, options.read)
     if svg is not None:
@@ -228,6 +239,7 @@ def compile_command(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a fixed-point program, and say what that lost."""
@@ -236,7 +248,7 @@ def compile_command(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        steps,
+        max_spikes, steps,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
     running.refuse_overwriting(output, file, *([] if calibrate is None else [calibrate]))
@@ -282,6 +294,7 @@ def run(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = 600.0,
     as_json: AsJson = False,
@@ -295,7 +308,7 @@ def run(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        steps,
+        max_spikes, steps,
     )  # fmt: skip
     running.refuse_overwriting(output, file, data)
     with progress_bar("running", quiet=as_json) as progress:
@@ -349,6 +362,7 @@ def verify(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = 600.0,
     as_json: AsJson = False,
@@ -358,7 +372,7 @@ def verify(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        steps,
+        max_spikes, steps,
     )  # fmt: skip
     with progress_bar("verifying", quiet=as_json) as progress:
         report = running.verify(
@@ -397,13 +411,23 @@ def emit(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
     from spikec.cli import running, tables
 
     options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile
+        target,
+        weight_bits,
+        calibrate,
+        dt,
+        reset,
+        reset_order,
+        compare,
+        discretization,
+        profile,
+        max_spikes,
     )
     placements = running.emit(file, output, backend=backend, options=options)
     if as_json:
@@ -442,13 +466,16 @@ def convert(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a network in another format, or turn a ReLU network into a spiking one."""
     from spikec.cli import conversion as rates
     from spikec.cli import running, tables
 
-    options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
+    options = _options(
+        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes
+    )
     if conversion is None:
         rates.refuse_idle(data=data, percentile=percentile, test=test, samples=samples)
         running.convert(file, output, options.read)

@@ -5,7 +5,8 @@ Every value of a spiking network's step is a sum of terms
 0 or 1, and an atom is a state, an input, the image of a spike under a linear
 operator, or the constant one. Frameworks write the same neuron in many ways;
 in this form they are equal, since sums are collected, ``g * g = g``, and equal
-gates are one gate.
+gates are one gate. A gate may also count: how often a neuron spikes in a step
+(:mod:`~spikec.compiler.frontends.onnx_counts`); until then a rounded form is an atom.
 
 Forms are kept flat, element by element, so reshaping costs nothing.
 Coefficients are float64 arrays of one element (the same for all) or one per
@@ -33,9 +34,13 @@ __all__ = [
     "Key",
     "Signal",
     "State",
+    "Whole",
     "atom",
     "constant",
     "digest",
+    "falls",
+    "has_whole",
+    "ratio",
     "spike",
 ]
 
@@ -73,17 +78,30 @@ class Image:
     shape: Shape
 
 
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """``floor(form)``, or ``ceil(form)`` where ``up``; made once each, so identity is equality."""
+
+    form: Form
+    up: bool
+
+
 ONE = One()
-Atom: TypeAlias = One | State | Signal | Image
+Atom: TypeAlias = One | State | Signal | Image | Whole
 
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """``H(form > 0)``, or ``>=`` unless strict; made once each, so identity is equality."""
+    """``H(form > 0)``, or ``>=`` unless strict; made once each, so identity is equality.
+
+    With ``most`` above 1 it is a count: of the whole numbers from 0 up that ``form``
+    exceeds (or reaches, unless strict), ``most`` of them at most.
+    """
 
     form: Form
     strict: bool
     origin: str = ""
+    most: float = 1
 
 
 #: Gates that multiply an atom, and the atom.
@@ -117,13 +135,15 @@ class Form:
         return Form(self.shape, _nonzero(terms))
 
     def times(self, other: Form) -> Form:
-        """Multiply two forms; ``ValueError`` where two atoms other than one would meet."""
+        """Multiply two forms; ``ValueError`` where two atoms, or two counts, would meet."""
         shape = _common_shape(self, other)
         terms: dict[Key, Array] = {}
         for (gates, atom), coefficient in self.expanded(shape).terms.items():
             for (others, second), factor in other.expanded(shape).terms.items():
                 if atom is not ONE and second is not ONE:
                     raise ValueError(f"a product of {_name(atom)} and {_name(second)}")
+                if any(gate.most > 1 for gate in gates & others):
+                    raise ValueError("a product of spike counts")
                 key = (gates | others, second if atom is ONE else atom)
                 product = coefficient * factor
                 terms[key] = terms[key] + product if key in terms else product
@@ -192,7 +212,7 @@ class Form:
         return Form(self.shape, terms)
 
     def is_spike(self) -> Gate | None:
-        """The gate that this form is, if it is one and nothing else."""
+        """The gate (or count) that this form is, if it is one and nothing else."""
         if len(self.terms) != 1:
             return None
         ((gates, atom), coefficient) = next(iter(self.terms.items()))
@@ -237,6 +257,35 @@ def spike(gate: Gate, shape: Shape) -> Form:
     return Form(shape, {(frozenset([gate]), ONE): np.ones(1)})
 
 
+def has_whole(form: Form) -> bool:
+    """Say whether ``form`` holds a rounded value."""
+    return any(isinstance(atom, Whole) for atom in form.atoms)
+
+
+def falls(form: Form) -> bool:
+    """Say whether a form falls with what weighs most in it: a state, if it holds any."""
+    states = [c for (gates, atom), c in form.terms.items() if isinstance(atom, State) and not gates]
+    others = [c for (_, atom), c in form.terms.items() if atom is not ONE]
+    looked_at = max(states or others, key=lambda c: float(np.abs(c).mean()), default=np.ones(1))
+    return bool((looked_at < 0).all())
+
+
+def ratio(form: Form, membrane: Form, tolerance: float = 2e-6) -> Array | None:
+    """Return c with ``form = c * membrane``, or None; the membrane must hold something."""
+    if not membrane.terms or set(form.terms) != set(membrane.terms):
+        return None
+    if size(form.shape) != size(membrane.shape):
+        return None
+    # The term that no neuron lacks tells the factor.
+    key = max(membrane.terms, key=lambda item: float(np.abs(membrane.terms[item]).min()))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = form.terms[key] / membrane.terms[key]
+    if not np.isfinite(scale).all():
+        return None
+    same = membrane.scaled(scale).reshaped(form.shape)
+    return scale if form.close_to(same, tolerance) else None
+
+
 def _nonzero(terms: dict[Key, Array]) -> dict[Key, Array]:
     return {key: c for key, c in terms.items() if c.any()}
 
@@ -257,11 +306,13 @@ def _full(coefficient: Array, shape: Shape) -> Array:
 def _name(which: Atom) -> str:
     if isinstance(which, (State, Signal)):
         return f"'{which.name}'"
+    if isinstance(which, Whole):
+        return "a rounded value"
     return "an input current" if isinstance(which, Image) else "a constant"
 
 
 def _key(which: Atom) -> str:
-    return str(id(which)) if isinstance(which, Image) else repr(which)
+    return str(id(which)) if isinstance(which, (Image, Whole)) else repr(which)
 
 
 def digest(values: Array) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.errors import UsageError
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import lava_neurons, lava_operators
 from spikec.compiler.frontends.lava_delays import delayed
@@ -23,7 +24,7 @@ from spikec.compiler.frontends.lava_heaps import check_heaps
 from spikec.compiler.frontends.lava_neurons import PROFILES, Settled
 from spikec.compiler.frontends.lava_schema import LayerRecord, fail, read_layers
 from spikec.compiler.frontends.lava_weights import LARGEST_WEIGHT, connections
-from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.frontends.options import ReadOptions, no_effect
 from spikec.compiler.hdf5 import read_tree, top_level_names
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import Weighted, with_weight
@@ -60,6 +61,8 @@ def read(path: Path, options: ReadOptions | None = None) -> Program:
             f"there is no profile '{options.profile}' for .net files",
             f"choose one of {', '.join(PROFILES)}, or none",
         )
+    if options.max_spikes is not None:
+        raise UsageError(no_effect("max_spikes", str(path)))
     if options.compare not in (None, ">", ">="):
         fail("F075", str(path), f"compare '{options.compare}' is unknown", "choose '>' or '>='")
     check_heaps(path)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.errors import Diagnostic, FrontendError, UsageError, raise_if_any
 from spikec.compiler.frontends.nir_file import NirFile, NirNode, problem
 from spikec.compiler.frontends.nir_profiles import PLAIN, PROFILES, Profile
-from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.frontends.options import ReadOptions, no_effect
 from spikec.compiler.ir import Choice
 
 __all__ = ["Answers", "answers_for"]
@@ -75,14 +75,17 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
     values = {name: value for name, (value, _) in given.items()}
     _check(file, base, values)
     profile = base or PLAIN
+    most, limits = _limit(file, profile, options)
     asked = {name: origin for name, (_, origin) in given.items() if name not in own}
     fields = {**vars(profile), **{k: v for k, v in values.items() if v is not None}}
+    fields["max_spikes"] = most
     needed = _needed(file)
     choices = [
         Choice(what=name.replace("_", " "), value=str(value), origin=origin)
         for name, (value, origin) in given.items()
         if name in needed
     ]
+    choices += limits
     if own:
         choices.append(
             Choice(
@@ -103,6 +106,23 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
         metadata=own,
         asked=asked,
     )
+
+
+def _limit(file: NirFile, profile: Profile, options: ReadOptions) -> tuple[int, list[Choice]]:
+    """Return how many spikes a step are the most: the user's answer, else the framework's."""
+    options.check_max_spikes()
+    wanted, usual = options.max_spikes, profile.max_spikes
+    if not {node.kind for node in file.nodes.values()} & {*_SPIKING} or wanted == usual == 1:
+        raise_if_any(
+            UsageError, [] if wanted is None else [no_effect("max_spikes", str(file.path))]
+        )
+        return 1, []
+    if wanted is not None:
+        return wanted, [Choice(what="max spikes", value=str(wanted), origin="option --max-spikes")]
+    if usual == 1:
+        return 1, []
+    origin = f"profile '{profile.name}': no lower limit by default; --max-spikes gives one"
+    return usual, [Choice(what="max spikes", value=str(usual), origin=origin)]
 
 
 def _profile(file: NirFile, options: ReadOptions) -> Profile | None:

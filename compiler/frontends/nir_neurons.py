@@ -81,6 +81,7 @@ class _Builder:
             "gain": gain,
             "bias": np.broadcast_to(own_bias, self.shape),
             "rest": rest,
+            "floor": self._floor(),
             "initial_voltage": self._start(rest),
             "view": SourceView(
                 lag=self._lag("lag"),
@@ -99,6 +100,10 @@ class _Builder:
         if self.profile.starts_at == "v_reset":
             return self.values("v_reset", 0.0)
         return np.zeros(self.shape)
+
+    def _floor(self) -> FloatArray | None:
+        floored = self.profile.floors_if and self.node.kind == "IF"
+        return -self.values("v_threshold") if floored else None
 
     def _lag(self, name: str) -> int:
         noted = self.answers.metadata.get("nodes", {}).get(self.node.name, {})
@@ -235,8 +240,17 @@ class _Builder:
             reset, value = ("zero", None) if same else ("value", target)
         elif reset == "subtract" and (vth - target != vth - rest).any():
             value = vth - target
+        if self.profile.max_spikes > 1 and (reset, order) != ("subtract", "at_spike"):
+            raise problem(
+                "F123",
+                self.node.where,
+                f"several spikes a step, and reset '{reset}' {order}: they are taken off one by "
+                "one, at the spike",
+                "--reset subtract --reset-order at_spike, or --max-spikes 1",
+            )
         drops = bool(self.answers.metadata.get("nodes", {}).get(name, {}).get("drops_input", False))
         if self.profile.synaptic_zero_drops_input and reset in ("zero", "value"):
             drops = order == "next_step" and (alpha is not None or self.neuron.recurrent)
         return {"vth": vth, "reset": reset, "reset_order": order, "compare": compare,
-                "reset_value": value, "reset_drops_input": drops}  # fmt: skip
+                "reset_value": value, "reset_drops_input": drops,
+                "max_spikes": self.profile.max_spikes}  # fmt: skip

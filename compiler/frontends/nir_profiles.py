@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from spikec.compiler.frontends.options import Discretization
-from spikec.compiler.ir import Compare, Reset, ResetOrder
+from spikec.compiler.ir import MOST_SPIKES, Compare, Reset, ResetOrder
 
 __all__ = ["PLAIN", "PROFILES", "Gain", "Profile"]
 
@@ -43,14 +43,19 @@ class Profile:
     input_delay: int = 0
     population_delay: int = 0
     lag: int = 0
+    #: How many spikes a neuron sends in a step at most: the framework's own default.
+    max_spikes: int = 1
+    #: Voltages of IF neurons do not fall below minus their threshold.
+    floors_if: bool = False
     refuses: Mapping[str, str] = field(default_factory=dict)
     quirks: tuple[str, ...] = ()
     source: str = ""
 
 
 _MULTI_SPIKE = (
-    "several spikes of one neuron in one step (its default) are one spike here: "
-    "exact while no voltage reaches twice the threshold"
+    "a neuron sends as many spikes in a step as its voltage holds thresholds, its default, "
+    "without a limit that matters: a network of single spikes (SingleSpike, max_spikes_per_dt=1) "
+    "needs --max-spikes 1, and a low limit saves bits"
 )
 
 #: Every profile; docs/nir.md shows this table.
@@ -138,6 +143,7 @@ PROFILES: Mapping[str, Profile] = {
             reset="subtract",
             reset_order="at_spike",
             compare=">=",
+            max_spikes=MOST_SPIKES,
             quirks=(
                 "time constants are in steps, so dt is 1",
                 (
@@ -157,11 +163,13 @@ PROFILES: Mapping[str, Profile] = {
             reset="subtract",
             reset_order="at_spike",
             compare=">=",
+            max_spikes=MOST_SPIKES,
+            floors_if=True,
             voltage_gain="one",
             quirks=(
                 "from_nir sets norm_input=False: the gain is 1 whatever r",
                 _MULTI_SPIKE,
-                "IF voltages are floored at -threshold, which spikec's neuron is not",
+                "IF voltages are floored at -threshold",
             ),
             source="sinabs 3.1.3: nir.py",
         ),
@@ -171,6 +179,7 @@ PROFILES: Mapping[str, Profile] = {
             reset="subtract",
             reset_order="at_spike",
             compare=">=",
+            max_spikes=MOST_SPIKES,
             voltage_gain="one",
             current_gain="decay",
             quirks=(
@@ -187,6 +196,7 @@ PROFILES: Mapping[str, Profile] = {
             reset="subtract",
             reset_order="at_spike",
             compare=">=",
+            max_spikes=MOST_SPIKES,
             voltage_gain="euler",
             current_gain="euler",
             quirks=("as in the NIR paper's script: weights times dt/tau", _MULTI_SPIKE),

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,17 +24,26 @@ from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.container import BROKEN
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import sha256_of_file
-from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State
+from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State, has_whole
 from spikec.compiler.frontends.onnx_file import OnnxFile, read_onnx_file
+from spikec.compiler.frontends.onnx_floors import unfloored
 from spikec.compiler.frontends.onnx_forms import StepModel, read_steps
 from spikec.compiler.frontends.onnx_memory import settled
-from spikec.compiler.frontends.onnx_neurons import Neuron, find_neuron, find_readout, old_versions
+from spikec.compiler.frontends.onnx_neurons import (
+    EACH,
+    Neuron,
+    find_neuron,
+    find_readout,
+    old_versions,
+)
 from spikec.compiler.frontends.onnx_probe import compare
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.frontends.spike_limits import limited
 from spikec.compiler.ir import (
     LI,
     LIF,
+    MOST_SPIKES,
     Choice,
     Edge,
     Graph,
@@ -73,12 +83,12 @@ def read(path: Path, options: ReadOptions) -> Graph:
     with refusing(path):
         file, assumed = opened(path)
         said = _dt_said(file.model, path)
-        options.refuse_all_but(("dt",) if said is None else (), str(path))
+        options.refuse_all_but(("max_spikes",) if said else ("dt", "max_spikes"), str(path))
         assumed = (*assumed, *_dt_choice(said, options))
         problem: Exception | None = None
         for step in read_steps(file):
             try:
-                return _lowered(path, file, step, assumed, said or options.dt)
+                return _lowered(path, file, step, assumed, replace(options, dt=said or options.dt))
             except (NotAStepError, FrontendError) as error:  # noqa: PERF203 - try the next reading
                 problem = problem or error
         raise problem or NotAStepError("graph", "it describes no step")
@@ -113,20 +123,21 @@ def _lowered(
     file: OnnxFile,
     step: StepModel,
     assumed: tuple[Choice, ...],
-    dt: float | None,
+    options: ReadOptions,
 ) -> Graph:
     """Return the graph of one reading of the file, compared with the file itself."""
-    lowering = _Lowering(settled(step))
+    lowering = _Lowering(settled(unfloored(step)))
     graph = lowering.graph()
     graph = Graph(
         nodes=graph.nodes,
         edges=graph.edges,
         outputs=graph.outputs,
-        dt=dt,
+        dt=options.dt,
         source=Source(path=path.name, format="onnx", sha256=sha256_of_file(path)),
         choices=(*step.choices, *assumed),
     )
-    return compare(graph, file, step, lowering.output_of, path)
+    checked = compare(graph, file, step, lowering.output_of, path)
+    return limited(checked, lowering.limits(), options.max_spikes, str(path))
 
 
 def _refused(path: Path, node: str, why: str, hint: str = "") -> FrontendError:
@@ -256,6 +267,10 @@ class _Lowering:
             outputs=list(self.output_of),
         )
 
+    def limits(self) -> dict[str, float]:
+        """Return how many spikes a step the file lets each population send."""
+        return {name: neuron.max_spikes for name, neuron in self._neurons.items()}
+
     def _outputs(self) -> dict[str, _Key]:
         """Return what each output shows; a voltage shown beside the spikes is left out."""
         found: dict[str, _Key] = {}
@@ -265,13 +280,7 @@ class _Lowering:
             if key is not None:
                 found[name] = key
                 continue
-            unknown.append(
-                NotAStepError(
-                    f"output '{name}'",
-                    "it is neither the spikes of a population nor the voltage of an integrator",
-                    "output spikes (0 or 1), or the membrane of a readout without threshold",
-                )
-            )
+            unknown.append(_unknown(form, name))
         if not found:
             raise unknown[0] if unknown else NotAStepError("graph", "it has no output")
         return found
@@ -305,7 +314,7 @@ class _Lowering:
     def _readout_before(self, form: Form) -> Neuron | None:
         """Return the integrator whose voltage before the step an output shows."""
         state = self._single_state(form)
-        return None if state is None else find_readout(state.after, self._model.states)
+        return None if state is None else find_readout(state.after, self._model.states, state.floor)
 
     def _single_state(self, form: Form) -> StepState | None:
         if len(form.terms) != 1 or form.gates:
@@ -378,6 +387,7 @@ class _Lowering:
             "gain": _array(neuron.gain, neuron.shape),
             "bias": _array(neuron.bias, neuron.shape),
             "coupling": neuron.coupling,
+            "floor": None if neuron.floor is None else _array(neuron.floor, neuron.shape),
             "initial_voltage": _initial(neuron.voltage, neuron.shape),
             "initial_current": _initial(neuron.current, neuron.shape),
         }
@@ -396,6 +406,7 @@ class _Lowering:
             reset_value=None if value is None else _array(value, neuron.shape),
             reset_drops_input=neuron.reset_drops_input,
             compare=">" if neuron.gate.strict else ">=",
+            max_spikes=int(min(neuron.max_spikes, MOST_SPIKES)),
             **linear,
         )
 
@@ -448,6 +459,18 @@ class _Lowering:
         while name in taken:
             name, number = f"{wanted}_{number}", number + 1
         return name
+
+
+def _unknown(form: Form, name: str) -> NotAStepError:
+    if has_whole(form):
+        why, hint = (
+            "it is rounded to whole numbers that do not count several spikes of a step",
+            EACH,
+        )
+    else:
+        why = "it is neither the spikes of a population nor the voltage of an integrator"
+        hint = "output spikes (0 or 1), or the membrane of a readout without threshold"
+    return NotAStepError(f"output '{name}'", why, hint)
 
 
 def _remembered(state: StepState) -> Signal | State | Gate:

@@ -56,6 +56,8 @@ def _dense(step: Step, form: Form, weight: Array, where: str) -> Form:
             f"it multiplies the last axis of {form.shape}, one matrix for several places",
             "flatten before it, or write it as a 1x1 convolution",
         )
+    if not weight.any():  # rockpool writes recurrence also where there is none
+        return affine.constant(np.zeros((*form.shape[:-1], weight.shape[0])))
     flat = form.reshaped((1, form.shape[-1]))
     result = step.linear(flat, [Dense(weight=weight)], where)
     return result.reshaped((*form.shape[:-1], weight.shape[0]))

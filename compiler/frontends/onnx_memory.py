@@ -138,11 +138,16 @@ class _Settling:
             inner = self.inputs(inner, _about(inner))
             same = inner.digest() == gate.form.digest()
             self._gates[gate] = (
-                affine.spike(gate, gate.form.shape)
-                if same
-                else self._step.threshold(inner, strict=gate.strict, origin=gate.origin)
+                affine.spike(gate, gate.form.shape) if same else self._over(gate, inner)
             )
         return self._gates[gate]
+
+    def _over(self, gate: Gate, form: Form) -> Form:
+        strict, origin = gate.strict, gate.origin
+        if gate.most == 1:
+            return self._step.threshold(form, strict=strict, origin=origin)
+        count = self._step.gate(form, strict=strict, origin=origin, most=gate.most)
+        return affine.spike(count, form.shape)
 
     def own_gates(self, state: StepState) -> frozenset[Gate]:
         """Return the gates that look at this state: what they do to it is its reset."""

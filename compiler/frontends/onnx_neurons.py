@@ -23,11 +23,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
-from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Key, State
+from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Key, State, has_whole, ratio
+from spikec.compiler.frontends.onnx_floors import floored
 from spikec.compiler.frontends.onnx_step import RECTIFIED, NotAStepError, StepState
 from spikec.compiler.ir import Coupling, Reset, ResetOrder
 
 __all__ = [
+    "EACH",
     "Neuron",
     "Timing",
     "find_neuron",
@@ -67,6 +69,12 @@ class Neuron:
     reset_order: ResetOrder
     reset_value: Array | None
     reset_drops_input: bool
+    floor: Array | None = None
+
+    @property
+    def max_spikes(self) -> float:
+        """How many spikes the file lets it send in a step; infinite where it has no limit."""
+        return 1 if self.gate is None else self.gate.most
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,6 +89,16 @@ class _Drive:
     coupling: Coupling
     inputs: tuple[tuple[Image, Array], ...]
     constant_current: Array
+
+
+EACH = (
+    "each of several spikes takes the same amount off, that by which their thresholds differ, and "
+    "there are none below the first: s = floor(u / theta) where u >= theta, u - s * theta"
+)
+_CLAMP = (
+    "what a membrane becomes may be held above a constant, last in the step: max(u, floor); "
+    "other clamps are not supported"
+)
 
 
 def find_neuron(gate: Gate, states: Sequence[StepState]) -> Neuron:
@@ -105,13 +123,13 @@ def find_neuron(gate: Gate, states: Sequence[StepState]) -> Neuron:
 
 
 def _refuse_clamp(gate: Gate, states: Sequence[StepState], where: str) -> None:
+    rounded = next((state for state in states if has_whole(state.after)), None)
+    if rounded is not None or has_whole(gate.form):
+        name = "a membrane" if rounded is None else f"state '{rounded.name}'"
+        raise NotAStepError(where, f"{name} is rounded to whole numbers that count no spikes", EACH)
     involved = {*gate.form.gates, *(item for state in states for item in state.after.gates)}
     if any(item.origin.endswith(RECTIFIED) for item in involved):
-        raise NotAStepError(
-            where,
-            "a membrane is held above a floor: a clamp",
-            "clamps are not supported: train without a lowest membrane voltage",
-        )
+        raise NotAStepError(where, "a membrane is clamped on its way", _CLAMP)
 
 
 def old_versions(gates: Sequence[Gate], states: Sequence[StepState]) -> dict[Gate, Gate]:
@@ -124,17 +142,22 @@ def old_versions(gates: Sequence[Gate], states: Sequence[StepState]) -> dict[Gat
                 continue
             vth = state.after.constant - gate.form.constant / scale
             for other, (older, factor) in timed.items():
-                same = other.strict == gate.strict and older == "old"
+                same = (other.strict, other.most) == (gate.strict, gate.most) and older == "old"
                 if same and _agree(-other.form.constant / factor, vth):
                     versions[other] = gate
     return versions
 
 
-def find_readout(form: Form, states: Sequence[StepState]) -> Neuron | None:
-    """Return the leaky integrator whose voltage ``form`` is, or None."""
+def find_readout(
+    form: Form, states: Sequence[StepState], floor: Array | None = None
+) -> Neuron | None:
+    """Return the leaky integrator whose voltage ``form``, held above ``floor``, is, or None."""
+    shown, floor = floored(form) or (form, floor)
     for state in states:
         fits = size(form.shape) == size(state.after.shape) and not state.after.gates
-        if not fits or not state.after.close_to(form.reshaped(state.after.shape)):
+        if not fits or not state.after.close_to(shown.reshaped(state.after.shape)):
+            continue
+        if state.floor is not None and (floor is None or not _agree(state.floor, floor)):
             continue
         drive = _drive(state, state.after, states, f"state '{state.name}'")
         return _assembled(state, None, "before_reset", drive, frozen(np.zeros(1)), _NO_RESET)
@@ -155,7 +178,7 @@ def _timing(gate: Gate, state: StepState) -> tuple[Timing | None, Array]:
         ("before_reset", state.after.free().without_constant()),
     )
     for timing, membrane in candidates:
-        scale = _ratio(compared, membrane)
+        scale = ratio(compared, membrane)
         if scale is not None and (scale > 0).all():
             if timing == "new" and not state.after.gates:
                 return "before_reset", scale
@@ -171,25 +194,9 @@ def membrane_scale(form: Form, membrane: Form) -> Array | None:
 
 def signed_scale(form: Form, membrane: Form) -> Array | None:
     """Return c of one sign with ``form = c * membrane`` but for constants, or None."""
-    scale = _ratio(form.without_constant(), membrane.without_constant())
+    scale = ratio(form.without_constant(), membrane.without_constant())
     one_sign = scale is not None and ((scale > 0).all() or (scale < 0).all())
     return scale if one_sign else None
-
-
-def _ratio(form: Form, membrane: Form) -> Array | None:
-    """Return c with ``form = c * membrane``, or None; the membrane must hold something."""
-    if not membrane.terms or set(form.terms) != set(membrane.terms):
-        return None
-    if size(form.shape) != size(membrane.shape):
-        return None
-    # The term that no neuron lacks tells the factor.
-    key = max(membrane.terms, key=lambda item: float(np.abs(membrane.terms[item]).min()))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = form.terms[key] / membrane.terms[key]
-    if not np.isfinite(scale).all():
-        return None
-    same = membrane.scaled(scale).reshaped(form.shape)
-    return scale if form.close_to(same, _TOLERANCE) else None
 
 
 def _neuron(
@@ -205,13 +212,22 @@ def _neuron(
         offset = offset + state.after.constant
     resetting = gate if timing == "before_reset" else _old_gate(gate, state, offset)
     foreign = state.after.gates - ({resetting} if resetting else set())
-    if foreign:
-        origin = next(iter(foreign)).origin or "another threshold"
+    if gate.most > 1 and (foreign or resetting is not gate):
         raise NotAStepError(
             where,
-            f"state '{state.name}' also depends on {origin}",
-            "a clamp on a membrane, or several thresholds, are not supported",
+            f"several spikes a step, but they reset state '{state.name}' otherwise than one by one",
+            EACH,
         )
+    if foreign:
+        found = next(iter(foreign))
+        clamp = found.origin.endswith(RECTIFIED)
+        raise NotAStepError(
+            where,
+            f"state '{state.name}' also depends on {found.origin or 'another threshold'}",
+            _CLAMP if clamp else "several thresholds of one membrane are not supported",
+        )
+    if state.floor is not None and timing != "before_reset" and (state.floor > offset).any():
+        raise NotAStepError(where, f"the floor of '{state.name}' is above its threshold", _CLAMP)
     if resetting is not None:
         state = _untangled(state, resetting, states)
     drive = _drive(state, state.after.free(), states, where)
@@ -219,7 +235,27 @@ def _neuron(
     reset = _NO_RESET
     if resetting is not None:
         reset = _reset(state, resetting, state.after.gated(resetting), drive, order, where)
+    if gate.most > 1:
+        offset = _one_by_one(reset, 1 / scale, offset, where)
     return _assembled(state, gate, timing, drive, frozen(offset), reset)
+
+
+def _one_by_one(reset: _Reset, apart: Array, vth: Array, where: str) -> Array:
+    """Return the threshold of a count; refuse one that is no subtraction repeated.
+
+    The amount is a constant of the file, the threshold comes of a division by it: where
+    they are equal but for that rounding, they are equal.
+    """
+    kind, _, amount, _ = reset
+    if kind != "subtract" or amount is None or not _agree(amount, apart):
+        raise NotAStepError(
+            where,
+            f"several spikes a step, {float(apart.flat[0]):g} apart in the membrane, but a reset "
+            + ("by another amount" if kind == "subtract" else f"of kind '{kind}'"),
+            EACH,
+        )
+    exact: Array = np.where(np.isclose(vth, amount, rtol=_TOLERANCE, atol=0), amount, vth)
+    return exact
 
 
 def _untangled(state: StepState, resetting: Gate, states: Sequence[StepState]) -> StepState:
@@ -258,7 +294,7 @@ def _old_gate(gate: Gate, state: StepState, vth: Array) -> Gate | None:
     own = State(state.name)
     for candidate in state.after.gates:
         membrane = Form(state.after.shape, {(frozenset(), own): np.ones(1)})
-        scale = _ratio(candidate.form.without_constant(), membrane)
+        scale = ratio(candidate.form.without_constant(), membrane)
         if scale is None or not (scale > 0).all() or candidate.strict != gate.strict:
             continue
         if np.allclose(-candidate.form.constant / scale, vth, rtol=_TOLERANCE, atol=1e-12):
@@ -278,6 +314,8 @@ def _drive(state: StepState, free: Form, states: Sequence[StepState], where: str
             f"the membrane is driven by several states: {names}",
             "a membrane has one current; neurons with two (snnTorch's Alpha) are not supported",
         )
+    if has_whole(free):
+        raise _rounded(state, where)
     beta, bias = free.coefficient(own), free.constant
     if not others:
         inputs = tuple((image, free.coefficient(image)) for image in images)
@@ -298,11 +336,20 @@ def _drive(state: StepState, free: Form, states: Sequence[StepState], where: str
     return _coupled(current, free, beta, bias, where)
 
 
+def _rounded(state: StepState, where: str) -> NotAStepError:
+    why = f"state '{state.name}' is rounded to whole numbers that count no spikes"
+    return NotAStepError(where, why, EACH)
+
+
 def _coupled(current: StepState, free: Form, beta: Array, bias: Array, where: str) -> _Drive:
     """How a current enters the membrane: as it was (delayed), or as it becomes (immediate)."""
     own = State(current.name)
     after = current.after
     strangers = [atom for atom in after.atoms if isinstance(atom, State) and atom != own]
+    if has_whole(after):
+        raise _rounded(current, where)
+    if current.floor is not None:
+        raise NotAStepError(where, f"the synaptic state '{current.name}' is clamped", _CLAMP)
     if after.gates or strangers:
         raise NotAStepError(
             where,
@@ -439,6 +486,9 @@ def _assembled(
     reset: _Reset,
 ) -> Neuron:
     kind, order, value, drops = reset
+    floor = None if state is None else state.floor
+    if state is not None and floor is not None and (state.initial.reshape(-1) < floor).any():
+        raise NotAStepError(f"state '{state.name}'", "it starts below its floor", _CLAMP)
     form = state.after if state is not None else gate.form if gate is not None else None
     assert form is not None
     return Neuron(
@@ -459,4 +509,5 @@ def _assembled(
         reset_order=order,
         reset_value=value,
         reset_drops_input=drops,
+        floor=floor,
     )

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from spikec.compiler.arrays import Shape, size
+from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.frontends import affine
-from spikec.compiler.frontends.affine import Form
+from spikec.compiler.frontends.affine import Form, State, Whole
+from spikec.compiler.frontends.onnx_counts import counted, has_counts, rounded
 from spikec.compiler.frontends.onnx_layers import LAYERS
 from spikec.compiler.frontends.onnx_step import (
     RECTIFIED,
@@ -23,27 +24,27 @@ from spikec.compiler.frontends.onnx_step import (
     Counter,
     EmptySequence,
     Final,
+    Noise,
     NotAStepError,
     Step,
     Timed,
     Value,
     attributes,
+    folded,
 )
 from spikec.compiler.operators import Permute
 
-__all__ = ["apply", "as_form"]
+__all__ = ["NEVER_CONSTANT", "apply", "as_form"]
 
-_MULTI_SPIKE = (
-    "neurons that send several spikes a step (multi-spike, as sinabs and rockpool may) are not "
-    "supported yet: train with single spikes"
-)
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
+           "Multinomial")  # fmt: skip
+#: Operators whose result is no constant even if they are given nothing that changes.
+NEVER_CONSTANT = ("SequenceEmpty", *_RANDOM)
+
 _HINTS = {
     "MaxPool": "train with average pooling: the maximum of spikes is not a sum of spikes",
-    "Floor": _MULTI_SPIKE,
-    "Abs": _MULTI_SPIKE,
-    "ReduceSum": _MULTI_SPIKE,
+    "Round": "a count of spikes is floor(u / theta), as sinabs and rockpool have it",
     "Relu": "a ReLU network becomes a spiking one with 'spikec convert FILE OUT --convert rate'",
-    "Clip": "a clamp on a membrane (a floor) is not supported: train without it",
     "Sigmoid": "gates with real values have no spiking form",
     "Softmax": "read the output spikes or voltages before it",
 }
@@ -70,6 +71,8 @@ def apply(
                           "comparisons, as docs/onnx.md lists them")  # fmt: skip
         raise NotAStepError(where, "the operator has no affine form", hint)
     result = handler(step, forms, attributes(node), where)
+    if isinstance(result, Form):
+        result = counted(step, result, where)
     if not steps:
         return result if isinstance(result, list) else [result]
     return [Timed(result, steps[0])]
@@ -88,6 +91,8 @@ def _operand(value: Value, where: str) -> Any:
         if value.initial is None:
             raise NotAStepError(where, f"'{value.name}' is carried without an initial value")
         return affine.atom(affine.State(value.name), value.initial.shape)
+    if isinstance(value, Noise):
+        raise NotAStepError(where, "it uses random numbers", "export without noise (noise_std=0)")
     if isinstance(value, (Counter, Final, EmptySequence)):
         raise NotAStepError(where, "it uses a step number, a final state or an empty sequence")
     return value
@@ -108,8 +113,8 @@ def _form(value: Any) -> Form:
 
 
 _WHOLE = "send whole populations, and split them into several where parts differ"
-#: ONNX's numbers for the integer types.
-_WHOLE_NUMBERS = (2, 3, 4, 5, 6, 7, 12, 13)
+#: ONNX's numbers for the integer types, for those that no voltage overflows, for truth.
+_WHOLE_NUMBERS, _LONG, _BOOLEAN = (2, 3, 4, 5, 6, 7, 12, 13), (6, 7), 9
 
 
 # --- element by element ------------------------------------------------------
@@ -145,15 +150,35 @@ def _same(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str
 
 
 def _cast(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    form = _form(forms[0])
-    if given.get("to") in _WHOLE_NUMBERS and form.atoms:
+    form, kind = _form(forms[0]), given.get("to")
+    if kind == _BOOLEAN and has_counts(form):
+        return _one(form) - _zeros_of(step, form, where)
+    if kind not in _WHOLE_NUMBERS or not form.atoms or _is_whole(form):
+        return form
+    if kind not in _LONG:
         raise NotAStepError(
             where,
-            "it rounds a state to whole numbers",
-            "export the float network, spikec does the rounding; neurons that send several spikes "
-            "a step (multi-spike) are not supported",
+            "it rounds a state to a short whole number",
+            "export the float network: spikec does the rounding",
         )
-    return form
+    size_of_it = _absolute(step, [form], {}, where)
+    return _floor(step, [size_of_it], {}, where).times(_sign(step, [form], {}, where))
+
+
+def _is_whole(form: Form) -> bool:
+    """Say whether a form holds nothing but whole numbers."""
+    known = all(isinstance(atom, Whole) for atom in form.atoms)
+    return known and all((c == np.round(c)).all() for c in form.terms.values())
+
+
+def _one(form: Form) -> Form:
+    return affine.constant(np.ones(form.shape))
+
+
+def _zeros_of(step: Step, form: Form, where: str) -> Form:
+    """Return 1 where a count is 0."""
+    reached = step.threshold(form, strict=False, origin=where)
+    return reached - step.threshold(form, strict=True, origin=where)
 
 
 def _dropout(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
@@ -183,6 +208,8 @@ def _where(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: st
 def _equal(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     left, right = forms if not isinstance(forms[0], np.ndarray) else reversed(forms)
     left = _form(left)
+    if isinstance(right, np.ndarray) and has_counts(left):
+        return _zeros_of(step, left - _form(right), where)
     if not isinstance(right, np.ndarray) or left.atoms or not np.isin(right, (0, 1)).all():
         raise NotAStepError(where, "only spikes can be compared for equality, with 0 or 1")
     sign = affine.constant(2.0 * right - 1.0)
@@ -200,9 +227,70 @@ def _compare(*, swap: bool, strict: bool) -> Callable[..., Form]:
 
 def _relu(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     form = _form(forms[0])
+    if has_counts(form) and not any(isinstance(atom, State) for atom in form.atoms):
+        return form.times(step.threshold(form, strict=True, origin=where))
     gate = step.gate(form, strict=True, origin=where + RECTIFIED)
     return form.times(affine.spike(gate, form.shape))
 
+
+def _larger(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    """``max(x, c) = relu(x - c) + c``."""
+    form, level = _with_constant(forms, where)
+    raised = form - level
+    return _relu(step, [raised], given, where) + level.expanded(raised.shape)
+
+
+def _smaller(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    """``min(x, c) = x - relu(x - c)``."""
+    form, level = _with_constant(forms, where)
+    return form - _relu(step, [form - level], given, where)
+
+
+def _with_constant(forms: Sequence[Any], where: str) -> tuple[Form, Form]:
+    changing = [item for item in forms if isinstance(item, Form)]
+    if len(forms) != 2 or len(changing) != 1:
+        raise NotAStepError(where, "it compares values that change", "clamp with a constant")
+    (level,) = (item for item in forms if not isinstance(item, Form))
+    return changing[0], affine.constant(level)
+
+
+def _clip(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    """Clamp from below, then from above; the limits are attributes before opset 11."""
+    limits = [*forms[1:], None, None]
+    low, high = (np.asarray(given[name]) if name in given else limits[place]
+                 for place, name in enumerate(("min", "max")))  # fmt: skip
+    form = forms[0]
+    if low is not None and np.asarray(low).max() > _LOWEST:
+        form = counted(step, _larger(step, [form, low], {}, where), where)
+    if high is not None and np.asarray(high).min() < -_LOWEST:
+        form = _smaller(step, [form, high], {}, where)
+    return _form(form)
+
+
+def _absolute(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form = _form(forms[0])
+    above = step.threshold(form, strict=True, origin=where)
+    return form.times(above).scaled(np.array([2.0])) - form
+
+
+def _sign(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form = _form(forms[0])
+    above = step.threshold(form, strict=True, origin=where)
+    return above + step.threshold(form, strict=False, origin=where) - _one(form)
+
+
+def _floor(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form = _form(forms[0])
+    return form if _is_whole(form) else rounded(step, form, up=False)
+
+
+def _ceil(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    form = _form(forms[0])
+    return form if _is_whole(form) else rounded(step, form, up=True)
+
+
+#: What exporters write for a limit that is none.
+_LOWEST = -3e38
 
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Add": _add,
@@ -221,6 +309,13 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Where": _where,
     "Equal": _equal,
     "Relu": _relu,
+    "Max": _larger,
+    "Min": _smaller,
+    "Clip": _clip,
+    "Abs": _absolute,
+    "Sign": _sign,
+    "Floor": _floor,
+    "Ceil": _ceil,
     "Greater": _compare(swap=False, strict=True),
     "Less": _compare(swap=True, strict=True),
     "GreaterOrEqual": _compare(swap=False, strict=False),
@@ -318,6 +413,19 @@ def _gather(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: s
     return form.reshaped((*form.shape[:axis], *index.shape, *form.shape[axis + 1 :]))
 
 
+def _reduce_sum(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    """A sum over axes of length one is that one value."""
+    form, axes = _form(forms[0]), _axes(forms, given)
+    if axes is None and given.get("noop_with_empty_axes", 0):
+        return form
+    places = {axis % len(form.shape) for axis in (range(len(form.shape)) if axes is None else axes)}
+    if any(form.shape[axis] != 1 for axis in places):
+        raise NotAStepError(where, "it sums over neurons", "write the sum as a dense layer of ones")
+    kept = [1 if axis in places else n for axis, n in enumerate(form.shape)]
+    left = [n for axis, n in enumerate(form.shape) if axis not in places]
+    return form.reshaped(tuple(kept if given.get("keepdims", 1) else left))
+
+
 def _concat(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     if len(forms) != 1:
         raise NotAStepError(where, "it joins populations side by side", _WHOLE)
@@ -335,6 +443,7 @@ _SHAPES: dict[str, Callable[..., Any]] = {
     "Split": _split,
     "Gather": _gather,
     "Concat": _concat,
+    "ReduceSum": _reduce_sum,
 }
 
 
@@ -382,11 +491,55 @@ def _scatter(
 ) -> Sequence[Value] | None:
     """``ScatterND`` into a buffer at the loop's step: the buffer's value at each step."""
     buffer, index, update = arguments
+    if isinstance(buffer, np.ndarray) and isinstance(index, np.ndarray):
+        return [_written_over(step, node, buffer, index, as_form(update, where), where)]
     if not isinstance(buffer, Carried) or not isinstance(index, Counter):
         raise NotAStepError(where, "it scatters into something else than a buffer over time")
     assert buffer.initial is not None
     form = as_form(update, where).reshaped((1, *buffer.initial.shape[1:]))
     return [Timed(form, buffer.initial.shape[0])]
+
+
+def _scatter_elements(
+    step: Step, node: onnx.NodeProto, arguments: Sequence[Value], where: str
+) -> Sequence[Value] | None:
+    buffer, index, update = arguments
+    if not isinstance(buffer, np.ndarray) or not isinstance(index, np.ndarray):
+        raise NotAStepError(where, "it scatters to places that change")
+    return [_written_over(step, node, buffer, index, as_form(update, where), where)]
+
+
+def _written_over(
+    step: Step, node: onnx.NodeProto, buffer: Array, index: Array, update: Form, where: str
+) -> Form:
+    """A buffer that is written over from end to end is what is written."""
+    places = np.arange(size(update.shape)).reshape(update.shape)
+    kept = np.full(buffer.shape, -1)
+    (result,) = folded(node, [kept, index, places], step.opset, where)
+    if not np.array_equal(np.asarray(result).ravel(), places.ravel()):
+        raise NotAStepError(where, "it writes into a part of a population", _WHOLE)
+    return update.reshaped(buffer.shape)
+
+
+def _noise(
+    step: Step, node: onnx.NodeProto, arguments: Sequence[Value], where: str
+) -> Sequence[Value] | None:
+    shape = attributes(node).get("shape")
+    like = _shape_of(arguments[0]) if arguments else None
+    if shape is None and like is None:
+        raise NotAStepError(where, "the shape of its random numbers is not known")
+    return [Noise(tuple(shape) if shape is not None else tuple(like or ()))]
+
+
+def _silenced(
+    step: Step, node: onnx.NodeProto, arguments: Sequence[Value], where: str
+) -> Sequence[Value] | None:
+    """Noise times zero is zero."""
+    noise = [item for item in arguments if isinstance(item, Noise)]
+    others = [item for item in arguments if isinstance(item, np.ndarray)]
+    if len(noise) != 1 or len(others) != 1 or others[0].any():
+        return None
+    return [np.zeros(np.broadcast_shapes(noise[0].shape, others[0].shape), others[0].dtype)]
 
 
 def _insert(
@@ -441,4 +594,7 @@ _SPECIAL: dict[str, Callable[..., Sequence[Value] | None]] = {
     "Cast": _counter,
     "Squeeze": _counter,
     "Identity": _final,
+    "ScatterElements": _scatter_elements,
+    "Mul": _silenced,
+    **dict.fromkeys(_RANDOM, _noise),
 }

@@ -12,18 +12,20 @@ from onnx import helper, numpy_helper
 from onnx.reference.op_run import OpRun
 
 from spikec.compiler import reference
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_forms import StepModel
-from spikec.compiler.ir import LIF, Choice, Graph
-from spikec.compiler.trace import Trace
+from spikec.compiler.ir import LIF, MOST_SPIKES, Choice, Graph
+from spikec.compiler.trace import Probe, Trace
 
 __all__ = ["BatchNormalization", "compare", "nearest_to_threshold"]
 
 _STEPS = 8
 _DENSITIES = (0.1, 0.3, 0.6)
 _TIE = 1e-5
+#: Inputs grow to this at most, in the search for what brings several spikes a step.
+_MOST_STRENGTH = 1 << 12
 
 
 class BatchNormalization(OpRun):
@@ -48,40 +50,95 @@ def compare(
 ) -> Graph:
     """Return ``graph`` with the outcome recorded; raise if spikes differ without a tie.
 
-    Both run in float32 on random binary input of three densities. ``output_of``
-    names the file's output for each output population. A difference is a tie
-    when some voltage is within 1e-5 of its threshold.
+    Both run in float32 on random binary input of three densities; where neurons send
+    several spikes a step, or have a floor, once more on input strong enough for both.
+    ``output_of`` names the file's output for each output population. A difference is a
+    tie when some voltage is within 1e-5 of its threshold.
     """
     rng = np.random.default_rng(0)
     steps = _steps_of(file.model, step)
-    ties = 0
-    for density in _DENSITIES:
-        inputs = {
-            name: (rng.random((1, steps, *shape)) < density).astype(np.float32)
-            for name, shape in step.signals.items()
-        }
+    runs = [_spikes(rng, step.signals, steps, density) for density in _DENSITIES]
+    runs += _strong(rng, graph, step.signals, steps)
+    ties, full = 0, 0
+    for inputs in runs:
         try:
             expected = _run_file(file, step, inputs, list(output_of.values()))
         except Exception as error:  # noqa: BLE001 - the evaluator raises what its operators raise
             return _unchecked(graph, error)
-        ours = {
-            node.name: values for node, values in zip(graph.inputs, inputs.values(), strict=True)
-        }
+        ours = _fed(graph, inputs)
         trace = reference.run(graph, ours, dtype=np.float32)
+        # What exceeds the most that a trace holds has no counterpart from there on.
+        held = _steps_held(graph, trace)
         wrong = [name for name, output in output_of.items()
-                 if not _equal(trace, name, expected[output])]  # fmt: skip
+                 if not _equal(trace, name, expected[output], held)]  # fmt: skip
         if (
             wrong
             and nearest_to_threshold(graph, ours, _first(trace, wrong, output_of, expected)) > _TIE
         ):
             raise _differs(path, wrong[0], step)
         ties += bool(wrong)
-    outcome = f"{len(_DENSITIES)} random runs of {steps} steps: equal"
+        full += held < steps
+    outcome = f"{len(runs)} random runs of {steps} steps: equal"
     if ties:
         outcome += f", but for ties at a threshold in {ties}"
+    if full:
+        outcome += f", in {full} of them until a neuron sent {MOST_SPIKES} spikes in a step"
     return graph.rewritten(
         choices=[Choice(what="checked against the file", value=outcome, origin="run")]
     )
+
+
+def _spikes(
+    rng: np.random.Generator, shapes: Mapping[str, Shape], steps: int, density: float
+) -> dict[str, Array]:
+    """Return random spikes for every input, ``[1, step, *shape]``."""
+    return {
+        name: (rng.random((1, steps, *shape)) < density).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def _strong(
+    rng: np.random.Generator, graph: Graph, shapes: Mapping[str, Shape], steps: int
+) -> list[dict[str, Array]]:
+    """Return runs of random numbers so large that counts and floors come into play."""
+    several = [node.name for node in graph.populations
+               if isinstance(node, LIF) and node.max_spikes > 1]  # fmt: skip
+    floors = {node.name: node.floor for node in graph.populations if node.floor is not None}
+    if not several and not floors:
+        return []
+    strength = 1
+    while strength < _MOST_STRENGTH:
+        strength *= 2
+        inputs = {
+            name: values * rng.integers(1, strength + 1, values.shape).astype(np.float32)
+            for name, values in _spikes(rng, shapes, steps, density=0.5).items()
+        }
+        ours = _fed(graph, inputs)
+        probes: list[Probe] = [(name, "spikes") for name in several]
+        probes += [(name, "voltage") for name in floors]
+        trace = reference.run(graph, ours, dtype=np.float32, probes=probes)
+        counted = all(trace.spikes(name).max() > 1 for name in several)
+        floored = all(
+            (trace[name, "voltage"] <= level + _TIE).any() for name, level in floors.items()
+        )
+        if counted and floored:
+            break
+    return [inputs]
+
+
+def _fed(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {node.name: values for node, values in zip(graph.inputs, inputs.values(), strict=True)}
+
+
+def _steps_held(graph: Graph, trace: Trace) -> int:
+    """Return how many steps no population sent more than a trace holds."""
+    full = [trace.num_steps]
+    for node in graph.populations:
+        if isinstance(node, LIF) and node.max_spikes == MOST_SPIKES:
+            reached = (trace.spikes(node.name)[0] >= MOST_SPIKES).reshape(trace.num_steps, -1)
+            full.append(int(reached.any(axis=1).argmax()) if reached.any() else trace.num_steps)
+    return min(full)
 
 
 def _unchecked(graph: Graph, error: Exception) -> Graph:
@@ -92,13 +149,15 @@ def _unchecked(graph: Graph, error: Exception) -> Graph:
     )
 
 
-def _equal(trace: Trace, name: str, expected: Array) -> bool:
+def _equal(trace: Trace, name: str, expected: Array, steps: int) -> bool:
+    """Say whether a population's first ``steps`` are as expected, ``[step, ...]``."""
+    expected = expected.reshape(trace.num_steps, -1)[:steps]
     if (name, "spikes") in trace.values:
-        found = trace.spikes(name)
-        return bool(np.array_equal(found.reshape(-1), expected.reshape(-1)))
-    voltage = trace[name, "voltage"].reshape(-1)
-    scale = max(1.0, float(np.abs(expected).max()))
-    return bool(np.allclose(voltage, expected.reshape(-1), rtol=1e-4, atol=1e-4 * scale))
+        found = trace.spikes(name)[0].reshape(trace.num_steps, -1)[:steps]
+        return bool(np.array_equal(found, expected))
+    voltage = trace[name, "voltage"][0].reshape(trace.num_steps, -1)[:steps]
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    return bool(np.allclose(voltage, expected, rtol=1e-4, atol=1e-4 * scale))
 
 
 def _run_file(
@@ -182,13 +241,28 @@ def nearest_to_threshold(graph: Graph, inputs: Mapping[str, Array], last: int) -
     A voltage exactly at its threshold is no tie: the comparison decides it.
     """
     spiking = [node for node in graph.populations if isinstance(node, LIF)]
-    trace = reference.run(graph, inputs, probes=[(node.name, "voltage") for node in spiking])
+    probes: list[Probe] = [(node.name, "voltage") for node in spiking]
+    probes += [(node.name, "spikes") for node in spiking]
+    trace = reference.run(graph, inputs, probes=probes)
     nearest = np.inf
     for node in spiking:
-        distance = np.abs(trace[node.name, "voltage"][:, : last + 1] - node.vth)
+        distance = np.abs(_to_threshold(node, trace)[:, : last + 1])
         relative = distance / np.maximum(np.abs(node.vth), 1e-30)
         nearest = min(nearest, float(relative[relative > 0].min(initial=np.inf)))
     return nearest
+
+
+def _to_threshold(node: LIF, trace: Trace) -> Array:
+    """Return how far each voltage was from the nearest of its thresholds."""
+    above: Array = trace[node.name, "voltage"] - node.vth
+    if (node.reset, node.reset_order) != ("subtract", "at_spike"):
+        return above
+    before: Array = above + node.reset_amount * trace.spikes(node.name)
+    if node.max_spikes == 1:
+        return before
+    passed = np.clip(np.round(before / node.reset_amount), 0, node.max_spikes - 1)
+    left: Array = before - passed * node.reset_amount
+    return left
 
 
 def _differs(path: Path, name: str, step: StepModel) -> FrontendError:

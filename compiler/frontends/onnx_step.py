@@ -18,10 +18,23 @@ from onnx.reference import ReferenceEvaluator
 
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.frontends import affine
-from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Signal, State
+from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Signal, State, Whole
+from spikec.compiler.frontends.onnx_counts import compared
+from spikec.compiler.frontends.onnx_floors import floored
 from spikec.compiler.operators import Permute, Reshape, Scale, Stage
 
-__all__ = ["RECTIFIED", "Carried", "Final", "NotAStepError", "Step", "StepState", "Timed", "Value"]
+__all__ = [
+    "RECTIFIED",
+    "Carried",
+    "Final",
+    "Noise",
+    "NotAStepError",
+    "Step",
+    "StepState",
+    "Timed",
+    "Value",
+    "folded",
+]
 
 
 #: How the origin of a gate ends that is no threshold but half of a ``Relu``.
@@ -60,6 +73,13 @@ class Counter:
 
 
 @dataclass(frozen=True, eq=False)
+class Noise:
+    """Random numbers: nothing, once they are multiplied by zero."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
 class Final:
     """A state after the last step."""
 
@@ -72,26 +92,31 @@ class EmptySequence:
 
 
 Value: TypeAlias = (
-    "Array | Form | Timed | Carried | Counter | Final | EmptySequence | Sequence[Any] | None"
+    "Array | Form | Timed | Carried | Counter | Noise | Final | EmptySequence"
+    " | Sequence[Any] | None"
 )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepState:
-    """A carried value: what it starts from, and its form after the step."""
+    """A carried value: what it starts from, its form after the step, and its floor."""
 
     name: str
     initial: Array
     after: Form
+    floor: Array | None = None
 
 
 class Step:
     """Runs a graph on symbols; collects gates, images and the states of its loops."""
 
     def __init__(self, opset: int = 20) -> None:
-        self._opset = opset
+        self.opset = opset
         self.states: dict[str, StepState] = {}
-        self._gates: dict[tuple[str, bool], Gate] = {}
+        #: Gates that are thresholds of a rounded form: that form, and whether it is rounded up.
+        self.levels: dict[Gate, tuple[Form, bool]] = {}
+        self._gates: dict[tuple[str, bool, float], Gate] = {}
+        self._wholes: list[Whole] = []
         self._images: dict[tuple[object, ...], Image] = {}
 
     def run(self, graph: onnx.GraphProto, environment: Mapping[str, Value]) -> dict[str, Value]:
@@ -105,24 +130,53 @@ class Step:
             values.update(zip(node.output, results, strict=False))
         return values
 
-    def gate(self, form: Form, *, strict: bool, origin: str = "") -> Gate:
-        """Return the gate ``H(form)``; equal forms give the same gate."""
+    def gate(self, form: Form, *, strict: bool, origin: str = "", most: float = 1) -> Gate:
+        """Return the gate ``H(form)``, or a count; equal forms give the same gate."""
         # A positive factor does not move a gate: the largest coefficient becomes 1.
         largest = max((float(np.abs(c).max()) for c in form.terms.values()), default=0.0)
-        key = (form.scaled(np.array([1.0 / largest])).digest() if largest else "", strict)
+        scaled = form if most > 1 or not largest else form.scaled(np.array([1.0 / largest]))
+        key = (scaled.digest() if largest else "", strict, most)
         if key not in self._gates:
-            self._gates[key] = Gate(form, strict, origin)
+            self._gates[key] = Gate(form, strict, origin, most)
         return self._gates[key]
+
+    def known_gate(self, form: Form, *, strict: bool, origin: str, most: float = 1) -> Gate:
+        """Return a gate as :meth:`gate` does, or one that is equal but for rounding."""
+        for gate in self._gates.values():
+            if (gate.strict, gate.most) != (strict, most):
+                continue
+            scale = affine.ratio(gate.form.without_constant(), form.without_constant())
+            if scale is None or not (scale > 0).all() or (most > 1 and not np.allclose(scale, 1)):
+                continue
+            if gate.form.close_to(form.scaled(scale)):
+                return gate
+        return self.gate(form, strict=strict, origin=origin, most=most)
+
+    def whole(self, form: Form, *, up: bool) -> Whole:
+        """Return ``form`` rounded, as an atom; close forms give the same atom."""
+        for known in self._wholes:
+            same = known.up == up and size(known.form.shape) == size(form.shape)
+            if same and known.form.close_to(form):
+                return known
+        self._wholes.append(Whole(form, up))
+        return self._wholes[-1]
 
     def threshold(self, form: Form, *, strict: bool, origin: str = "") -> Form:
         """Return ``H(form)`` as a form, written so that the gate opens as its state rises.
 
         ``H(-f > 0)`` is ``1 - H(f >= 0)``: however a comparison is spelled, one gate stands for it.
+        ``ValueError`` where a rounded value is compared in no way that a count could tell.
         """
-        if _falls(form):
-            opposite = affine.spike(self.gate(-form, strict=not strict, origin=origin), form.shape)
-            return affine.constant(np.ones(1)) - opposite
-        return affine.spike(self.gate(form, strict=strict, origin=origin), form.shape)
+        count = compared(self, form, strict=strict, origin=origin)
+        if count is not None:
+            return count
+        held = floored(form)
+        if held is not None and (held[1] < 0).all():  # a floor below the threshold opens nothing
+            form = held[0]
+        if affine.falls(form):
+            opposite = self.known_gate(-form, strict=not strict, origin=origin)
+            return affine.constant(np.ones(1)) - affine.spike(opposite, form.shape)
+        return affine.spike(self.known_gate(form, strict=strict, origin=origin), form.shape)
 
     def image(
         self, source: Signal | State | Gate, sent: Shape, stages: Sequence[Stage], shape: Shape
@@ -175,8 +229,9 @@ class Step:
             return onnx_loops.LOOPS[node.op_type](self, node, arguments, values, where)
         if node.op_type == "If":
             return self._branch(node, arguments, values, where)
-        if all(_is_constant(item) for item in arguments) and node.op_type != "SequenceEmpty":
-            return _folded(node, arguments, self._opset, where)
+        constant = all(_is_constant(item) for item in arguments)
+        if constant and node.op_type not in onnx_operators.NEVER_CONSTANT:
+            return folded(node, arguments, self.opset, where)
         try:
             return onnx_operators.apply(self, node, arguments, where)
         except ValueError as error:
@@ -198,14 +253,6 @@ class Step:
         return [inner[output.name] for output in body.output]
 
 
-def _falls(form: Form) -> bool:
-    """Say whether a form falls with what weighs most in it: a state, if it holds any."""
-    states = [c for (gates, atom), c in form.terms.items() if isinstance(atom, State) and not gates]
-    others = [c for (_, atom), c in form.terms.items() if atom is not ONE]
-    looked_at = max(states or others, key=lambda c: float(np.abs(c).mean()), default=np.ones(1))
-    return bool((looked_at < 0).all())
-
-
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Return the attributes of a node as Python values."""
     return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
@@ -224,10 +271,10 @@ def _is_constant(value: Value) -> bool:
     return value is None or isinstance(value, np.ndarray)
 
 
-def _folded(
+def folded(
     node: onnx.NodeProto, arguments: Sequence[Value], opset: int, where: str
 ) -> Sequence[Array]:
-    """Evaluate a node whose inputs are all constants."""
+    """Return what a node gives whose inputs are all constants."""
     names = [name for name in node.input if name]
     feeds = {
         name: value for name, value in zip(node.input, arguments, strict=True) if value is not None
@@ -274,8 +321,8 @@ def _sent(
     raise NotAStepError(
         node,
         "it is sent a product of a spike and another value (a graded spike)",
-        "send the spikes themselves, 0 or 1: neurons that send several spikes a step "
-        "(multi-spike) are not supported",
+        "send the spikes themselves: 0 or 1, or how many in a step (floor(u / theta), as sinabs "
+        "and rockpool count them)",
     )
 
 

@@ -52,7 +52,6 @@ def to_model(graph: Graph) -> onnx.ModelProto:
 
 def _findings(node: Node) -> list[Diagnostic]:
     as_read = "convert the network as it was read, before any pass rewrote it"
-    ours = "keep the network in our own format"
     problems = []
     if isinstance(node, Input):
         problems += [("late input", as_read)] if node.shift else []
@@ -60,11 +59,8 @@ def _findings(node: Node) -> list[Diagnostic]:
         problems += [("late start", as_read)] if node.start else []
         problems += [(f"lag {node.view.lag}", as_read)] if node.view.lag not in (0, -1) else []
         problems += [("shifted voltage", as_read)] if node.view.voltage_offset.any() else []
-        problems += [("floor of voltages", ours)] if node.floor is not None else []
-    if isinstance(node, LIF) and node.max_spikes > 1:
-        problems.append(("several spikes a step", ours))
     if isinstance(node, LIF) and node.refractory:
-        problems.append(("refractory period", ours))
+        problems.append(("refractory period", "keep the network in our own format"))
     return [
         Diagnostic(
             code="F120",
@@ -297,6 +293,12 @@ def _parameter(node: LIF | LI, name: str) -> Array:
     if name == "reset_voltage":
         assert isinstance(node, LIF)
         return node.reset_voltage
+    if name == "below":
+        assert isinstance(node, LIF)
+        return node.vth - node.reset_amount
+    if name == "most":
+        assert isinstance(node, LIF)
+        return np.array(float(node.max_spikes))
     values: Array = getattr(node, name)
     return values
 
@@ -312,7 +314,8 @@ def _function(node: LIF | LI, *, shows_new: bool) -> onnx.FunctionProto:
     current = _current_lines(node, inputs, lines)
     drive = _drive_lines(node, current, inputs, lines)
     if isinstance(node, LI):
-        _leak_lines(node, "u", drive, "u_next", inputs, lines)
+        _leak_lines(node, "u", drive, "integrated", inputs, lines)
+        _last_lines(node, "integrated", inputs, lines)
         lines.append("s_new = Identity (u_next)")
     else:
         _spike_lines(node, drive, inputs, lines, shows_new=shows_new)
@@ -338,6 +341,10 @@ def _function_name(node: LIF | LI) -> str:
         parts += [node.reset, node.reset_order, "above" if node.compare == ">" else "reaching"]
         if node.reset_drops_input:
             parts.append("drops_input")
+        if node.max_spikes > 1:
+            parts.append("several")
+    if node.floor is not None:
+        parts.append("floored")
     return "_".join(parts)
 
 
@@ -401,19 +408,56 @@ def _spike_lines(
         lines.append("reset_late = Where (spiked, reset_voltage, integrated)")
         membrane = "reset_late"
     if not shows_new:
-        lines.append(f"u_next = Identity ({membrane})")
+        _last_lines(node, membrane, inputs, lines)
         return
     inputs.append("vth")
     kind = "Greater" if node.compare == ">" else "GreaterOrEqual"
-    lines += [f"fires = {kind} ({membrane}, vth)", "s_new = Cast <to = 1> (fires)"]
+    one = "fired" if node.max_spikes > 1 else "s_new"
+    lines += [f"fires = {kind} ({membrane}, vth)", f"{one} = Cast <to = 1> (fires)"]
     if node.reset_order == "at_spike" and node.reset == "subtract":
         inputs.append("amount")
-        lines += ["taken = Mul (amount, s_new)", f"u_next = Sub ({membrane}, taken)"]
+        _count_lines(node, membrane, inputs, lines)
+        lines += ["taken = Mul (amount, s_new)", f"reset_now = Sub ({membrane}, taken)"]
+        membrane = "reset_now"
     elif node.reset_order == "at_spike" and replaces:
         inputs.append("reset_voltage")
-        lines.append(f"u_next = Where (fires, reset_voltage, {membrane})")
+        lines.append(f"reset_now = Where (fires, reset_voltage, {membrane})")
+        membrane = "reset_now"
+    _last_lines(node, membrane, inputs, lines)
+
+
+def _count_lines(node: LIF, membrane: str, inputs: list[str], lines: list[str]) -> None:
+    """Count how often the amount can be taken off, as :mod:`spikec.compiler.reference` does."""
+    if node.max_spikes == 1:
+        return
+    inputs += ["below", "most"]
+    lines += [
+        f"above_it = Sub ({membrane}, below)",
+        "share = Div (above_it, amount)",
+        "one = Constant <value_float: float = 1.0> ()",
+    ]
+    if node.compare == ">":
+        lines += ["next = Ceil (share)", "times = Sub (next, one)"]
     else:
+        lines.append("times = Floor (share)")
+    lines += [
+        "at_least = Max (times, one)",
+        "at_most = Min (at_least, most)",
+        "s_new = Mul (fired, at_most)",
+    ]
+
+
+def _last_lines(node: LIF | LI, membrane: str, inputs: list[str], lines: list[str]) -> None:
+    """Hold the voltage above its floor: what a step ends with."""
+    if node.floor is None:
         lines.append(f"u_next = Identity ({membrane})")
+        return
+    inputs.append("floor")
+    lines += [
+        f"raised = Sub ({membrane}, floor)",
+        "held_up = Relu (raised)",
+        "u_next = Add (held_up, floor)",
+    ]
 
 
 def _value(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
