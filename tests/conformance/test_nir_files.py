@@ -51,8 +51,11 @@ EXPORTED = {
     "snntorch_rsynaptic_subtract": {"profile": "snntorch"},
     "snntorch_rsynaptic_zero": {"profile": "snntorch", "reset": "zero"},
     "norse_box": {"profile": "norse"},
-    "sinabs_conv": {"profile": "sinabs"},
-    "rockpool_lif": {"profile": "rockpool", "dt": 1e-3},
+    "sinabs_conv": {"profile": "sinabs", "max_spikes": 1},
+    "sinabs_several": {"profile": "sinabs"},
+    "sinabs_import": {"profile": "sinabs-import"},
+    "rockpool_lif": {"profile": "rockpool", "dt": 1e-3, "max_spikes": 1},
+    "rockpool_several": {"profile": "rockpool", "dt": 1e-3},
     "spikingjelly_cuba": {"profile": "spikingjelly"},
 }
 

@@ -16,18 +16,14 @@ from spikec.compiler import reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import FrontendError
 from spikec.compiler.frontends import load, load_graph
-from spikec.compiler.ir import Graph
+from spikec.compiler.ir import LIF, Graph
 
 FOLDER = Path(__file__).parents[1] / "data" / "onnx"
 CASES = json.loads((FOLDER / "cases.json").read_text(encoding="utf-8"))
 
 #: Networks outside the supported family, and what their refusal must say.
 REFUSED = {
-    "sinabs-IAF-multi_spike": "several spikes a step",
-    "sinabs-LIF-floor": "clamp",
-    "rockpool-LIF": "several spikes a step",
-    "rockpool-LIF-recurrent": "several spikes a step",
-    "rockpool-LIF-single_spike": "several spikes a step",
+    "sinabs-LIF-multi_spike-reset_to": "several spikes a step",
     "snntorch-Alpha-subtract": "several states",
     "snntorch-Leaky-subtract-at_once": "threshold",
 }
@@ -61,10 +57,43 @@ def test_every_layer_spikes_as_in_the_framework(file: str) -> None:
         if (name, "spikes") in trace.values:
             found = trace.spikes(name).reshape(truth.shape)
             np.testing.assert_array_equal(found, truth, err_msg=name)
-            assert 0.01 < truth.mean() < 0.97
+            assert 0.01 < (truth > 0).mean() < 0.97
         else:
             voltage = trace[name, "voltage"].reshape(truth.shape)
             np.testing.assert_allclose(voltage, truth, rtol=0, atol=1e-5)
+
+
+#: Networks whose neurons may send several spikes a step, and the limit that they have.
+SEVERAL = {
+    "sinabs-IAF-multi_spike": 255,
+    "sinabs-LIF-multi_spike": 255,
+    "sinabs-LIF-multi_spike-synapse-floor": 255,
+    "sinabs-IAF-max_spike-floor": 3,
+    "conv-sinabs-IAF-multi_spike": 255,
+    "rockpool-LIF": 255,
+    "rockpool-LIF-recurrent": 255,
+    "rockpool-LIF-periodic": 255,
+    "rockpool-LIF-limited": 3,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_who_sends_several_spikes_and_who_has_a_floor(name: str) -> None:
+    if name in REFUSED:
+        return
+    graph = load_graph(FOLDER / CASES[name]["files"][0])
+    driven = [node for node in graph.populations if graph.edges_into(node.name)]
+    found = {node.max_spikes for node in driven if isinstance(node, LIF)}
+    assert found == {SEVERAL.get(name, 1)}
+    floors = [node.floor is not None for node in driven]
+    assert all(floors) if name.endswith("floor") else not any(floors)
+    if name in SEVERAL:
+        counts = [values.max() for values in recorded(name)[1:]]
+        assert min(counts) > 1
+        assert max(counts) == 3 if SEVERAL[name] == 3 else max(counts) > 3
+    limits = [item.origin for item in graph.choices if item.what == "max spikes"]
+    assert len(limits) == (len(layers_of(graph)) if SEVERAL.get(name) == 255 else 0)
+    assert all("--max-spikes" in origin for origin in limits)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -75,17 +75,22 @@ def test_random_networks_spike_as_the_file_does(block: int, tmp_path: Path) -> N
 
 
 def test_the_networks_are_lively_and_of_every_kind() -> None:
-    titles, rates, nearest = [], [], []
+    titles, rates, nearest, most = [], [], [], []
     for number in range(200):
         network = random_network((0, number))
         onnx.checker.check_model(network.model, full_check=True)
         truth = network.run(network.inputs(np.random.default_rng(number), 10))
         titles.append(network.title)
-        rates += [float(truth.outputs[name].mean()) for name in network.spiking]
+        rates += [float((truth.outputs[name] > 0).mean()) for name in network.spiking]
+        counts = [float(truth.outputs[name].max()) for name in network.spiking]
+        most.append(max(counts, default=0.0))
         nearest.append(float(truth.margins.min()) if network.exact else np.inf)
     for kind in (*NEURONS, "norse LI", "step,", "scan,", "loop,", "position", "name", "metadata"):
         assert sum(kind in title for title in titles) >= 4, kind
     assert 0.2 < np.mean(rates) < 0.7
+    several = np.array(["several" in title for title in titles])
+    assert np.mean(np.array(most)[several] > 1) > 0.5
+    assert max(most) < 255
     assert np.mean(np.equal(rates, 0)) < 0.15
     assert np.mean(np.equal(rates, 1)) < 0.05
     assert np.mean(np.equal(nearest, 0)) > 0.1  # thresholds are met exactly

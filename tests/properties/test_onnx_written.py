@@ -34,8 +34,8 @@ def plain(node: Input | LIF | LI) -> Input | LIF | LI:
     if isinstance(node, Input):
         return replace(node, shift=0)
     view = SourceView(lag=node.view.lag, current_lag=node.view.lag)
-    moved = replace(node, start=0, floor=None, view=view)
-    return replace(moved, refractory=0, max_spikes=1) if isinstance(moved, LIF) else moved
+    moved = replace(node, start=0, view=view)
+    return replace(moved, refractory=0) if isinstance(moved, LIF) else moved
 
 
 def run_file(model: onnx.ModelProto, graph: Graph, inputs: dict[str, Array]) -> list[Array]:

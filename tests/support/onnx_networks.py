@@ -45,6 +45,11 @@ class State:
     shape: Shape
     initial: float = 0.0
     after: str = ""
+    lowest: float = -np.inf
+
+
+#: A voltage's name, its threshold, and whether multiples of it are thresholds too.
+Threshold = tuple[str, Array, bool]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,7 +67,7 @@ class Network:
     model: onnx.ModelProto
     step: onnx.ModelProto
     states: tuple[State, ...]
-    thresholds: tuple[tuple[str, Array], ...]
+    thresholds: tuple[Threshold, ...]
     shape: Shape
     spiking: tuple[str, ...]
     readout: str | None
@@ -79,7 +84,7 @@ class Network:
         shown = onnx.ModelProto()
         shown.CopyFrom(self.step)
         named = {entry.name for entry in shown.graph.output}
-        for name, _ in self.thresholds:
+        for name, _, _ in self.thresholds:
             if name not in named:
                 shown.graph.output.append(onnx.ValueInfoProto(name=name))
                 named.add(name)
@@ -102,10 +107,11 @@ class Network:
 
     def _margin(self, row: Mapping[str, Array]) -> float:
         """Return the least distance of any membrane to its threshold, relative to it."""
-        nearest = [
-            np.abs(row[name] - theta) / np.maximum(np.abs(theta), 1e-30)
-            for name, theta in self.thresholds
-        ]
+        nearest = []
+        for name, theta, several in self.thresholds:
+            passed = np.maximum(np.round(row[name] / theta), 1) if several else 1
+            distance = np.abs(row[name] - theta * passed)
+            nearest.append(distance / np.maximum(np.abs(theta), 1e-30))
         return min((float(item.min()) for item in nearest), default=np.inf)
 
 
@@ -119,7 +125,7 @@ class Builder:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
-    thresholds: list[tuple[str, Array]] = field(default_factory=list)
+    thresholds: list[Threshold] = field(default_factory=list)
     count: int = 0
 
     def chance(self, share: float = 0.5) -> bool:
@@ -195,7 +201,10 @@ class Builder:
 
     def fires(self, voltage: str, theta: Array, *, strict: bool) -> tuple[str, str]:
         """Return spikes as floats and as booleans, in one of many spellings."""
-        self.thresholds.append((voltage, theta))
+        self.thresholds.append((voltage, theta, False))
+        return self.compared(voltage, theta, strict=strict)
+
+    def compared(self, voltage: str, theta: Array, *, strict: bool) -> tuple[str, str]:
         level = self.const(theta)
         if self.chance():
             voltage, level = self.op("Sub", voltage, level), self.const(0.0)
@@ -357,6 +366,72 @@ def _divided_by_tau(b: Builder, tau: Array, *, learned: bool) -> Callable[[str],
     return lambda value: b.op("Mul", value, learnt)
 
 
+def counted(b: Builder, voltage: str, theta: Array, *, limit: int | None) -> str:
+    """How many thresholds a voltage holds, as either exporter writes it for sinabs or rockpool."""
+    b.thresholds.append((voltage, theta, True))
+    share = b.op("Div", voltage, b.const(theta))
+    spelling = b.rng.integers(4)
+    if spelling == 0:
+        sign = b.op("Sign", share)
+        count = b.op("Mul", b.op("Floor", b.op("Abs", share)), sign)
+        above = b.compared(voltage, np.float32(0), strict=True)[0]
+        count = b.op("Mul", above, count)
+    elif spelling == 1:
+        whole = b.op("Cast", share, to=b.pick([TensorProto.INT64, TensorProto.INT32]))
+        above = b.compared(voltage, np.float32(0), strict=True)[0]
+        count = b.op("Mul", b.op("Cast", whole, to=TensorProto.FLOAT), above)
+    elif spelling == 2:
+        above = b.compared(voltage, theta, strict=False)[0]
+        count = b.op("Mul", above, b.op("Floor", share))
+    else:
+        count = b.op("Relu", b.op("Floor", share))
+    return count if limit is None else limited(b, count, np.float32(limit))
+
+
+def limited(b: Builder, count: str, limit: Array) -> str:
+    spelling = b.rng.integers(3)
+    if spelling == 0:
+        return b.op("Clip", count, "", b.const(limit))
+    if spelling == 1:
+        return b.op("Min", count, b.const(limit))
+    more = b.op("Cast", b.op("Greater", count, b.const(limit)), to=TensorProto.FLOAT)
+    return b.op("Sub", count, b.op("Mul", b.op("Sub", count, b.const(limit)), more))
+
+
+def _lowest(b: Builder) -> Array:
+    return np.float32(b.pick([-0.5, -0.25, 0.0, -1.0]) if b.exact else -b.rng.uniform(0.1, 0.9))
+
+
+def held(b: Builder, state: State, voltage: str) -> str:
+    """A lowest voltage, half of the time."""
+    if b.chance():
+        return voltage
+    level = _lowest(b)
+    state.lowest = float(level)
+    spelling = b.rng.integers(4)
+    if spelling == 0:
+        raised = b.op("Relu", b.op("Sub", voltage, b.const(level)))
+        return b.op("Add", raised, b.const(level))
+    if spelling == 1:
+        return b.op("Max", voltage, b.const(level))
+    if spelling == 2:
+        return b.op("Clip", voltage, b.const(level))
+    above = b.op("Greater", voltage, b.const(level))
+    return b.op("Where", above, voltage, b.const(level))
+
+
+def sinabs_several(b: Builder, x: str, shape: Shape, *, leaky: bool) -> str:
+    """LIF and IAF with MultiSpike or MaxSpike."""
+    theta = np.float32(b.threshold(()))
+    x, beta = _synapse_first(b, x, shape, leaky=leaky)
+    v = b.state(shape, "v_mem")
+    kept = b.op("Mul", b.const(beta), v.before) if leaky else v.before
+    u = b.op("Add", kept, x)
+    spikes = counted(b, u, theta, limit=b.pick([None, None, 2, 3]))
+    v.after = held(b, v, b.op("Sub", u, b.op("Mul", spikes, b.const(theta))))
+    return spikes
+
+
 def sinabs(b: Builder, x: str, shape: Shape, *, leaky: bool) -> str:
     """LIF with or without synapse, and IAF; single spikes, subtraction at once."""
     theta = np.float32(b.threshold(()))
@@ -365,7 +440,7 @@ def sinabs(b: Builder, x: str, shape: Shape, *, leaky: bool) -> str:
     kept = b.op("Mul", b.const(beta), v.before) if leaky else v.before
     u = b.op("Add", kept, x)
     spikes, _ = b.fires(u, theta, strict=False)
-    v.after = b.op("Sub", u, b.op("Mul", spikes, b.const(theta)))
+    v.after = held(b, v, b.op("Sub", u, b.op("Mul", spikes, b.const(theta))))
     return spikes
 
 
@@ -381,18 +456,22 @@ def _synapse_first(b: Builder, x: str, shape: Shape, *, leaky: bool) -> tuple[st
     return x, beta
 
 
-def rockpool(b: Builder, x: str, shape: Shape) -> str:
-    """LIFTorch limited to one spike a step: synapse and membrane decay, then the bias."""
+def rockpool(b: Builder, x: str, shape: Shape, *, several: bool) -> str:
+    """LIFTorch: synapse and membrane decay, then the bias; limited to one spike a step or not."""
     theta, v, i = b.threshold(shape), b.state(shape, "vmem"), b.state(shape, "isyn")
-    collected = b.op("Add", i.before, x)
+    collected, limit = b.op("Add", i.before, x), 1 << 16
     if b.chance():
+        limit = 3  # feedback of several spikes may have no end
         spk = b.state(shape, "spikes")
         collected = b.op("Add", collected, recurrent(b, spk.before, shape))
     alpha = b.half(()) if b.exact else b.decay(shape)
     i.after = b.op("Mul", collected, b.const(alpha if not b.exact else np.float32(0.5)))
     u = b.op("Add", b.op("Mul", v.before, b.const(b.decay(shape))), i.after)
     u = b.op("Add", u, b.const(b.offset() * np.float32(0.5)))
-    spikes, _ = b.fires(u, theta, strict=False)
+    if several:
+        spikes = counted(b, u, theta, limit=limit)
+    else:
+        spikes, _ = b.fires(u, theta, strict=False)
     v.after = b.op("Sub", u, b.op("Mul", spikes, b.const(theta)))
     if b.states[-1] is not i:
         b.states[-1].after = b.op("Identity", spikes)
@@ -427,7 +506,9 @@ def cuba(b: Builder, x: str, shape: Shape) -> str:
 
 
 def kinds() -> dict[str, Neuron]:
-    found: dict[str, Neuron] = {"norse LIFBox": norse_box, "rockpool LIF": rockpool}
+    found: dict[str, Neuron] = {"norse LIFBox": norse_box}
+    for name, several in (("LIF", False), ("LIF several", True)):
+        found[f"rockpool {name}"] = lambda b, x, shape, k=several: rockpool(b, x, shape, several=k)
     for name, synaptic, feedback in (
         ("Leaky", False, False),
         ("Synaptic", True, False),
@@ -445,6 +526,9 @@ def kinds() -> dict[str, Neuron]:
         )
     for name, leaky in (("LIF", True), ("IAF", False)):
         found[f"sinabs {name}"] = lambda b, x, shape, k=leaky: sinabs(b, x, shape, leaky=k)
+        found[f"sinabs {name} several"] = lambda b, x, shape, k=leaky: sinabs_several(
+            b, x, shape, leaky=k
+        )
     found["seed"], found["lava-dl CUBA"] = seed, cuba
     return found
 
@@ -653,7 +737,8 @@ def _finished(
     if pairing == "metadata":
         for state in b.states:
             if not state.before.endswith("spk") and b.chance(0.3) and not _is_spike(b, state):
-                state.initial = float(np.float32(b.pick([0.25, -0.5, 0.125])))
+                start = float(np.float32(b.pick([0.25, -0.5, 0.125])))
+                state.initial = max(start, state.lowest)
     ordered = [b.states[k] for k in order]
     batch = b.pick([1, "batch"])
     declared = [
@@ -711,7 +796,7 @@ def _renamed(b: Builder, name: str, wanted: str) -> str:
             for place, found in enumerate(names):
                 if found == name:
                     names[place] = wanted
-    b.thresholds = [(wanted if found == name else found, t) for found, t in b.thresholds]
+    b.thresholds = [(wanted if found == name else found, *t) for found, *t in b.thresholds]
     for state in b.states:
         state.after = wanted if state.after == name else state.after
     return wanted
@@ -722,7 +807,7 @@ def _rename_input(b: Builder, state: State, wanted: str) -> None:
         for place, found in enumerate(node.input):
             if found == state.before:
                 node.input[place] = wanted
-    b.thresholds = [(wanted if found == state.before else found, t) for found, t in b.thresholds]
+    b.thresholds = [(wanted if found == state.before else found, *t) for found, *t in b.thresholds]
     state.before = wanted
 
 

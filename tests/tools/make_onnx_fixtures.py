@@ -3,8 +3,9 @@
 Run it where torch, snntorch, norse, spikingjelly, sinabs, rockpool and onnxscript are
 installed (versions in ``tests/data/onnx/README.md``)::
 
-    python tests/tools/make_onnx_fixtures.py tests/data/onnx
+    python tests/tools/make_onnx_fixtures.py tests/data/onnx [NAME...]
 
+With names, only those networks are made anew.
 Each network is exported by both of torch's exporters, and a few at other opsets. What an
 exporter cannot write is listed in ``cases.json`` with its error.
 """
@@ -29,6 +30,7 @@ import torch
 from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters
 from norse.torch.functional.reset import reset_subtract
 from rockpool.nn.modules import LIFTorch
+from rockpool.nn.modules.torch.lif_torch import PeriodicExponential
 from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
@@ -280,9 +282,30 @@ def neurons() -> dict[str, Cell]:
     cells["sinabs-LIF-floor"] = sinabs_layer("LIF", tau_mem=9.0, min_v_mem=-0.5)
     cells["rockpool-LIF"] = rockpool()
     cells["rockpool-LIF-single_spike"] = rockpool(max_spikes_per_dt=torch.tensor(1))
-    cells["rockpool-LIF-recurrent"] = rockpool(has_rec=True)
+    cells["rockpool-LIF-recurrent"] = rockpool(
+        has_rec=True, weight_init_func=lambda shape: torch.randn(shape) * 0.02
+    )
     cells["torch-seed"], cells["torch-cuba"] = seed, cuba
     return cells
+
+
+def counting() -> dict[str, Cell]:
+    """Neurons of several spikes a step, with and without limits and floors."""
+    several = {"spike_fn": sinabs.activation.MultiSpike}
+    few = {"spike_fn": sinabs.activation.MaxSpike(max_num_spikes_per_bin=3)}
+    return {
+        "sinabs-LIF-multi_spike": sinabs_layer("LIF", tau_mem=9.0, **several),
+        "sinabs-LIF-multi_spike-synapse-floor": sinabs_layer(
+            "LIF", tau_mem=9.0, tau_syn=4.0, norm_input=False, min_v_mem=-0.6,
+            spike_threshold=torch.tensor(0.7), **several
+        ),
+        "sinabs-LIF-multi_spike-reset_to": sinabs_layer(
+            "LIF", tau_mem=6.0, reset_fn=sinabs.activation.MembraneReset(), **several
+        ),
+        "sinabs-IAF-max_spike-floor": sinabs_layer("IAF", min_v_mem=-0.9, **few),
+        "rockpool-LIF-limited": rockpool(max_spikes_per_dt=torch.tensor(3)),
+        "rockpool-LIF-periodic": rockpool(spike_generation_fn=PeriodicExponential),
+    }  # fmt: skip
 
 
 # --- the networks --------------------------------------------------------------------
@@ -366,14 +389,19 @@ def readout(cell: Cell) -> Network:
 GAINS = {"norse": 3.0, "spikingjelly-LIF": 3.0, "spikingjelly-Param": 3.0, "sinabs-LIF": 6.0,
          "sinabs-LIF-synapse": 4.0, "sinabs-LIF-synapse-unnormed": 1.2, "rockpool": 0.05,
          "rockpool-LIF-single_spike": 0.2,
-         "sinabs-LIF-reset_to": 1.5}  # fmt: skip
+         "rockpool-LIF-limited": 0.1, "sinabs-IAF": 1.5, "sinabs-LIF-multi_spike": 12.0,
+         "sinabs-LIF-multi_spike-synapse-floor": 1.5, "sinabs-LIF-reset_to": 1.5}  # fmt: skip
+
+
+def gain_of(name: str) -> float:
+    fitting = [prefix for prefix in GAINS if name.startswith(prefix)]
+    return GAINS[max(fitting, key=len)] if fitting else 1.5
 
 
 def networks() -> Iterator[tuple[str, Callable[[], Network]]]:
     cells = neurons()
     for name, cell in cells.items():
-        fitting = [prefix for prefix in GAINS if name.startswith(prefix)]
-        gain = GAINS[max(fitting, key=len)] if fitting else 1.5
+        gain = gain_of(name)
         yield name, lambda cell=cell, gain=gain: dense(cell, gain)
     for name in ("snntorch-Leaky-subtract", "spikingjelly-IF-hard", "spikingjelly-IF-soft",
                  "torch-cuba"):  # fmt: skip
@@ -382,6 +410,10 @@ def networks() -> Iterator[tuple[str, Callable[[], Network]]]:
     yield "residual-snntorch-Leaky-subtract", lambda: residual(cells["snntorch-Leaky-subtract"])
     yield "residual-sinabs-IAF", lambda: residual(cells["sinabs-IAF"])
     yield "readout-norse-LIF", lambda: readout(cells["norse-LIF"])
+    for name, cell in counting().items():
+        gain = gain_of(name)
+        yield name, lambda cell=cell, gain=gain: dense(cell, gain)
+    yield "conv-sinabs-IAF-multi_spike", lambda: convolutional(cells["sinabs-IAF-multi_spike"])
 
 
 # --- export --------------------------------------------------------------------------
@@ -437,10 +469,16 @@ def record(network: Network, x: Tensor) -> list[np.ndarray]:
     ]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, wanted: list[str]) -> None:
     cases: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
+    if wanted:
+        cases = json.loads((folder / "cases.json").read_text())
+        with np.load(folder / "traces.npz") as archive:
+            arrays = dict(archive)
     for number, (name, make) in enumerate(networks()):
+        if wanted and name not in wanted:
+            continue
         torch.manual_seed(number)
         network = make().eval()
         x = (torch.rand(SAMPLES, STEPS, *network.shape) < 0.4).float()
@@ -449,6 +487,7 @@ def main(folder: Path) -> None:
         arrays[f"{name}/x"] = x.numpy().astype(np.uint8)
         for index, values in enumerate(layers):
             kind = np.float32 if name.startswith("readout") and index else np.uint8
+            assert kind is np.float32 or values.max() < 255, name
             arrays[f"{name}/layer{index}"] = values.astype(kind)
         rates = [round(float(values.mean()), 2) for values in layers]
         cases[name] = {"files": [], "failed": {}, "rates": rates}
@@ -475,4 +514,4 @@ OTHER_OPSETS = ("snntorch-Synaptic-zero", "norse-LIF-offsets", "spikingjelly-LIF
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -14,7 +14,7 @@ import pytest
 
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
-from spikec.compiler.errors import FrontendError, SpikecError
+from spikec.compiler.errors import FrontendError, SpikecError, UsageError
 from spikec.compiler.frontends import ReadOptions, nir_graph
 from spikec.compiler.frontends.nir_profiles import PROFILES
 from spikec.compiler.hdf5 import read_tree
@@ -405,6 +405,43 @@ def test_a_file_of_one_node(nir: Callable[..., Graph]) -> None:
     assert (graph.inputs[0].shape, graph.outputs) == ((3,), ("node",))
 
 
+# --- several spikes a step
+
+
+def test_who_says_how_many_spikes_a_step(nir: Callable[..., Graph]) -> None:
+    tree = layered({"w": linear([1.0])}, (1,), lif())
+    subtract = replace(EULER, reset="subtract", reset_order="at_spike")
+    for options, expected in (
+        (ReadOptions(profile="sinabs"), (255, "profile 'sinabs'")),
+        (ReadOptions(profile="sinabs", max_spikes=4), (4, "option --max-spikes")),
+        (ReadOptions(profile="sinabs", max_spikes=1), (1, "option --max-spikes")),
+        (replace(subtract, max_spikes=7), (7, "option --max-spikes")),
+        (subtract, (1, "")),
+    ):
+        graph = nir(tree, options)
+        node = graph["n"]
+        assert isinstance(node, LIF)
+        origins = [item.origin for item in graph.choices if item.what == "max spikes"]
+        assert (node.max_spikes, "".join(origins).partition(":")[0]) == expected
+
+
+def test_a_limit_without_effect_is_refused(nir: Callable[..., Graph]) -> None:
+    spiking = layered({"w": linear([1.0])}, (1,), lif())
+    silent = layered(
+        {"w": linear([1.0])},
+        (1,),
+        {"type": "LI", "tau": np.full(1, 2.0), "r": np.ones(1), "v_leak": np.zeros(1)},
+    )
+    for tree, options, code in (
+        (spiking, replace(EULER, max_spikes=1), "U082"),
+        (silent, ReadOptions(profile="sinabs", max_spikes=3), "U082"),
+        (spiking, ReadOptions(profile="sinabs", max_spikes=0), "U083"),
+        (spiking, ReadOptions(profile="sinabs", max_spikes=256), "U083"),
+    ):
+        with pytest.raises(UsageError, match=code):
+            nir(tree, options)
+
+
 # --- refusals
 
 
@@ -422,6 +459,8 @@ def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
     if name == "double_reset":
         options = ReadOptions(profile="snntorch-import", reset="subtract")
         return layered(one, (1,), lif()), options
+    if name == "several_spikes_set_to_zero":
+        return layered(one, (1,), lif()), ReadOptions(profile="sinabs", reset="zero")
     if name == "negative_step":
         return layered(one, (1,), lif()), replace(EULER, dt=-1.0)
     if name == "coarse_step":
@@ -467,7 +506,8 @@ def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
     "name",
     [
         "nothing_said", "norse_units", "if_only", "unknown_profile", "double_reset",
-        "negative_step", "coarse_step", "negative_tau", "missing_parameter", "nan_parameter",
+        "several_spikes_set_to_zero", "negative_step", "coarse_step",
+        "negative_tau", "missing_parameter", "nan_parameter",
         "unknown_node", "uneven_delay", "shape_of_neurons", "shape_of_weights",
         "same_with_stride", "readout_feeds_on", "edge_to_nowhere", "linear_loop",
         "two_inputs_inside", "no_edges",

@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from spikec.compiler.arrays import Array
-from spikec.compiler.errors import FrontendError, GraphError
-from spikec.compiler.frontends import affine, load_graph
+from spikec.compiler.errors import FrontendError, GraphError, UsageError
+from spikec.compiler.frontends import ReadOptions, affine, load_graph
 from spikec.compiler.frontends.affine import Form, Gate, Signal, State
 from spikec.compiler.ir import LIF, Graph
 
@@ -130,9 +130,28 @@ REFUSED: dict[str, Callable[[], onnx.ModelProto]] = {
     ),
     "multi_spike": lambda: network([*STEP, ("Div", "u half", "many"), ("Floor", "many", "spk"),
                                     *RESET]),
-    "floor_clamp": lambda: network(
-        [*STEP, *SPIKE, ("Sub", "u spk", "w"), ("Add", "w half", "raised"),
-         ("Relu", "raised", "clamped"), ("Sub", "clamped half", "v_next")]
+    "several_spikes_one_reset": lambda: network(
+        [*STEP, ("Floor", "u", "many"), ("Relu", "many", "spk"), ("Greater", "spk zero", "above"),
+         ("Cast", "above", "once"), ("Sub", "u once", "v_next")]
+    ),
+    "several_spikes_unequal": lambda: network(
+        [*STEP, ("Div", "u half", "share"), ("Floor", "share", "many"), ("Relu", "many", "spk"),
+         *RESET]
+    ),
+    "several_spikes_set_to_zero": lambda: network(
+        [*STEP, ("Floor", "u", "many"), ("Relu", "many", "spk"), ("Equal", "spk zero", "none"),
+         ("Where", "none u zero", "v_next")]
+    ),
+    "ceiling_clamp": lambda: network(
+        [*STEP, *SPIKE, ("Sub", "u spk", "w"), ("Min", "w half", "v_next")]
+    ),
+    "clamped_input": lambda: network(
+        [STEP[0], ("Relu", "drive", "positive"), STEP[1], ("Add", "kept positive", "u"), *SPIKE,
+         *RESET]
+    ),
+    "noise": lambda: network(
+        [*STEP[:2], ("RandomNormalLike", "drive", "noise"), ("Add", "kept noise", "noisy"),
+         ("Add", "noisy drive", "u"), *SPIKE, *RESET]
     ),
     "graded_spike": lambda: network(
         [*STEP, *SPIKE, *RESET, ("Mul", "spk u", "sent"), ("Gemm", "sent square", "w"),
@@ -198,7 +217,12 @@ def test_refusals_say_where_and_why_and_what_to_do(
 
 #: What a refusal must speak of, whatever its words are.
 REASONS = {
-    "floor_clamp": "clamp",
+    "several_spikes_one_reset": "otherwise than one by one",
+    "several_spikes_unequal": "another amount",
+    "several_spikes_set_to_zero": "otherwise than one by one",
+    "ceiling_clamp": "clamps",
+    "clamped_input": "clamps",
+    "noise": "random numbers",
     "graded_spike": "graded spike",
     "max_pool": "average pooling",
     "multi_spike": "several spikes",
@@ -267,6 +291,126 @@ def test_an_output_that_cannot_be_read_is_not_dropped(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "some.onnx")
     with pytest.raises(FrontendError, match="several states"):
         load_graph(tmp_path / "some.onnx")
+
+
+#: Ways to write what a membrane cannot fall below.
+FLOORS: dict[str, Nodes] = {
+    "relu": [
+        ("Add", "w half", "raised"),
+        ("Relu", "raised", "held"),
+        ("Sub", "held half", "v_next"),
+    ],
+    "max": [("Max", "w low", "v_next")],
+    "max, turned": [("Max", "low w", "v_next")],
+    "clip": [("Clip", "w low", "v_next")],
+    "where above": [("Greater", "w low", "over"), ("Where", "over w low", "v_next")],
+    "where below": [("Less", "w low", "under"), ("Where", "under low w", "v_next")],
+    "where not above": [("LessOrEqual", "w low", "under"), ("Where", "under low w", "v_next")],
+}
+
+
+@pytest.mark.parametrize("spelling", FLOORS)
+def test_every_spelling_of_a_floor_is_the_same_neuron(spelling: str, tmp_path: Path) -> None:
+    nodes = [*STEP, *SPIKE, ("Sub", "u spk", "w"), *FLOORS[spelling]]
+    found = lone(nodes, tmp_path, low=-0.5)
+    assert found.floor is not None
+    np.testing.assert_array_equal(found.floor, -0.5)
+    np.testing.assert_array_equal(found.vth, 1.0)
+    assert (found.reset, found.reset_order) == ("subtract", "at_spike")
+
+
+def test_a_floor_below_the_threshold_is_seen_through(tmp_path: Path) -> None:
+    """The spike of a membrane that was held first, and is reset one step later."""
+    nodes = [
+        ("Greater", "v one", "before"), ("Cast", "before", "old"), *STEP, ("Sub", "u old", "w"),
+        ("Max", "w low", "v_next"), ("Greater", "v_next one", "above"), SPIKE[1],
+    ]  # fmt: skip
+    found = lone(nodes, tmp_path, low=-0.5)
+    assert (found.reset, found.reset_order) == ("subtract", "next_step")
+    np.testing.assert_array_equal(found.floor, -0.5)
+    with pytest.raises(FrontendError, match="clamps"):
+        lone(nodes, tmp_path, low=1.25)
+
+
+#: Ways to count thresholds of 1 that a membrane has passed: 3 at most, or without a limit.
+COUNTS: dict[str, tuple[float, Nodes]] = {
+    "floor, rectified": (255, [("Floor", "u", "n"), ("Relu", "n", "spk")]),
+    "rectified, floor": (255, [("Relu", "u", "r"), ("Floor", "r", "spk")]),
+    "floor times comparison": (255, [("Floor", "u", "n"), ("GreaterOrEqual", "u one", "a"),
+                                     ("Cast", "a", "s"), ("Mul", "n s", "spk")]),
+    "trunc times comparison": (255, [("Abs", "u", "b"), ("Floor", "b", "n"), ("Sign", "u", "z"),
+                                     ("Mul", "n z", "t"), ("Greater", "u zero", "a"),
+                                     ("Cast", "a", "s"), ("Mul", "s t", "spk")]),
+    "chosen": (255, [("Floor", "u", "n"), ("Less", "u one", "b"), ("Where", "b zero n", "spk")]),
+    "a ceiling of what falls": (255, [("Neg", "u", "d"), ("Ceil", "d", "c"), ("Neg", "c", "n"),
+                                      ("Relu", "n", "spk")]),
+    "clipped": (3, [("Floor", "u", "n"), ("Clip", "n zero three", "spk")]),
+    "at most first": (3, [("Floor", "u", "n"), ("Min", "n three", "m"), ("Max", "m zero", "spk")]),
+    "clipped before it is rounded": (3, [("Floor", "u", "n"), ("Clip", "n one three", "m"),
+                                         ("GreaterOrEqual", "u one", "a"), ("Cast", "a", "s"),
+                                         ("Mul", "m s", "spk")]),
+    "less what is too much": (3, [("Floor", "u", "n"), ("Relu", "n", "r"),
+                                  ("Greater", "r three", "a"), ("Cast", "a", "s"),
+                                  ("Sub", "r three", "e"), ("Mul", "e s", "f"),
+                                  ("Sub", "r f", "spk")]),
+    "one by one": (3, [("Floor", "u", "n"), ("GreaterOrEqual", "n one", "a"), ("Cast", "a", "s"),
+                       ("Greater", "n one", "b"), ("Cast", "b", "t"), ("GreaterOrEqual",
+                       "n three", "c"), ("Cast", "c", "q"), ("Sum", "s t q", "spk")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", COUNTS)
+def test_every_spelling_of_a_count_is_the_same_neuron(spelling: str, tmp_path: Path) -> None:
+    most, nodes = COUNTS[spelling]
+    found = lone([*STEP, *nodes, *RESET], tmp_path, three=3.0)
+    assert (found.max_spikes, found.compare) == (most, ">=")
+    assert (found.reset, found.reset_order) == ("subtract", "at_spike")
+    np.testing.assert_array_equal(found.vth, 1.0)
+    np.testing.assert_array_equal(found.reset_amount, 1.0)
+
+
+def test_a_count_of_one_is_a_spike(tmp_path: Path) -> None:
+    found = lone([*STEP, ("Floor", "u", "n"), ("Clip", "n zero one", "spk"), *RESET], tmp_path)
+    assert (found.max_spikes, found.compare) == (1, ">=")
+
+
+def test_a_count_above_thresholds_rounds_up(tmp_path: Path) -> None:
+    nodes = [*STEP, ("Ceil", "u", "n"), ("Sub", "n one", "m"), ("Relu", "m", "spk"), *RESET]
+    found = lone(nodes, tmp_path)
+    assert (found.max_spikes, found.compare) == (255, ">")
+
+
+def test_a_comparison_inside_a_step_of_the_count_must_not_matter(tmp_path: Path) -> None:
+    """With ``u > 1`` beside ``floor(u)`` a membrane at 1 exactly has no spike, at 2 it has two."""
+    nodes = [*STEP, ("Floor", "u", "n"), *SPIKE[:1], ("Cast", "above", "s"), ("Mul", "n s", "spk")]
+    with pytest.raises(FrontendError, match="several spikes of a step"):
+        lone([*nodes, *RESET], tmp_path)
+
+
+def test_the_limit_of_spikes_is_an_option(tmp_path: Path) -> None:
+    path = tmp_path / "some.onnx"
+    onnx.save(network([*STEP, *COUNTS["clipped"][1], *RESET], three=3.0), path)
+    graph = load_graph(path, ReadOptions(max_spikes=2))
+    (found,) = graph.populations
+    assert isinstance(found, LIF)
+    assert found.max_spikes == 2
+    assert ("max spikes", "option --max-spikes") in [(c.what, c.origin) for c in graph.choices]
+    for wanted, code in ((4, "U082"), (0, "U083"), (256, "U083")):
+        with pytest.raises(UsageError, match=code):
+            load_graph(path, ReadOptions(max_spikes=wanted))
+    onnx.save(network([*STEP, *SPIKE, *RESET]), path)
+    with pytest.raises(UsageError, match="U082"):
+        load_graph(path, ReadOptions(max_spikes=1))
+
+
+def test_the_check_is_made_where_several_spikes_come(tmp_path: Path) -> None:
+    """Weights so weak that spikes of 1 never bring two a step: stronger input is tried."""
+    weak = np.arange(12).reshape(4, 3) / 80
+    nodes = [*STEP, *COUNTS["floor, rectified"][1], *RESET]
+    onnx.save(network(nodes, weight=weak), tmp_path / "some.onnx")
+    graph = load_graph(tmp_path / "some.onnx")
+    (check,) = (c.value for c in graph.choices if c.what == "checked against the file")
+    assert check == "4 random runs of 8 steps: equal"
 
 
 def test_a_membrane_cast_to_integers_is_refused(tmp_path: Path) -> None:
@@ -389,8 +533,8 @@ def test_damaged_files_are_refused_or_read_but_never_crash(block: int, tmp_path:
 # --- a pair of equal networks, spelled differently -----------------------------------
 
 
-def lone(nodes: Nodes, tmp_path: Path) -> LIF:
-    onnx.save(network(nodes), tmp_path / "some.onnx")
+def lone(nodes: Nodes, tmp_path: Path, **constants: float) -> LIF:
+    onnx.save(network(nodes, **constants), tmp_path / "some.onnx")
     (found,) = load_graph(tmp_path / "some.onnx").populations
     assert isinstance(found, LIF)
     return found

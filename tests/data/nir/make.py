@@ -9,6 +9,7 @@ each population under its name in the file.
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import nir
 import numpy as np
@@ -84,27 +85,29 @@ def snntorch_rsynaptic(reset: str) -> None:
     save(f"snntorch_rsynaptic_{reset}", graph, spikes, lif1__lif=first, lif2=second)
 
 
-def rockpool_lif() -> None:
+def rockpool_lif(most: int = 1) -> None:
     from rockpool.nn.combinators import Sequential
     from rockpool.nn.modules import LIFTorch, LinearTorch
     from rockpool.nn.modules.torch.nir import to_nir
 
+    several = most > 1
+    limit = {} if several else {"max_spikes_per_dt": most}
     net = Sequential(
         LinearTorch((INPUTS, 6), has_bias=False),
-        LIFTorch(6, tau_mem=0.01, tau_syn=0.005, dt=1e-3, threshold=1.0, max_spikes_per_dt=1),
+        LIFTorch(6, tau_mem=0.01, tau_syn=0.005, dt=1e-3, threshold=1.0, **limit),
         LinearTorch((6, 3), has_bias=False),
-        LIFTorch(3, tau_mem=0.02, tau_syn=0.004, dt=1e-3, threshold=1.0, max_spikes_per_dt=1),
+        LIFTorch(3, tau_mem=0.02, tau_syn=0.004, dt=1e-3, threshold=1.0, **limit),
     )
     with torch.no_grad():
         for layer in (net[0], net[2]):
-            layer.weight.normal_(0.03, 0.12)
+            layer.weight.normal_(0.03, 0.4 if several else 0.12)
         for layer in (net[1], net[3]):
             layer.bias.zero_()
     graph = to_nir(net, torch.zeros(1, 1, INPUTS))
     output, _, record = net(spikes, record=True)
     hidden = record["1_LIFTorch"]["spikes"]
-    save("rockpool_lif", graph, spikes, **{"1_LIFTorch": list(hidden.unbind(1)),
-                                           "3_LIFTorch": list(output.unbind(1))})  # fmt: skip
+    layers = {"1_LIFTorch": list(hidden.unbind(1)), "3_LIFTorch": list(output.unbind(1))}
+    save("rockpool_several" if several else "rockpool_lif", graph, spikes, **layers)
 
 
 def sinabs_conv() -> None:
@@ -141,6 +144,64 @@ def sinabs_conv() -> None:
     graph.nodes["3"].input_type = {"input": np.array([2, 3, 3])}
     save("sinabs_conv", graph, picture, **{"1": list(hidden.unbind(1)),
                                            "5": list(output.unbind(1))})  # fmt: skip
+
+
+def sinabs_several() -> None:
+    """Neurons as they are by default: several spikes a step."""
+    import sinabs.layers as sl
+    from sinabs.nir import to_nir
+
+    layers = torch.nn.Sequential(
+        linear(INPUTS, 6, 3.0),
+        sl.IAFSqueeze(batch_size=SAMPLES, spike_threshold=torch.tensor(0.8)),
+        linear(6, 5, 2.0),
+        sl.LIFSqueeze(
+            tau_mem=torch.full((5,), 4.0),
+            spike_threshold=torch.full((5,), 0.6),
+            batch_size=SAMPLES,
+            norm_input=True,
+        ),
+    )
+    seen = {}
+    layers[1].register_forward_hook(lambda _m, _i, out: seen.update(hidden=out))
+    output = layers(spikes.flatten(0, 1)).unflatten(0, (SAMPLES, STEPS))
+    hidden = seen["hidden"].unflatten(0, (SAMPLES, STEPS))
+    graph = to_nir(layers, spikes.flatten(0, 1))
+    save("sinabs_several", graph, spikes, **{"1": list(hidden.unbind(1)),
+                                             "3": list(output.unbind(1))})  # fmt: skip
+
+
+def sinabs_import() -> None:
+    """A file that sinabs reads: IF neurons get a floor, and all send several spikes a step."""
+    from sinabs.nir import from_nir
+
+    first, second = linear(INPUTS, 6, 3.0), linear(6, 4, 2.0)
+    nodes = {
+        "input": nir.Input({"input": np.array([INPUTS])}),
+        "0": nir.Affine(first.weight.detach().numpy(), first.bias.detach().numpy()),
+        "1": nir.IF(r=np.ones(6), v_threshold=np.full(6, 0.7), v_reset=np.zeros(6)),
+        "2": nir.Affine(second.weight.detach().numpy(), second.bias.detach().numpy()),
+        "3": nir.LIF(tau=np.full(4, 5.0), r=np.ones(4), v_leak=np.zeros(4),
+                     v_threshold=np.full(4, 0.9), v_reset=np.zeros(4)),
+        "output": nir.Output({"output": np.array([4])}),
+    }  # fmt: skip
+    names = list(nodes)
+    graph = nir.NIRGraph(nodes, list(pairwise(names)))
+    tensors = {
+        name: type(node)(**{k: torch.tensor(np.float32(v)) for k, v in vars(node).items()
+                            if isinstance(v, np.ndarray)})
+        for name, node in nodes.items() if name in ("1", "3")
+    }  # fmt: skip
+    readable = nir.NIRGraph({**nodes, **tensors}, graph.edges)
+    module = from_nir(readable, batch_size=SAMPLES)
+    seen: dict[str, torch.Tensor] = {}
+    for name, layer in module.named_modules():
+        place = name.rpartition(".")[2]
+        if place in ("1", "3"):
+            layer.register_forward_hook(lambda _m, _i, out, place=place: seen.update({place: out}))
+    module(spikes.flatten(0, 1))
+    found = {name: values.unflatten(0, (SAMPLES, STEPS)) for name, values in seen.items()}
+    save("sinabs_import", graph, spikes, **{k: list(v.unbind(1)) for k, v in found.items()})
 
 
 def spikingjelly_cuba() -> None:
@@ -197,7 +258,10 @@ MAKERS = {
     "snntorch_rsynaptic_subtract": lambda: snntorch_rsynaptic("subtract"),
     "snntorch_rsynaptic_zero": lambda: snntorch_rsynaptic("zero"),
     "rockpool_lif": rockpool_lif,
+    "rockpool_several": lambda: rockpool_lif(1 << 16),
     "sinabs_conv": sinabs_conv,
+    "sinabs_several": sinabs_several,
+    "sinabs_import": sinabs_import,
     "spikingjelly_cuba": spikingjelly_cuba,
     "norse_box": norse_box,
 }
