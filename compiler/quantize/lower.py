@@ -132,6 +132,9 @@ def _planned(
             except QuantizationError:
                 continue
             hint = f"--weight-bits {fewer} fits"
+            most = max((node.max_spikes for node in _repeating(graph)), default=1)
+            if most > 1:
+                hint += f"; or lower --max-spikes: the proof counts up to {most} spikes a step"
             raise QuantizationError(
                 *(replace(item, hint=hint) for item in refusal.diagnostics)
             ) from refusal
@@ -249,7 +252,7 @@ def _unsupported_neuron(node: LIF, target: Target) -> Iterator[Diagnostic]:
             "Q003",
             where,
             f"target '{target.name}' has no graded spikes for {node.max_spikes} spikes a step",
-            "train with single spikes, or choose another target",
+            "train with single spikes, limit them (--max-spikes 1), or choose another target",
         )
 
 

@@ -463,6 +463,24 @@ def test_a_network_that_does_not_fit_is_refused_with_what_would() -> None:
     fine("compile", "wide.safetensors", "-o", "wide.spk", "--weight-bits", bits)
 
 
+def test_fewer_spikes_a_step_save_bits() -> None:
+    """sinabs' neurons have no limit: the overflow proof wants one, and says which option it is."""
+    folder = Path(__file__).parents[1] / "data" / "onnx"
+    name = "sinabs-LIF-multi_spike-synapse-floor"
+    file = str(folder / f"{name}.dyn20.onnx")
+    with np.load(folder / "traces.npz") as archive:
+        np.savez("several.npz", spikes=archive[f"{name}/x"], labels=np.zeros(4, np.int64))
+    text = failed("compile", file, "-o", "net.spk")
+    assert "Q010" in text
+    assert "lower --max-spikes: the proof counts up to 255" in text
+    fine("compile", file, "-o", "net.spk", "--max-spikes", "30")
+    assert {item.max_spikes for item in read_program(Path("net.spk")).populations} == {1, 30}
+    verified = fine("verify", file, "--data", "several.npz", "--max-spikes", "30")
+    assert "passed" in verified
+    assert "option --max-spikes" in fine("inspect", file, "--max-spikes", "30")
+    assert "no effect" in failed("compile", GRAPH, "-o", "x.spk", "--max-spikes", "3")
+
+
 def test_a_failed_command_keeps_the_old_file() -> None:
     fine("compile", GRAPH, "-o", PROGRAM)
     before = Path(PROGRAM).read_bytes()
