@@ -174,6 +174,8 @@ def _parameters(neurons: Neurons) -> dict[str, str]:
         named["floor"] = describe(neurons.floor)
     if neurons.max_spikes > 1:
         named["max_spikes"] = str(neurons.max_spikes)
+    if neurons.reset_twice:
+        named["reset_twice"] = "yes"
     for name, value in (("refractory", neurons.refractory), ("start", neurons.start),
                         ("lag", neurons.view.lag)):  # fmt: skip
         if value:

@@ -135,6 +135,10 @@ def _spiking_values(node: LIF, where: str) -> Iterator[Diagnostic]:
             "several spikes a step need reset 'subtract' at_spike of an amount above 0",
             "each spike takes its amount off until the voltage is below threshold",
         )
+    if node.reset_twice and (not repeats or node.max_spikes > 1):
+        yield _finding(
+            "G028", where, "reset_twice needs reset 'subtract' at_spike and one spike a step"
+        )
     if node.refractory and node.reset_order == "next_step":
         yield _finding(
             "G028",

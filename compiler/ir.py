@@ -25,11 +25,13 @@ right-hand side of that step: ``u[n] = rest`` (or ``reset_value``). For
 ``refractory`` steps after a spike the voltage is held and no spike is given;
 the current goes on.
 
-Two switches of populations that frameworks have beside the binary family:
+Switches that frameworks have beside the binary family:
 with ``max_spikes`` above 1 an at_spike subtraction is repeated while the voltage
 is above threshold, up to that many times, and ``s[n]`` is how often (a graded
 spike of that size); a ``floor`` is what the voltage cannot fall below, applied
-last in the step.
+last in the step. With ``reset_twice`` (snnTorch's ``reset_delay=False``) a voltage
+that an at_spike subtraction left above threshold counts against the next spike:
+``s[n] = u[n] - amount * r > vth`` where ``r`` is ``u[n-1] > vth``, after its reset.
 
 The seed model of Neftci, Mostafa and Zenke (2019, arXiv 1901.09948), written
 ``I[n+1] = a I[n] + W S_in[n] + V S[n]; U[n+1] = b U[n] + I[n] - S[n]``, is
@@ -197,6 +199,7 @@ class LIF(Population):
     reset_drops_input: bool = False
     refractory: int = 0
     max_spikes: int = 1
+    reset_twice: bool = False
 
     PER_NEURON: ClassVar[tuple[str, ...]] = (*Population.PER_NEURON, "vth", "reset_value")
 

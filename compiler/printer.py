@@ -76,6 +76,8 @@ def _spiking_switches(node: LIF) -> Iterator[tuple[str, str]]:
         yield "refractory", str(node.refractory)
     if node.max_spikes > 1:
         yield "max_spikes", str(node.max_spikes)
+    if node.reset_twice:
+        yield "reset_twice", "yes"
 
 
 def _edge(edge: Edge) -> str:

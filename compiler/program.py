@@ -12,9 +12,9 @@ One step of a population (the contract, target ``loihi``)::
 v: the amount of ``subtract`` (``vth << 6`` if None), the voltage of ``value``. The
 voltage is clipped again after a subtraction at the spike. The other combinations
 of reset and order are those of :mod:`spikec.compiler.ir` with rest 0, coupling
-immediate and compare ``>``, and so are ``max_spikes`` and ``floor``. With several spikes
-a step, s is the number of times that the amount can be taken off v while v is above
-threshold, ``max_spikes`` at most. Every connection takes at least one step.
+immediate and compare ``>``, and so are ``max_spikes``, ``floor`` and ``reset_twice``.
+With several spikes a step, s is the number of times that the amount can be taken off
+v while v is above threshold, ``max_spikes`` at most. Every connection takes at least one step.
 
 A program holds no float that affects a run: ``lsb`` (what one unit of v is worth
 in the source's voltage) and an input's ``frac_bits`` only say how to read data.
@@ -87,6 +87,7 @@ class Neurons:
     reset_drops_input: bool = False
     refractory: int = 0
     max_spikes: int = 1
+    reset_twice: bool = False
     floor: Array | None = None
     initial_current: Array = field(default_factory=lambda: frozen(0))
     initial_voltage: Array = field(default_factory=lambda: frozen(0))
@@ -330,6 +331,10 @@ def _check_reset(neurons: Neurons, where: str) -> Iterator[Diagnostic]:
     if neurons.max_spikes > 1 and not _can_repeat(neurons):
         yield _finding(
             "P011", where, "max_spikes needs reset 'subtract' at_spike of an amount above 0"
+        )
+    if neurons.reset_twice and (not _can_repeat(neurons) or neurons.max_spikes > 1):
+        yield _finding(
+            "P011", where, "reset_twice needs reset 'subtract' at_spike and one spike a step"
         )
     if neurons.refractory and neurons.reset_order != "at_spike":
         yield _finding("P011", where, "refractory steps need reset_order 'at_spike'")

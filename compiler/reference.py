@@ -138,11 +138,15 @@ class _Equations:
         voltage = self._integrate(node, state, drive)
         active = state.idle == 0
         voltage = np.where(active, voltage, state.voltage)
-        above = voltage > self.vth if node.compare == ">" else voltage >= self.vth
-        spikes = above & active
+        left = self._above(node, state.voltage) if node.reset_twice else None
+        lowered = voltage if left is None else voltage - self.amount * left
+        spikes = self._above(node, lowered) & active
         if node.max_spikes > 1:
             spikes = np.where(spikes, self._count(node, voltage), 0)
-        if node.reset_order == "at_spike":
+        if left is not None:  # rounded as in snnTorch: what was taken off is given back
+            again = spikes.astype(self.dtype) - left.astype(self.dtype)
+            voltage = np.where(active, lowered - again * self.amount, voltage)
+        elif node.reset_order == "at_spike":
             voltage = self._reset(node, voltage, spikes)
         voltage = self._floored(voltage)
         idle = np.where(spikes, node.refractory, np.maximum(state.idle - 1, 0))
@@ -171,6 +175,10 @@ class _Equations:
         if node.reset_drops_input:
             return np.where(spiked, self.reset_voltage, self._leak(state.voltage, drive))
         return self._leak(np.where(spiked, self.reset_voltage, state.voltage), drive)
+
+    def _above(self, node: LIF, voltage: Array) -> Array:
+        above: Array = voltage > self.vth if node.compare == ">" else voltage >= self.vth
+        return above
 
     def _count(self, node: LIF, voltage: Array) -> Array:
         """How often a voltage above threshold can be lowered while it is above, at least once.

@@ -289,6 +289,8 @@ def _switches(neurons: Neurons, place: Placement) -> dict[str, str]:
         switches["refractory"] = repr(neurons.refractory)
     if neurons.max_spikes > 1:
         switches["max_spikes"] = repr(neurons.max_spikes)
+    if neurons.reset_twice:
+        switches["reset_twice"] = "True"
     if neurons.start:
         switches["start"] = repr(neurons.start)
     return switches

@@ -90,6 +90,9 @@ def advance(neurons: Neurons, state: State, arrivals: Sequence[Array]) -> tuple[
         return after, wrapped, saturated
 
     above = voltage - align(neurons.vth, VTH_SHIFT)
+    if neurons.reset_twice:
+        left = state.voltage > align(neurons.vth, VTH_SHIFT)
+        above = above - neurons.reset_amount * left
     spikes = (above > 0) & active
     if neurons.max_spikes > 1:
         times = -(-above // neurons.reset_amount)  # rounded up: the last one ends at or below

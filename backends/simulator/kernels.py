@@ -59,6 +59,7 @@ from spikec.backends.simulator.codes import (
     P_START,
     P_STATE,
     P_TARGET,
+    P_TWICE,
     P_VOLTAGE,
     READY,
     REPLACE,
@@ -381,10 +382,12 @@ def _general(
         after = min(max(total, -_MAX), _MAX)
         clipped += after != total
         times = 0
-        if fires_at_all and idle[j] == 0 and after > values[V_THRESHOLD, j]:
+        over = after - values[V_THRESHOLD, j]
+        if population[P_TWICE] and voltage[j] > values[V_THRESHOLD, j]:
+            over -= values[V_AMOUNT, j]
+        if fires_at_all and idle[j] == 0 and over > 0:
             times = 1
             if most > 1:
-                over = after - values[V_THRESHOLD, j]
                 times = min(most, (over + values[V_AMOUNT, j] - 1) // values[V_AMOUNT, j])
             if now == REPLACE:
                 after = np.int64(values[V_RESET, j])

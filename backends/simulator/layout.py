@@ -386,14 +386,15 @@ def _population_row(
     code, at_spike = codes[neurons.reset], neurons.reset_order == "at_spike"
     special = (
         neurons.refractory or neurons.max_spikes > 1 or neurons.floor is not None
-        or neurons.reset_drops_input
+        or neurons.reset_drops_input or neurons.reset_twice
     )  # fmt: skip
-    row = [0] * 15
+    row = [0] * 16
     row[k.P_SPIKES], row[k.P_COUNT], row[k.P_STATE] = column, neurons.num_neurons, state
     row[k.P_TARGET] = target
     row[k.P_RESET] = code if at_spike else k.NONE
     row[k.P_LATE] = k.NONE if at_spike else code
     row[k.P_DROPS] = int(neurons.reset_drops_input)
+    row[k.P_TWICE] = int(neurons.reset_twice)
     row[k.P_IDLE], row[k.P_MOST] = neurons.refractory, neurons.max_spikes
     row[k.P_FLOOR] = int(neurons.floor is not None)
     row[k.P_FIRES] = int(neurons.vth is not None)

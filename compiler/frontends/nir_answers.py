@@ -73,7 +73,7 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
     if open_questions:
         raise _unanswered(file, open_questions, base)
     values = {name: value for name, (value, _) in given.items()}
-    _check(file, base, values)
+    _check(file, values)
     profile = base or PLAIN
     most, limits = _limit(file, profile, options)
     asked = {name: origin for name, (_, origin) in given.items() if name not in own}
@@ -182,19 +182,10 @@ def _needed(file: NirFile) -> list[str]:
     return needed
 
 
-def _check(file: NirFile, base: Profile | None, values: Mapping[str, Any]) -> None:
+def _check(file: NirFile, values: Mapping[str, Any]) -> None:
     dt = values.get("dt")
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise problem("F117", file.path, f"the time step is {dt}", "give --dt in seconds, above 0")
-    reset = values.get("reset")
-    if base is not None and reset in base.refuses:
-        raise problem(
-            "F123",
-            f"{file.path}: profile '{base.name}'",
-            base.refuses[str(reset)],
-            "--reset subtract --reset-order at_spike without a profile is equal as long as no "
-            "voltage stays above the threshold after a spike",
-        )
 
 
 def _unanswered(file: NirFile, names: list[str], base: Profile | None) -> FrontendError:

@@ -251,6 +251,7 @@ class _Builder:
         drops = bool(self.answers.metadata.get("nodes", {}).get(name, {}).get("drops_input", False))
         if self.profile.synaptic_zero_drops_input and reset in ("zero", "value"):
             drops = order == "next_step" and (alpha is not None or self.neuron.recurrent)
+        twice = self.profile.resets_twice and (reset, order) == ("subtract", "at_spike")
         return {"vth": vth, "reset": reset, "reset_order": order, "compare": compare,
-                "reset_value": value, "reset_drops_input": drops,
+                "reset_twice": twice, "reset_value": value, "reset_drops_input": drops,
                 "max_spikes": self.profile.max_spikes}  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from spikec.compiler.frontends.options import Discretization
@@ -47,7 +47,8 @@ class Profile:
     max_spikes: int = 1
     #: Voltages of IF neurons do not fall below minus their threshold.
     floors_if: bool = False
-    refuses: Mapping[str, str] = field(default_factory=dict)
+    #: A subtraction that leaves the voltage above threshold counts against the next spike.
+    resets_twice: bool = False
     quirks: tuple[str, ...] = ()
     source: str = ""
 
@@ -95,12 +96,14 @@ PROFILES: Mapping[str, Profile] = {
             compare=">",
             clips_decay=True,
             snaps_gain=True,
-            refuses={
-                "subtract": "with reset_delay=False and subtraction snnTorch first subtracts the "
-                "threshold when the last voltage is still above it, and spikes only if the rest "
-                "reaches it again; spikec's neuron has no such double reset"
-            },
-            quirks=("import_from_nir always takes reset_mechanism='zero', reset_delay=False",),
+            resets_twice=True,
+            quirks=(
+                "import_from_nir always takes reset_mechanism='zero', reset_delay=False",
+                (
+                    "with --reset subtract, the threshold is first subtracted when the last "
+                    "voltage is still above it, and a spike needs the rest to reach it again"
+                ),
+            ),
             source="snnTorch 1.0.0: import_nir.py",
         ),
         Profile(

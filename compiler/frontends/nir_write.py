@@ -54,6 +54,8 @@ def _inexpressible(graph: Graph) -> Iterator[Diagnostic]:
             findings.append("its voltage has a floor")
         if isinstance(node, LIF) and node.max_spikes > 1:
             findings.append(f"it sends up to {node.max_spikes} spikes a step")
+        if isinstance(node, LIF) and node.reset_twice:
+            findings.append("what a reset leaves above threshold counts twice")
         if isinstance(node, LIF) and node.refractory:
             findings.append(f"it has {node.refractory} refractory steps")
         if node.alpha is not None and (node.bias.any() and (node.beta == 1).any()):

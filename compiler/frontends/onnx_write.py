@@ -59,6 +59,8 @@ def _findings(node: Node) -> list[Diagnostic]:
         problems += [("late start", as_read)] if node.start else []
         problems += [(f"lag {node.view.lag}", as_read)] if node.view.lag not in (0, -1) else []
         problems += [("shifted voltage", as_read)] if node.view.voltage_offset.any() else []
+    if isinstance(node, LIF) and node.reset_twice:
+        problems.append(("second reset", "keep the network in our own format"))
     if isinstance(node, LIF) and node.refractory:
         problems.append(("refractory period", "keep the network in our own format"))
     return [

@@ -69,6 +69,7 @@ def _population(neurons: Neurons) -> LIF | LI:
         reset_drops_input=neurons.reset_drops_input,
         refractory=neurons.refractory,
         max_spikes=neurons.max_spikes,
+        reset_twice=neurons.reset_twice,
         **linear,
     )
 

@@ -206,8 +206,12 @@ def _seen_voltages(graph: Graph, calibration: Dataset) -> dict[str, float]:
 
 
 def _repeating(graph: Graph) -> list[LIF]:
-    """Return the populations of several spikes a step, whose reset comes at the spike."""
-    return [node for node in graph.populations if isinstance(node, LIF) and node.max_spikes > 1]
+    """Return the populations whose reset has no form one step later."""
+    return [
+        node
+        for node in graph.populations
+        if isinstance(node, LIF) and (node.max_spikes > 1 or node.reset_twice)
+    ]
 
 
 def _reset_late(node: LIF | LI) -> LIF | LI:
@@ -216,7 +220,9 @@ def _reset_late(node: LIF | LI) -> LIF | LI:
     A reset at the spike is the same reset of what is left of it one step later.
     """
     early = isinstance(node, LIF) and node.reset_order == "at_spike" and node.reset != "none"
-    if not isinstance(node, LIF) or not early or node.refractory or node.max_spikes > 1:
+    if not isinstance(node, LIF) or not early or node.refractory:
+        return node
+    if node.max_spikes > 1 or node.reset_twice:
         return node
     if node.reset != "subtract":
         return replace(node, reset_order="next_step", initial_voltage=_below(node))
@@ -400,6 +406,7 @@ def _spiking_fields(node: LIF, scale: float) -> dict[str, Any]:
         "reset_drops_input": node.reset_drops_input,
         "refractory": node.refractory,
         "max_spikes": node.max_spikes,
+        "reset_twice": node.reset_twice,
     }
 
 

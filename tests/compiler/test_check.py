@@ -102,6 +102,9 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str, str]] = {
         lambda: graph(lif(max_spikes=2, reset="subtract", reset_value=0.0)),
         "G028", "population 'n'", "an amount above 0",
     ),
+    "reset twice to zero": (
+        lambda: graph(lif(reset_twice=True)), "G028", "population 'n'", "reset_twice needs",
+    ),
     "starts below the floor": (
         lambda: graph(lif(initial_voltage=-2.0, floor=-1.0)),
         "G028", "population 'n'", "start at or above it",

@@ -90,6 +90,7 @@ OUT_OF_RANGE: dict[str, tuple[dict[str, Any], str]] = {
         {"max_spikes": 256, "reset": "subtract"}, "max_spikes is 256, not 1..255",
     ),
     "several spikes and a reset to zero": ({"max_spikes": 2}, "max_spikes needs reset 'subtract'"),
+    "reset twice to zero": ({"reset_twice": True}, "reset_twice needs reset 'subtract'"),
     "starts below the floor": (
         {"floor": 0, "initial_voltage": -1}, "initial_voltage lies below floor",
     ),

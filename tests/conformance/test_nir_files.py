@@ -124,34 +124,14 @@ def test_braille_as_spyx_runs_it(dtype: Any) -> None:
     check(graph, recorded["spikes"], {"lif1.lif": recorded["lif1_spyx"]}, dtype)
 
 
+@BOTH
 @needs_shared_data
-def test_braille_as_snntorch_ran_it_is_refused() -> None:
-    """Its double reset is not one of our switches; without it 46 of 118 spikes are elsewhere."""
-    path = DATA / "nir" / "braille_noDelay_noBias_subtract.nir"
-    with pytest.raises(FrontendError, match=r"F123.*double reset") as caught:
-        read(path, profile="snntorch-import", reset="subtract")
-    assert "snntorch-import" in str(caught.value)
-
-
-@needs_shared_data
-def test_the_double_reset_explains_every_difference() -> None:
-    """The refusal's reason is the right one: with it, snnTorch's spikes come out."""
+def test_braille_as_snntorch_ran_it(dtype: Any) -> None:
+    """With its second reset; without it 46 of 118 spikes are elsewhere."""
     recorded = np.load(DATA / "nir" / "braille_subtract_sample.npz")
     path = DATA / "nir" / "braille_noDelay_noBias_subtract.nir"
-    graph = read(path, profile="snntorch", reset_order="at_spike")
-    hidden: Any = graph["lif1.lif"]
-    weights = {edge.name: edge.operator.weight for edge in graph.edges}  # type: ignore[union-attr]
-    current = voltage = np.zeros(40)
-    spikes, found = np.zeros(40), []
-    for given in recorded["spikes"][0]:
-        arriving = weights["fc1"] @ given + weights["lif1.w_rec"] @ spikes
-        current = hidden.alpha * current + arriving
-        first = voltage > hidden.vth
-        left = hidden.beta * voltage + current - first * hidden.vth
-        spikes = (left > hidden.vth).astype(float)
-        voltage = left - (spikes - first) * hidden.vth
-        found.append(spikes)
-    np.testing.assert_array_equal(np.array(found), recorded["lif1_snntorch"][0])
+    graph = read(path, profile="snntorch-import", reset="subtract")
+    check(graph, recorded["spikes"], {"lif1.lif": recorded["lif1_snntorch"]}, dtype)
 
 
 @needs_shared_data

@@ -30,7 +30,7 @@ def expressible(rng: np.random.Generator, *, dyadic: bool) -> Graph:
     for node in graph.populations:
         fields: dict[str, Any] = {"start": 0, "initial_current": 0.0, "floor": None}
         if isinstance(node, LIF):
-            fields |= {"refractory": 0, "max_spikes": 1}
+            fields |= {"refractory": 0, "max_spikes": 1, "reset_twice": False}
         if node.alpha is not None and (node.beta == 1).any():
             fields["bias"] = 0.0
         nodes[node.name] = replace(node, **fields)

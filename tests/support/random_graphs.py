@@ -268,5 +268,6 @@ def _population(
             order == "next_step" and reset in ("zero", "value") and rng.random() < 0.5
         ),
         refractory=int(rng.choice([0, 0, 1, 2])) if order == "at_spike" else 0,
-        max_spikes=int(rng.choice([1, 2, 3, 255])) if may_repeat else 1,
+        max_spikes=(several := int(rng.choice([1, 1, 2, 3, 255])) if may_repeat else 1),
+        reset_twice=may_repeat and several == 1 and bool(rng.random() < 0.5),
     )

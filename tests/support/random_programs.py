@@ -299,6 +299,12 @@ def _neurons(
         ),
         refractory=int(rng.integers(bounds.max_refractory + 1)) if order == "at_spike" else 0,
         max_spikes=draft.several,
+        reset_twice=bool(
+            draft.spiking
+            and (reset, order) == ("subtract", "at_spike")
+            and draft.several == 1
+            and rng.random() < 0.4
+        ),
         floor=floor,
         initial_current=current if initial else 0,
         initial_voltage=voltage if initial else 0,

@@ -184,11 +184,13 @@ def _advance(item: Neurons, cell: Neuron, arrived: int, events: Counter[str]) ->
         cell.silent -= 1
         cell.spike = 0
         return
+    left = cell.vth is not None and item.reset_twice and cell.voltage > cell.vth << 6
     total = _integrated(item, cell)
     cell.voltage = sat24(total)
     if cell.voltage != total:
         events[f"{item.name}/voltage saturated"] += 1
-    cell.spike = int(cell.vth is not None and cell.voltage > cell.vth << 6)
+    compared = cell.voltage - (cell.amount if left else 0)
+    cell.spike = int(cell.vth is not None and compared > cell.vth << 6)
     if cell.spike:
         cell.silent = item.refractory
         _reset(item, cell, events)

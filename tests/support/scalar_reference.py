@@ -148,6 +148,7 @@ def _advance(item: Population, cell: Neuron, arrived: Number) -> None:
         cell.silent -= 1
         cell.spike = 0
         return
+    left = item.reset_twice and _fires(item, cell)
     amount = cell.vth - cell.rest if cell.reset_value is None else cell.reset_value
     target = cell.reset_value if item.reset == "value" else cell.rest
     late = item.reset_order == "next_step" and cell.spike == 1
@@ -158,7 +159,7 @@ def _advance(item: Population, cell: Neuron, arrived: Number) -> None:
         cell.voltage = cell.rest + cell.beta * (before - cell.rest) + drive
         if late and item.reset == "subtract":
             cell.voltage -= amount
-    cell.spike = int(_fires(item, cell))
+    cell.spike = int(_fires(item, cell, amount if left else 0))
     if cell.spike:
         cell.silent = item.refractory
     if cell.spike and item.reset_order == "at_spike":
@@ -172,8 +173,9 @@ def _advance(item: Population, cell: Neuron, arrived: Number) -> None:
     cell.voltage = _floored(cell, cell.voltage)
 
 
-def _fires(item: LIF, cell: Neuron) -> bool:
-    return cell.voltage > cell.vth or (item.compare == ">=" and cell.voltage == cell.vth)
+def _fires(item: LIF, cell: Neuron, less: Number = 0) -> bool:
+    compared = cell.voltage - less
+    return compared > cell.vth or (item.compare == ">=" and compared == cell.vth)
 
 
 def _floored(cell: Neuron, voltage: Number) -> Number:

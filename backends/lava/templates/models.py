@@ -89,6 +89,7 @@ class PyExactLIF(PyLoihiProcessModel):
         self.refractory = proc_params["refractory"]
         self.first_step = proc_params["start"]  # Lava's models have a method called start
         self.max_spikes = proc_params["max_spikes"]
+        self.reset_twice = proc_params["reset_twice"]
         self.spiked = np.zeros(proc_params["shape"], np.int64)
         self.idle = np.zeros(proc_params["shape"], np.int64)
         self.files = Files(proc_params["record"])
@@ -114,14 +115,17 @@ class PyExactLIF(PyLoihiProcessModel):
         if self.reset_drops_input:
             after = np.where(self.spiked, self.reset_voltage, after)
         active = self.idle == 0
+        left = self.v > (self.vth << ALIGN)
         self.v = saturate24(np.where(active, after, self.v))
         if self.spiking:
-            self.fire(active)
+            self.fire(active, left)
         self.v = np.maximum(self.v, self.floor)
 
-    def fire(self, active):
+    def fire(self, active, left):
         """Find the spikes and do what an ``at_spike`` reset does."""
         above = self.v - (self.vth << ALIGN)
+        if self.reset_twice:
+            above -= self.reset_amount * left
         self.spiked = ((above > 0) & active).astype(np.int64)
         if self.max_spikes > 1:
             times = -(-above // self.reset_amount)  # rounded up: the last ends at or below

@@ -46,7 +46,8 @@ class ExactLIF(AbstractProcess):
     ``refractory``: steps after a spike during which v is held. ``start``: the first
     step that counts; before it u and v are held and nothing is sent. ``spiking``
     False makes a leaky integrator. With ``max_spikes`` above 1 the amount is taken off
-    as often as v is above threshold, up to that, and so much is sent. ``floor``: the
+    as often as v is above threshold, up to that, and so much is sent. ``reset_twice``: a
+    v that was left above threshold must pass it by ``reset_amount`` more. ``floor``: the
     least v, applied last. Every parameter takes one value per neuron.
 
     ``record`` maps ``spikes``, ``voltage`` and ``current`` to ``.npy`` files of shape
@@ -72,6 +73,7 @@ class ExactLIF(AbstractProcess):
         reset_drops_input=False,
         refractory=0,
         max_spikes=1,
+        reset_twice=False,
         floor=LOWEST,
         start=0,
         record=None,
@@ -85,6 +87,7 @@ class ExactLIF(AbstractProcess):
             reset_drops_input=reset_drops_input,
             refractory=refractory,
             max_spikes=max_spikes,
+            reset_twice=reset_twice,
             start=start,
             record=record or {},
             name=name,

@@ -456,9 +456,6 @@ def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
         return layered(one, (1,), neuron), ReadOptions(profile="rockpool")
     if name == "unknown_profile":
         return layered(one, (1,), lif()), ReadOptions(profile="brian2")
-    if name == "double_reset":
-        options = ReadOptions(profile="snntorch-import", reset="subtract")
-        return layered(one, (1,), lif()), options
     if name == "several_spikes_set_to_zero":
         return layered(one, (1,), lif()), ReadOptions(profile="sinabs", reset="zero")
     if name == "negative_step":
@@ -505,7 +502,7 @@ def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
 @pytest.mark.parametrize(
     "name",
     [
-        "nothing_said", "norse_units", "if_only", "unknown_profile", "double_reset",
+        "nothing_said", "norse_units", "if_only", "unknown_profile",
         "several_spikes_set_to_zero", "negative_step", "coarse_step",
         "negative_tau", "missing_parameter", "nan_parameter",
         "unknown_node", "uneven_delay", "shape_of_neurons", "shape_of_weights",
