@@ -27,6 +27,7 @@ __all__ = [
     "read_npz",
     "sha256_of",
     "sha256_of_file",
+    "user_cache",
     "write_atomically",
     "write_npz",
 ]
@@ -68,6 +69,13 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, str(error.strerror)) from error
+
+
+def user_cache() -> Path:
+    """Return the folder for what this user's spikec can make again."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
+    return root / "spikec"
 
 
 def _unwritable(path: Path, why: str) -> UsageError:

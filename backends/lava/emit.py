@@ -7,11 +7,7 @@ as they are. The same program gives the same bytes.
 
 from __future__ import annotations
 
-import json
 import keyword
-import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +16,10 @@ from string import Template
 import numpy as np
 
 from spikec.backends.lava.placement import Placement, placement
+from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
-from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.files import npz_bytes
+from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
 from spikec.compiler.operators import Dense, Operator
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
@@ -37,7 +34,6 @@ __all__ = [
 
 #: The release of lava-nc that the emitted files and the tests are for.
 LAVA_VERSION = "0.10.0"
-MANIFEST = "manifest.json"
 SCHEMA = "spikec.lava"
 VERSION = 1
 
@@ -58,62 +54,7 @@ def emit(program: Program, directory: Path) -> None:
     An empty directory or one written by this function before is replaced.
     Raises :class:`UsageError` when there is anything else, or no place to write.
     """
-    directory = Path(directory)
-    _check_replaceable(directory)
-    content = _contents(program)
-    try:
-        staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-    except OSError as error:
-        raise _refused(directory, f"cannot write there: {error.strerror}") from error
-    try:
-        new = staging / "new"
-        for name, data in content.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            (new / name).write_bytes(data)
-        if directory.exists():
-            directory.rename(staging / "old")
-        new.rename(directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _check_replaceable(directory: Path) -> None:
-    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
-        raise _refused(directory, "it is not a directory")
-    if not directory.exists() or not any(directory.iterdir()):
-        return
-    known = _files_written(directory)
-    if known is None:
-        raise _refused(directory, "the directory is not empty and was not written by spikec")
-    present = {
-        path.relative_to(directory).as_posix()
-        for path in directory.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    foreign = sorted(present - known)
-    if foreign:
-        raise _refused(directory, f"it holds files that are not spikec's: {', '.join(foreign)}")
-
-
-def _files_written(directory: Path) -> set[str] | None:
-    """Return the names in the manifest of a directory of ours, None for another's."""
-    try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        return {*manifest["files"], MANIFEST} if manifest["schema"] == SCHEMA else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _refused(directory: Path, message: str) -> UsageError:
-    return UsageError(
-        Diagnostic(
-            code="U060",
-            where=str(directory),
-            message=message,
-            hint="name a new or empty directory in a folder that you may write to, "
-            "or move the files away",
-        )
-    )
+    write_folder(directory, _contents(program), schema=SCHEMA)
 
 
 def _contents(program: Program) -> dict[str, bytes]:
@@ -128,13 +69,12 @@ def _contents(program: Program) -> dict[str, bytes]:
     content["parameters.npz"] = npz_bytes(writer.parameters)
     fill = Template((templates / "README.md").read_text(encoding="utf-8"))
     content["README.md"] = fill.substitute(_readme(program, places)).encode()
-    content[MANIFEST] = _manifest(program, places, [*content, MANIFEST])
+    content[MANIFEST] = _manifest(program, places)
     return content
 
 
-def _manifest(program: Program, places: Sequence[Placement], names: Iterable[str]) -> bytes:
+def _manifest(program: Program, places: Sequence[Placement]) -> bytes:
     manifest = {
-        "schema": SCHEMA,
         "version": VERSION,
         "lava": LAVA_VERSION,
         "target": program.target,
@@ -145,9 +85,8 @@ def _manifest(program: Program, places: Sequence[Placement], names: Iterable[str
             for item in places
         },
         "provenance": dict(program.provenance),
-        "files": sorted(names),
     }
-    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    return manifest_bytes(SCHEMA, manifest)
 
 
 def _readme(program: Program, places: Sequence[Placement]) -> dict[str, str]:
@@ -159,7 +98,7 @@ def _readme(program: Program, places: Sequence[Placement]) -> dict[str, str]:
         ),
         "placements": "\n".join(
             f"| {_code(item.population)} | `{item.process}` | {'yes' if item.stock else '**no**'} "
-            f"| {_one_line(item.reason)} |"
+            f"| {one_line(item.reason)} |"
             for item in places
         ),
         "lags": "\n".join(
@@ -179,8 +118,10 @@ class _Writer:
         self.parameters: dict[str, Array] = {}
         self._shapes = {item.name: item.shape for item in program.inputs}
         self._shapes |= {item.name: item.shape for item in program.populations}
-        self._variables = _identifiers(self._shapes)
-        self._connections = _identifiers([item.name for item in program.connections])
+        self._variables = identifiers(self._shapes, is_taken=_is_taken)
+        self._connections = identifiers(
+            [item.name for item in program.connections], is_taken=_is_taken
+        )
 
     def network(self) -> dict[str, str]:
         """Return what goes into the blanks of the template."""
@@ -325,18 +266,8 @@ def _extra_steps(program: Program) -> int:
     return max([0, *(item.view.lag for item in program.populations)])
 
 
-def _identifiers(names: Iterable[str]) -> dict[str, str]:
-    """Return a distinct Python name for each name; those of a file may hold anything."""
-    given: dict[str, str] = {}
-    for name in names:
-        plain = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_") or "unnamed"
-        if plain[0].isdigit() or keyword.iskeyword(plain) or plain in _TAKEN:
-            plain = f"n_{plain}"
-        unique, count = plain, 2
-        while unique in given.values():
-            unique, count = f"{plain}_{count}", count + 1
-        given[name] = unique
-    return given
+def _is_taken(name: str) -> bool:
+    return keyword.iskeyword(name) or name in _TAKEN
 
 
 def _statement(call: str, arguments: Sequence[str], **named: str) -> str:
@@ -359,14 +290,9 @@ def _indented(blocks: Iterable[str]) -> str:
 
 
 def _title(program: Program) -> str:
-    names = " -> ".join(_one_line(name) for name in (program.inputs[0].name, program.outputs[0]))
+    names = " -> ".join(one_line(name) for name in (program.inputs[0].name, program.outputs[0]))
     return f"A spiking network for Lava: {names}, {program.num_neurons} neurons."
 
 
-def _one_line(text: str) -> str:
-    r"""Return ``text`` fit for a comment, a docstring or a table, where names may hold anything."""
-    return re.sub(r"[^\w \-.,:;/()<>=\'+]", "?", text)
-
-
 def _code(name: str) -> str:
-    return f"`{_one_line(name)}`"
+    return f"`{one_line(name)}`"

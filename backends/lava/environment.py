@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from spikec.backends.lava.emit import LAVA_VERSION
 from spikec.compiler.errors import BackendError, Diagnostic
+from spikec.compiler.files import user_cache
 
 __all__ = [
     "PYTHON_VARIABLE",
@@ -112,9 +113,7 @@ def require(python: str | None = None) -> LavaPython:
 
 def default_directory() -> Path:
     """Return where :func:`setup` puts the environment of this user."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
-    return root / "spikec" / f"lava-{LAVA_VERSION}"
+    return user_cache() / f"lava-{LAVA_VERSION}"
 
 
 def setup(directory: Path | None = None, progress: Report | None = None) -> Path:
