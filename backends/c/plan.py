@@ -1,0 +1,268 @@
+"""What both kinds of C need to know of a program: names, bounds, integer types.
+
+Every bound holds for all inputs that the program accepts. A population whose sums fit
+32 bits is computed in 32 bits; one whose current provably never leaves 24 bits
+needs no wrapping and counts none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from spikec.backends.names import identifiers
+from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
+from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX
+from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+
+__all__ = ["Cell", "Link", "Plan", "Source", "check", "integer_type", "plan"]
+
+#: Sums of a narrow population stay below this, so that 32 bits hold every intermediate value.
+_NARROW = 1 << 29
+#: Sums of a wide one stay below this: times a 13-bit factor they fit 64 bits.
+_WIDE = 1 << 50
+#: Elements of one array: indices are 32-bit.
+_MOST_ELEMENTS = (1 << 31) - 1
+
+_KEYWORDS = frozenset(
+    "asm auto bool break case char const continue default do double else enum extern false float "
+    "for goto if inline int long register restrict return short signed sizeof static struct "
+    "switch true typedef union unsigned void volatile while".split()
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """What sends: an input or a population that spikes, and how far back it is read."""
+
+    name: str
+    ident: str
+    shape: Shape
+    low: int
+    high: int
+    depth: int
+    is_input: bool
+
+    @property
+    def size(self) -> int:
+        """The number of values it sends in a step."""
+        return size(self.shape)
+
+    @property
+    def graded(self) -> bool:
+        """Whether it sends anything but 0 and 1."""
+        return self.low < 0 or self.high > 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Link:
+    """A connection with whole ``weights << shift`` and its whole delay."""
+
+    ident: str
+    connection: Connection
+    source: Source
+    delay: int
+    weights: Array
+    shift: int
+
+    @property
+    def operator(self) -> Dense | Conv2d:
+        """The operator as the program holds it."""
+        return self.connection.operator
+
+    @cached_property
+    def reach(self) -> Array:
+        """The largest magnitude that it can bring in a step before the shift, per row."""
+        rows = np.abs(self.weights.astype(np.int64)).reshape(len(self.weights), -1).sum(axis=1)
+        most: Array = rows * max(abs(self.source.low), abs(self.source.high))
+        return most
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cell:
+    """A population, what arrives there, and the bounds of its sums."""
+
+    neurons: Neurons
+    ident: str
+    links: tuple[Link, ...]
+    bound: int
+
+    @property
+    def size(self) -> int:
+        """The number of neurons."""
+        return self.neurons.num_neurons
+
+    @property
+    def wide(self) -> bool:
+        """Whether sums need 64 bits."""
+        return self.bound >= _NARROW
+
+    @property
+    def wraps(self) -> bool:
+        """Whether a current could leave 24 bits."""
+        return self.bound > STATE_MAX
+
+    @property
+    def type(self) -> str:
+        """The C type of its sums and currents."""
+        return "int64_t" if self.wide else "int32_t"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a step depends on whether the neuron spiked in the one before."""
+        neurons = self.neurons
+        resets = neurons.vth is not None and neurons.reset != "none"
+        return resets and neurons.reset_order == "next_step"
+
+    @property
+    def idles(self) -> bool:
+        """Whether neurons rest for some steps after a spike."""
+        return self.neurons.vth is not None and self.neurons.refractory > 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan:
+    """A program made ready for generating C."""
+
+    program: Program
+    sources: tuple[Source, ...]
+    cells: tuple[Cell, ...]
+
+    def source(self, name: str) -> Source:
+        """Return the source called ``name``."""
+        return {item.name: item for item in self.sources}[name]
+
+    @property
+    def extra_steps(self) -> int:
+        """How many silent steps it takes until the latest population has shown its last one."""
+        views = [item.view for item in self.program.populations]
+        return max([0, *(max(view.lag, view.current_lag) for view in views)])
+
+
+def plan(program: Program) -> Plan:
+    """Make ``program`` ready; raise :class:`BackendError` with all that :func:`check` finds."""
+    built, findings = _build(program)
+    raise_if_any(BackendError, findings)
+    return built
+
+
+def check(program: Program) -> Sequence[Diagnostic]:
+    """Return why C cannot be generated: sums beyond 64 bits, arrays beyond 2**31 elements."""
+    return _build(program)[1]
+
+
+def integer_type(low: int, high: int) -> tuple[str, type[np.signedinteger | np.unsignedinteger]]:
+    """Return the smallest type, in C and in NumPy, that holds ``low`` to ``high``."""
+    for bits, signed, unsigned in (
+        (8, np.int8, np.uint8), (16, np.int16, np.uint16), (32, np.int32, np.uint32),
+    ):  # fmt: skip
+        if -(1 << (bits - 1)) <= low and high < 1 << (bits - 1):
+            return f"int{bits}_t", signed
+        if low >= 0 and high < 1 << bits:
+            return f"uint{bits}_t", unsigned
+    return "int64_t", np.int64
+
+
+def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
+    names = [item.name for item in (*program.inputs, *program.populations)]
+    idents = identifiers(names, is_taken=_KEYWORDS.__contains__)
+    links_of = identifiers([item.name for item in program.connections], is_taken=lambda _: False)
+    shifts = {item.name: item.shift for item in program.inputs}
+    bounds = program.message_bounds
+
+    def delay(item: Connection) -> int:
+        return item.delay + shifts.get(item.source, 0)
+
+    def source(item: ProgramInput | Neurons) -> Source:
+        depths = [delay(one) for one in program.connections if one.source == item.name]
+        low, high = bounds[item.name]
+        return Source(
+            name=item.name, ident=idents[item.name], shape=item.shape, low=low, high=high,
+            depth=max(depths, default=0), is_input=isinstance(item, ProgramInput),
+        )  # fmt: skip
+
+    sources = {item.name: source(item) for item in (*program.inputs, *program.populations)}
+
+    def link(item: Connection) -> Link:
+        weights, spare = _without_low_zeros(item.operator.weight)
+        return Link(
+            ident=f"w_{links_of[item.name]}", connection=item, source=sources[item.source],
+            delay=delay(item), weights=weights, shift=item.weight_exp + spare,
+        )  # fmt: skip
+
+    cells = []
+    for neurons in program.populations:
+        links = tuple(link(item) for item in program.connections_into(neurons.name))
+        bound = _bound(neurons, links)
+        cells.append(Cell(neurons=neurons, ident=idents[neurons.name], links=links, bound=bound))
+    built = Plan(program=program, sources=tuple(sources.values()), cells=tuple(cells))
+    return built, [*_too_wide(built), *_too_large(built)]
+
+
+def _without_low_zeros(weights: Array) -> tuple[Array, int]:
+    """Return ``weights >> k`` and the largest k that loses nothing (0 for no weights)."""
+    used = int(np.bitwise_or.reduce(weights, axis=None)) if weights.size else 0
+    spare = (used & -used).bit_length() - 1 if used else 0
+    return weights >> spare, spare
+
+
+def _bound(neurons: Neurons, links: Sequence[Link]) -> int:
+    """Return what the sum of decayed current and input can reach.
+
+    Without wrapping a current obeys ``|u| <= |u| * keep / 4096 + arriving``, which ends at
+    ``arriving * 4096 / (4096 - keep)``. Wrapping takes 2**24 off once, so that a current
+    may stay outside when more than that arrives in each step.
+    """
+    arriving = [0] * neurons.num_neurons
+    for link in links:
+        each = (link.reach << link.shift) * 64
+        rows = np.repeat(each, neurons.num_neurons // max(1, len(each)))
+        arriving = [most + int(row) for most, row in zip(arriving, rows, strict=True)]
+    worst = 0
+    initial = int(np.abs(neurons.initial_current).max(initial=0))
+    lost = neurons.du.reshape(-1) + 1
+    for most, gone in set(zip(arriving, lost.tolist(), strict=True)):
+        settled = max(initial, -(-most * DECAY_UNITY // gone))
+        if settled > STATE_MAX:
+            outside = max(STATE_MAX + 1, -(-(most - (1 << 24)) * DECAY_UNITY // gone))
+            settled = outside + most
+        worst = max(worst, settled)
+    return worst
+
+
+def _too_wide(built: Plan) -> list[Diagnostic]:
+    return [
+        Diagnostic(
+            code="B050",
+            where=f"population '{cell.neurons.name}'",
+            message=f"its input can sum up to {cell.bound}, which C's 64 bits cannot decay exactly",
+            hint="narrow the bounds of the graded inputs, or lower weight exponents",
+        )
+        for cell in built.cells
+        if cell.bound >= _WIDE
+    ]
+
+
+def _too_large(built: Plan) -> list[Diagnostic]:
+    sizes = {f"population '{cell.neurons.name}'": cell.size for cell in built.cells}
+    sizes |= {f"'{item.name}'": item.size for item in built.sources}
+    sizes |= {
+        f"connection '{link.connection.name}'": link.weights.size
+        for cell in built.cells
+        for link in cell.links
+    }
+    return [
+        Diagnostic(
+            code="B051",
+            where=where,
+            message=f"{count} elements: generated C counts them in 32 bits",
+            hint="run it on the simulator",
+        )
+        for where, count in sizes.items()
+        if count > _MOST_ELEMENTS
+    ]
