@@ -1,0 +1,182 @@
+"""How the native engine lays out neurons, rows of weights and kernels.
+
+A population that a convolution feeds is kept with its channels innermost, so that a
+spike adds one contiguous piece of a kernel to each row of the output. Other
+populations are in the program's order. Layouts never show in traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikec.backends.c.plan import Cell, Link
+from spikec.compiler.arrays import Array
+from spikec.compiler.operators import Conv2d
+
+__all__ = ["BLOCK", "Kernel", "aligned", "byte_rows", "conv_order", "kernel", "order_of", "padded"]
+
+#: Neurons whose sums are held in registers together, and the step that rows are padded to.
+BLOCK, STEP = 256, 64
+#: Sums that a convolution adds at once.
+LANES = 32
+
+
+def padded(count: int) -> int:
+    """Return ``count`` rounded up to whole groups of 64."""
+    return -(-count // STEP) * STEP
+
+
+def aligned(values: Array) -> Array:
+    """Return a copy that starts at a multiple of 64 bytes."""
+    room = np.empty(values.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + values.nbytes].view(values.dtype)
+    copy[:] = values.reshape(-1)
+    return copy
+
+
+def conv_order(link: Link) -> Array:
+    """Return which element of a convolution's output stands at each place, channels innermost."""
+    operator = link.operator
+    assert isinstance(operator, Conv2d)
+    out, rows, columns = operator.output_shape(link.source.shape)
+    number = np.arange(out * rows * columns)
+    by_group = number.reshape(operator.groups, out // operator.groups, rows * columns)
+    return by_group.transpose(0, 2, 1).reshape(-1)
+
+
+def order_of(cell: Cell) -> Array | None:
+    """Return which neuron stands at each place, or None where that is the program's order."""
+    for link in cell.links:
+        if isinstance(link.operator, Conv2d):
+            order = conv_order(link)
+            return None if (order == np.arange(len(order))).all() else order
+    return None
+
+
+def byte_rows(weights: Array) -> tuple[Array, int]:
+    """Return ``weights[post, pre]`` as rows of bytes, block after block, and what was added.
+
+    Within 64 neurons byte 2k belongs to neuron k and byte 2k + 1 to neuron 32 + k.
+    """
+    post, pre = weights.shape
+    offset = max(0, -int(weights.min(initial=0)))
+    whole = np.zeros((padded(post), pre), np.uint8)
+    whole[:post] = weights + offset
+    blocks = []
+    for start in range(0, len(whole), BLOCK):
+        block = whole[start : start + BLOCK]
+        pairs = block.reshape(-1, 2, STEP // 2, pre).transpose(3, 0, 2, 1)
+        blocks.append(np.ascontiguousarray(pairs).reshape(-1))
+    return np.concatenate(blocks) if blocks else whole.reshape(-1), offset
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kernel:
+    """A convolution as runs: for each place of the source, what to add where.
+
+    ``places[source] = (group, channel, y, x)`` as offsets; ``rows`` and ``runs`` are cut
+    by ``first_row[y]`` and ``first_run[x]``. A row is (offset of the output's row, offset of the kernel's
+    row); a run is (offset in the output's row, offset in the kernel's row, blocks of 32).
+    """
+
+    weights: Array
+    places: Array
+    rows: Array
+    first_row: Array
+    runs: Array
+    first_run: Array
+    length: int
+
+
+def kernel(link: Link, order: Array | None) -> Kernel:
+    """Lay out a convolution; ``order`` is that of its source."""
+    operator = link.operator
+    assert isinstance(operator, Conv2d)
+    out, per_group, height, _ = operator.weight.shape
+    channels, rows, columns = link.source.shape
+    _, high, wide = operator.output_shape(link.source.shape)
+    each = out // operator.groups
+    pieces, runs, first_run = _runs(operator, columns, wide)
+    grouped = link.weights.reshape(operator.groups, each, per_group, height, -1)
+    by_channel = grouped.transpose(0, 2, 3, 4, 1).reshape(channels, height, -1, each)
+    laid, starts, at = [], [], 0
+    for taps in pieces:
+        piece = by_channel[:, :, list(taps)].reshape(channels, height, -1)
+        spare = -piece.shape[2] % LANES
+        laid.append(np.pad(piece, ((0, 0), (0, 0), (0, spare))))
+        starts.append(at)
+        at += piece.shape[2] + spare
+    weights = np.concatenate(laid, axis=2) if laid else np.zeros((channels, height, 0), np.int64)
+    triples = [
+        (start * each, starts[piece], -(-len(pieces[piece]) * each // LANES))
+        for start, piece in runs
+    ]
+    down, first_row = _rows(operator, rows, high)
+    pairs = [(target * wide * each, tap * at) for target, tap in down]
+    number = np.arange(link.source.size) if order is None else order
+    channel, rest = number // (rows * columns), number % (rows * columns)
+    places = np.stack(
+        [channel // per_group * (each * high * wide), channel * (height * at),
+         rest // columns, rest % columns],
+        axis=1,
+    )  # fmt: skip
+    return Kernel(
+        weights=weights,
+        places=places.astype(np.int32),
+        rows=np.array(pairs, np.int32).reshape(-1, 2),
+        first_row=np.array(first_row, np.int32),
+        runs=np.array(triples, np.int32).reshape(-1, 3),
+        first_run=np.array(first_run, np.int32),
+        length=out * high * wide + LANES,
+    )
+
+
+def _taps(position: int, count: int, taps: int, stride: int, dilation: int) -> list[tuple[int, int]]:
+    """Return (output, tap) for a padded input position, by rising output."""
+    found = []
+    for tap in range(taps):
+        target, left = divmod(position - tap * dilation, stride)
+        if not left and 0 <= target < count:
+            found.append((target, tap))
+    return sorted(found)
+
+
+def _rows(
+    operator: Conv2d, rows: int, high: int
+) -> tuple[list[tuple[int, int]], list[int]]:
+    found: list[tuple[int, int]] = []
+    first = [0]
+    for y in range(rows):
+        found += _taps(
+            y + operator.padding[0], high, operator.weight.shape[2], operator.stride[0],
+            operator.dilation[0],
+        )  # fmt: skip
+        first.append(len(found))
+    return found, first
+
+
+def _runs(
+    operator: Conv2d, columns: int, wide: int
+) -> tuple[Sequence[tuple[int, ...]], list[tuple[int, int]], list[int]]:
+    """Return the distinct sequences of taps, runs as (first output, sequence), and their cuts."""
+    pieces: dict[tuple[int, ...], int] = {}
+    runs: list[tuple[int, int]] = []
+    first = [0]
+    for x in range(columns):
+        taps = _taps(
+            x + operator.padding[1], wide, operator.weight.shape[3], operator.stride[1],
+            operator.dilation[1],
+        )  # fmt: skip
+        begin = 0
+        for end in range(1, len(taps) + 1):
+            if end < len(taps) and taps[end][0] == taps[end - 1][0] + 1:
+                continue
+            piece = tuple(tap for _, tap in taps[begin:end])
+            runs.append((taps[begin][0], pieces.setdefault(piece, len(pieces))))
+            begin = end
+        first.append(len(runs))
+    return list(pieces), runs, first
