@@ -294,11 +294,14 @@ class _Writer:
         yield "        for (int32_t r = first_row[at.y]; r < first_row[at.y + 1]; ++r) {"
         yield f"            {total} *restrict to = sum + at.group + rows[r][0] + run.to;"
         yield f"            const {kind} *restrict from_ = weights + at.channel + rows[r][1] + run.from;"
-        yield "            for (int32_t b = 0; b < run.blocks; ++b) {"
-        yield f"                for (int i = 0; i < {LANES}; ++i) {{"
-        product = f"({total})from_[b * {LANES} + i]" + (f" * ({total})value[e]" if graded else "")
-        yield f"                    to[b * {LANES} + i] = ({total})(to[b * {LANES} + i] + ({total})({product}));"
-        yield "                }"
+        yield "            for (int32_t b = 0; b < run.blocks; ++b, to += 32, from_ += 32) {"
+        if (total, kind, graded) == ("int16_t", "int8_t", False):
+            yield "                *(sums *)to += __builtin_convertvector(*(const bytes *)from_, sums);"
+        else:
+            times = f" * ({total})value[e]" if graded else ""
+            yield f"                for (int i = 0; i < {LANES}; ++i) {{"
+            yield f"                    to[i] = ({total})(to[i] + ({total})(({total})from_[i]{times}));"
+            yield "                }"
         yield "            }"
         yield "        }"
         yield "    }"
@@ -407,12 +410,22 @@ class _Writer:
             else:
                 number = self._pass(order.astype(np.int32))
                 yield f"        const int32_t *order = (const int32_t *)p[{number}];"
-                yield f"        for (int64_t i = 0; i < {cell.size}; ++i) {{"
-                yield "            row[order[i]] = bytes[i];"
-                yield "        }"
+                yield from self._scattered(item)
             yield "    }"
         yield "    (void)p, (void)w, (void)k, (void)t, (void)steps;"
         yield "}"
+
+    def _scattered(self, item: Source) -> Iterator[str]:
+        """Show spikes in the program's order; the record holds zeros."""
+        if item.name not in self._heard:
+            yield f"        for (int64_t i = 0; i < {item.size}; ++i) {{"
+            yield "            row[order[i]] = bytes[i];"
+            yield "        }"
+            return
+        yield f"        for (int64_t e = w->{item.ident}_first[{item.depth} + k]; e < found; ++e) {{"
+        yield f"            const uint32_t i = w->{item.ident}_index[e];"
+        yield "            row[order[i]] = bytes[i];"
+        yield "        }"
 
     @staticmethod
     def _listed(item: Source) -> Iterator[str]:

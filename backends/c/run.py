@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 
 import numpy as np
@@ -70,6 +71,10 @@ class CExecutable:
     group: int
     threads: int
 
+    @cached_property
+    def _given_arrays(self) -> _Pointers:
+        return _pointers(self.arrays)
+
     def run(
         self,
         inputs: Mapping[str, Array],
@@ -82,7 +87,7 @@ class CExecutable:
         ``events`` counts wraps, saturations and clipped inputs as the simulator does.
         """
         program = self.plan.program
-        given, clipped = _prepared(self.plan, inputs)
+        given, events = _prepared(self.plan, inputs)
         samples, steps = next(iter(given.values())).shape[:2]
         wanted = tuple(dict.fromkeys((*program.default_probes, *probes)))
         values = {
@@ -92,7 +97,6 @@ class CExecutable:
         counts = np.zeros((len(self.plan.cells), 2), np.int64)
         if samples and steps:
             self._run(list(given.values()), values, counts, progress)
-        events = dict(clipped)
         for cell, pair in zip(self.plan.cells, counts.tolist(), strict=True):
             for what, count in zip(("current wrapped", "voltage saturated"), pair, strict=True):
                 if count:
@@ -114,7 +118,7 @@ class CExecutable:
         def work(part: slice) -> tuple[int, Array]:
             found = np.zeros_like(counts)
             code = self.library.spikec_run(
-                _pointers(self.arrays),
+                self._given_arrays,
                 _pointers([item[part] for item in given]),
                 _pointers([None if item is None else item[part] for item in outputs]),
                 ctypes.c_int64(part.stop - part.start),
