@@ -1,4 +1,4 @@
-"""What runs or emits programs: the integer simulator and Lava."""
+"""What runs or emits programs: the integer simulator, C and Lava."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spikec.compiler.errors import Diagnostic, UsageError
 __all__ = ["BACKENDS", "open_backend"]
 
 #: The names of all backends that run programs.
-BACKENDS = ("simulator", "lava")
+BACKENDS = ("simulator", "c", "lava")
 
 
 def open_backend(name: str, **options: Any) -> Backend:
@@ -22,6 +22,10 @@ def open_backend(name: str, **options: Any) -> Backend:
         from spikec.backends.simulator.engine import SimulatorBackend
 
         return SimulatorBackend(**options)
+    if name == "c":
+        from spikec.backends.c.run import CBackend
+
+        return CBackend(**options)
     if name == "lava":
         from spikec.backends.lava.run import LavaBackend
 

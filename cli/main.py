@@ -41,6 +41,7 @@ class RunBackend(str, Enum):
 
     reference = "reference"
     simulator = "simulator"
+    c = "c"
     lava = "lava"
 
 
@@ -299,7 +300,7 @@ def run(
     time_limit: TimeLimit = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Run a network on data: in float (reference), in integers (simulator), or on Lava.
+    """Run a network on data: in float (reference), in integers (simulator, c), or on Lava.
 
     A network file is compiled on the way for the integer backends; a program
     runs as it is.
@@ -341,7 +342,7 @@ def verify(
     file: NetworkFile,
     data: DataFile,
     backends: Annotated[
-        str, typer.Option("--backends", help="Which must equal the integers: simulator,lava.")
+        str, typer.Option("--backends", help="Which must equal the integers: simulator,c,lava.")
     ] = "simulator",
     backend_samples: Annotated[
         int, typer.Option("--backend-samples", min=1, help="Samples that Lava runs.")
@@ -401,7 +402,9 @@ def verify(
 def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
-    backend: Annotated[str, typer.Option("--backend", help="What to emit for: lava.")] = "lava",
+    backend: Annotated[
+        str, typer.Option("--backend", help="What to emit for: lava, or c (portable C99).")
+    ] = "lava",
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
@@ -429,11 +432,11 @@ def emit(
         profile,
         max_spikes,
     )
-    placements = running.emit(file, output, backend=backend, options=options)
+    report = running.emit(file, output, backend=backend, options=options)
     if as_json:
-        print_json({"output": str(output), "populations": placements})
+        print_json({"output": str(output), **report})
     else:
-        tables.show_placements(placements)
+        tables.show_emitted(report)
         tables.say(f"wrote {output}; {output}/README.md says how to run it")
 
 

@@ -303,24 +303,28 @@ def emit(
     *,
     backend: str,
     options: CompileOptions,
-) -> list[dict[str, Any]]:
-    """Write a self-contained program for ``backend``; return where each population went."""
-    if backend != "lava":
+) -> dict[str, Any]:
+    """Write a self-contained program for ``backend``; return what there is to say about it."""
+    if backend not in ("lava", "c"):
         raise UsageError(
             Diagnostic(
                 code="U071",
                 where=f"backend '{backend}'",
                 message="it does not emit programs",
-                hint="--backend lava",
+                hint="--backend lava or --backend c",
             )
         )
+    program = load(file, options).program
+    raise_if_any(BackendError, open_backend(backend).check(program))
+    if backend == "c":
+        from spikec.backends.c.emit import emit as emit_c
+
+        return {"bytes": asdict(emit_c(program, output))}
     from spikec.backends.lava.emit import emit as emit_lava
     from spikec.backends.lava.placement import placement
 
-    program = load(file, options).program
-    raise_if_any(BackendError, open_backend("lava").check(program))
     emit_lava(program, output)
-    return [asdict(item) for item in placement(program)]
+    return {"populations": [asdict(item) for item in placement(program)]}
 
 
 def convert(file: Path, output: Path, options: ReadOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,7 @@ from spikec.compiler.verification.report import Comparison, Divergence
 
 __all__ = [
     "say",
-    "show_placements",
+    "show_emitted",
     "show_targets",
     "show_verification",
     "show_zoo",
@@ -61,12 +62,16 @@ def show_zoo(entries: Sequence[Mapping[str, str]]) -> None:
     say("'spikec zoo NAME -o DIR' copies one, with test data, to start from")
 
 
-def show_placements(placements: Sequence[Mapping[str, object]]) -> None:
-    """Print which Lava process each population runs on, and why."""
+def show_emitted(report: Mapping[str, Any]) -> None:
+    """Print what was emitted: which Lava process each population runs on, or what C takes."""
+    if "bytes" in report:
+        rows = [[name, f"{count:,}"] for name, count in report["bytes"].items()]
+        table("bytes, without code", ["what", "bytes"], rows)
+        return
     rows = [
         [str(item["population"]), str(item["process"]), "stock" if item["stock"] else "own model",
          str(item["reason"])]
-        for item in placements
+        for item in report["populations"]
     ]  # fmt: skip
     table("populations on Lava", ["population", "process", "model", "why"], rows)
 

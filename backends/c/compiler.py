@@ -73,7 +73,7 @@ def _find(named: str) -> Compiler:
             code="B052",
             where="backend 'c'",
             message=f"no C compiler was found; tried {'; '.join(tried)}",
-            hint="install gcc or clang, name one with CC, or 'pip install ziglang', which brings one",
+            hint="install gcc or clang, name one with CC, or 'pip install ziglang' (it has one)",
         )
     )
 

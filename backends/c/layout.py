@@ -16,7 +16,10 @@ from spikec.backends.c.plan import Cell, Link
 from spikec.compiler.arrays import Array
 from spikec.compiler.operators import Conv2d
 
-__all__ = ["BLOCK", "Kernel", "aligned", "byte_rows", "conv_order", "kernel", "order_of", "padded"]
+__all__ = [
+    "BLOCK", "LANES", "Kernel", "aligned", "byte_rows", "conv_order", "kernel", "order_of",
+    "padded", "places_in",
+]  # fmt: skip
 
 #: Neurons whose sums are held in registers together, and the step that rows are padded to.
 BLOCK, STEP = 256, 64
@@ -45,7 +48,19 @@ def conv_order(link: Link) -> Array:
     out, rows, columns = operator.output_shape(link.source.shape)
     number = np.arange(out * rows * columns)
     by_group = number.reshape(operator.groups, out // operator.groups, rows * columns)
-    return by_group.transpose(0, 2, 1).reshape(-1)
+    order: Array = by_group.transpose(0, 2, 1).reshape(-1)
+    return order
+
+
+def places_in(layout: Array | None, order: Array) -> Array | None:
+    """Return where each element of ``order`` stands in ``layout``; None where both are the same."""
+    whole = np.arange(len(order)) if layout is None else layout
+    if (order == whole).all():
+        return None
+    inverse = np.empty(len(whole), np.int32)
+    inverse[whole] = np.arange(len(whole), dtype=np.int32)
+    places: Array = inverse[order]
+    return places
 
 
 def order_of(cell: Cell) -> Array | None:
@@ -79,8 +94,9 @@ class Kernel:
     """A convolution as runs: for each place of the source, what to add where.
 
     ``places[source] = (group, channel, y, x)`` as offsets; ``rows`` and ``runs`` are cut
-    by ``first_row[y]`` and ``first_run[x]``. A row is (offset of the output's row, offset of the kernel's
-    row); a run is (offset in the output's row, offset in the kernel's row, blocks of 32).
+    by ``first_row[y]`` and ``first_run[x]``. A row is (offset of the output's row, offset of
+    the kernel's row); a run is (offset in the output's row, offset in the kernel's row,
+    blocks of 32).
     """
 
     weights: Array
@@ -135,7 +151,9 @@ def kernel(link: Link, order: Array | None) -> Kernel:
     )
 
 
-def _taps(position: int, count: int, taps: int, stride: int, dilation: int) -> list[tuple[int, int]]:
+def _taps(
+    position: int, count: int, taps: int, stride: int, dilation: int
+) -> list[tuple[int, int]]:
     """Return (output, tap) for a padded input position, by rising output."""
     found = []
     for tap in range(taps):
@@ -145,9 +163,7 @@ def _taps(position: int, count: int, taps: int, stride: int, dilation: int) -> l
     return sorted(found)
 
 
-def _rows(
-    operator: Conv2d, rows: int, high: int
-) -> tuple[list[tuple[int, int]], list[int]]:
+def _rows(operator: Conv2d, rows: int, high: int) -> tuple[list[tuple[int, int]], list[int]]:
     found: list[tuple[int, int]] = []
     first = [0]
     for y in range(rows):

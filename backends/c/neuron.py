@@ -48,7 +48,11 @@ def update_lines(
     leave the number of spikes in ``s``. ``value(name)`` is the C expression of a parameter;
     ``count(event, condition)`` a statement that counts one.
     """
-    return [*_current(cell, value, count), *_voltage(cell, value, count), *_spikes(cell, value, count)]
+    return [
+        *_current(cell, value, count),
+        *_voltage(cell, value, count),
+        *_spikes(cell, value, count),
+    ]
 
 
 _Value = Callable[[str], str]
@@ -112,7 +116,9 @@ def _reset(cell: Cell, value: _Value, count: _Count) -> Iterator[str]:
     if neurons.reset_order != "at_spike" or neurons.reset == "none":
         return
     if neurons.reset == "subtract":
-        lowered = f"s * {value('amount')}" if neurons.max_spikes > 1 else f"(s ? {value('amount')} : 0)"
+        lowered = (
+            f"s * {value('amount')}" if neurons.max_spikes > 1 else f"(s ? {value('amount')} : 0)"
+        )
         yield f"voltage = voltage - {lowered};"
         yield count("saturated", f"voltage > {STATE_MAX} || voltage < -{STATE_MAX}")
         yield f"voltage = {_clipped('voltage')};"

@@ -30,9 +30,9 @@ _WIDE = 1 << 50
 _MOST_ELEMENTS = (1 << 31) - 1
 
 _KEYWORDS = frozenset(
-    "asm auto bool break case char const continue default do double else enum extern false float "
-    "for goto if inline int long register restrict return short signed sizeof static struct "
-    "switch true typedef union unsigned void volatile while".split()
+    """asm auto bool break case char const continue default do double else enum extern false float
+    for goto if inline int long register restrict return short signed sizeof static struct
+    switch true typedef union unsigned void volatile while""".split()  # noqa: SIM905 - readable
 )
 
 
@@ -169,7 +169,8 @@ def integer_type(low: int, high: int) -> tuple[str, type[np.signedinteger | np.u
 
 
 def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
-    names = [item.name for item in (*program.inputs, *program.populations)]
+    senders: list[ProgramInput | Neurons] = [*program.inputs, *program.populations]
+    names = [item.name for item in senders]
     idents = identifiers(names, is_taken=_KEYWORDS.__contains__)
     links_of = identifiers([item.name for item in program.connections], is_taken=lambda _: False)
     shifts = {item.name: item.shift for item in program.inputs}
@@ -186,7 +187,7 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
             depth=max(depths, default=0), is_input=isinstance(item, ProgramInput),
         )  # fmt: skip
 
-    sources = {item.name: source(item) for item in (*program.inputs, *program.populations)}
+    sources = {item.name: source(item) for item in senders}
 
     def link(item: Connection) -> Link:
         weights, spare = _without_low_zeros(item.operator.weight)

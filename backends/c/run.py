@@ -157,8 +157,9 @@ class CExecutable:
 
 def _prepared(built: Plan, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
     """Return contiguous bytes of binary inputs and 32-bit integers of graded ones."""
-    ready, events = {}, {}
-    slow = {}
+    ready: dict[str, Array] = {}
+    slow: dict[str, Array] = {}
+    events: dict[str, int] = {}
     for entry in built.program.inputs:
         values = np.asarray(inputs[entry.name])
         plain = entry.kind != "analog" and values.dtype in (np.uint8, np.bool_)

@@ -1,0 +1,378 @@
+"""Portable C99 for a plan: the state, constant arrays, and one function for each population."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikec.backends.c.neuron import parameters, update_lines
+from spikec.backends.c.plan import Cell, Link, Plan, Source, integer_type
+from spikec.backends.c.text import fill, indented
+from spikec.backends.names import one_line
+from spikec.compiler.arrays import Array
+from spikec.compiler.operators import Conv2d, Dense
+
+__all__ = ["PortableWriter", "Sizes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Bytes that the constants and the state take, code and alignment aside."""
+
+    weights: int
+    parameters: int
+    ram: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Field:
+    """A member of the state: ``type name[...]``; ``count`` is the product of its extents."""
+
+    type: str
+    name: str
+    extents: tuple[int, ...]
+    comment: str
+
+    @property
+    def width(self) -> int:
+        return int(self.type.strip("uint_")) // 8
+
+    @property
+    def bytes(self) -> int:
+        return self.width * int(np.prod(self.extents, dtype=np.int64))
+
+    def text(self) -> str:
+        extents = "".join(f"[{extent}]" for extent in self.extents)
+        return f"    {self.type} {self.name}{extents}; /* {self.comment} */"
+
+
+class PortableWriter:
+    """Turns a plan into the blanks of the templates."""
+
+    def __init__(self, built: Plan) -> None:
+        self.plan = built
+        self._rows = {item.name: item.depth + 1 for item in built.sources}
+        for cell in built.cells:
+            if cell.remembers:
+                self._rows[cell.neurons.name] = max(2, self._rows[cell.neurons.name])
+        self._constants: list[tuple[str, Array]] = []
+        # These two note the constants that they use.
+        self._steps = [self._cell(cell) for cell in built.cells]
+        self._reset_lines = list(self._reset())
+
+    @property
+    def sizes(self) -> Sizes:
+        """The bytes of constants and state."""
+        weights = sum(v.nbytes for name, v in self._constants if name.endswith("_weights"))
+        return Sizes(
+            weights=weights,
+            parameters=sum(values.nbytes for _, values in self._constants) - weights,
+            ram=sum(item.bytes for item in self._fields()),
+        )
+
+    def blanks(self) -> dict[str, str]:
+        """Return the generated parts of the templates."""
+        inputs = [item for item in self.plan.sources if item.is_input]
+        populations = [self.plan.source(cell.neurons.name) for cell in self.plan.cells]
+        setters = "\n\n".join(map(self._setter, inputs))
+        getters = "\n\n".join(map(self._getter, populations))
+        return {
+            "sizes": "\n".join(
+                f"    spk_size_{item.ident} = {item.size}," for item in self.plan.sources
+            ),
+            "fields": "\n".join(item.text() for item in self._fields()),
+            "counters": "\n".join(f"    uint32_t {name};" for name in self._counters()),
+            "setters": "\n".join(map(_setter_declared, inputs)),
+            "getters": "\n".join(
+                f"int32_t spk_get_{item.ident}(const spk_net *net, uint32_t index);"
+                for item in populations
+            ),
+            "constants": "\n\n".join(_constant(*item) for item in self._constants),
+            "helpers": self._helpers("".join([*self._steps, setters, getters])),
+            "reset": "\n".join(self._reset_lines),
+            "setter_code": setters,
+            "getter_code": getters,
+            "cells": "\n\n".join(self._steps),
+            "step": "\n".join(self._step()),
+            "input_rows": "\n".join(
+                f'    {{"{item.ident}", {item.size}, spk_set_{item.ident}}},' for item in inputs
+            ),
+            "population_rows": "\n".join(map(self._table_row, self.plan.cells)),
+            "counter_rows": "\n".join(
+                f'    {{"{name}", offsetof(spk_net, {name})}},' for name in self._counters()
+            )
+            or '    {"", 0},',
+        }
+
+    # --- state ---
+
+    def _fields(self) -> list[_Field]:
+        fields = [
+            _Field(
+                type="uint32_t", name="step", extents=(), comment="steps done, up to the last start"
+            )
+        ]
+        for cell in self.plan.cells:
+            extents, name = (cell.size,), cell.ident
+            fields.append(
+                _Field(type=cell.type, name=f"{name}_u", extents=extents, comment="current")
+            )
+            fields.append(
+                _Field(type="int32_t", name=f"{name}_v", extents=extents, comment="voltage")
+            )
+            if cell.idles:
+                kind = integer_type(0, cell.neurons.refractory)[0]
+                fields.append(
+                    _Field(
+                        type=kind,
+                        name=f"{name}_idle",
+                        extents=extents,
+                        comment="refractory steps left",
+                    )
+                )
+        for item in self.plan.sources:
+            rows = self._rows[item.name]
+            kind, count = _row_type(item), item.size if item.graded else -(-item.size // 8)
+            what = "values" if item.graded else "bits"
+            fields.append(
+                _Field(
+                    type="uint32_t", name=f"{item.ident}_row", extents=(), comment="this step's row"
+                )
+            )
+            fields.append(
+                _Field(
+                    type=kind,
+                    name=f"{item.ident}_s",
+                    extents=(rows, count),
+                    comment=f"sent, one row of {what} a step",
+                )
+            )
+        for kind in sorted({cell.type for cell in self.plan.cells}):
+            most = max(cell.size for cell in self.plan.cells if cell.type == kind)
+            fields.append(
+                _Field(
+                    type=kind,
+                    name=f"sum{kind[3:5]}",
+                    extents=(most,),
+                    comment="what arrives, while a step is taken",
+                )
+            )
+        return sorted(fields, key=lambda item: -item.width)
+
+    def _counters(self) -> list[str]:
+        names = [f"{item.ident}_clipped" for item in self.plan.sources if item.is_input]
+        for cell in self.plan.cells:
+            names += [f"{cell.ident}_wrapped"] if cell.wraps else []
+            names.append(f"{cell.ident}_saturated")
+        return names
+
+    def _table_row(self, cell: Cell) -> str:
+        name, spiking = cell.ident, int(cell.neurons.vth is not None)
+        states = ", ".join(f"offsetof(spk_net, {name}_{letter})" for letter in "vu")
+        return (
+            f'    {{"{name}", {cell.size}, {spiking}, spk_get_{name}, {states}, {int(cell.wide)}}},'
+        )
+
+    # --- functions ---
+
+    def _helpers(self, code: str) -> str:
+        """Return the helpers that ``code`` calls."""
+        names = ("decay32", "decay64", "get_bit", "put_bit")
+        return "\n".join(fill(f"{name}.c") for name in names if f"{name}(" in code)
+
+    def _reset(self) -> Iterator[str]:
+        for cell in self.plan.cells:
+            yield f"    for (i = 0; i < {cell.size}; ++i) {{"
+            for letter in "uv":
+                value = self._value(cell, f"initial_{letter}")
+                yield f"        net->{cell.ident}_{letter}[i] = {value};"
+            yield "    }"
+
+    @staticmethod
+    def _setter(item: Source) -> str:
+        row = f"net->{item.ident}_s[net->{item.ident}_row]"
+        put = f"{row}[index] = ({_row_type(item)})value" if item.graded else ""
+        return fill(
+            "setter.c",
+            name=item.ident,
+            size=item.size,
+            low=item.low,
+            high=item.high,
+            put=put or f"put_bit({row}, index, value)",
+        )
+
+    def _getter(self, item: Source) -> str:
+        row = f"net->{item.ident}_s[net->{item.ident}_row]"
+        sent = f"(int32_t){row}[index]" if item.graded else f"get_bit({row}, index)"
+        return (
+            f"int32_t spk_get_{item.ident}(const spk_net *net, uint32_t index)\n{{\n"
+            f"    return index < {item.size}u ? {sent} : 0;\n}}"
+        )
+
+    def _step(self) -> Iterator[str]:
+        for cell in self.plan.cells:
+            yield from self._advance_row(self.plan.source(cell.neurons.name))
+        for cell in self.plan.cells:
+            call = f"step_{cell.ident}(net);"
+            if cell.neurons.start:
+                call = f"if (net->step >= {cell.neurons.start}u) {{\n        {call}\n    }}"
+            yield f"    {call}"
+        for item in self.plan.sources:
+            if item.is_input:
+                yield from self._advance_row(item)
+        last = max(cell.neurons.start for cell in self.plan.cells)
+        if last:
+            yield f"    net->step += net->step < {last}u ? 1u : 0u;"
+
+    def _advance_row(self, item: Source) -> Iterator[str]:
+        row, rows = f"net->{item.ident}_row", self._rows[item.name]
+        if rows > 1:
+            yield f"    {row} = {row} + 1u < {rows}u ? {row} + 1u : 0u;"
+        yield f"    memset(net->{item.ident}_s[{row}], 0, sizeof net->{item.ident}_s[0]);"
+
+    def _cell(self, cell: Cell) -> str:
+        item = self.plan.source(cell.neurons.name)
+        pointers = []
+        if cell.idles:
+            kind = integer_type(0, cell.neurons.refractory)[0]
+            pointers.append(f"{kind} *const idle = net->{cell.ident}_idle;")
+        if cell.remembers:
+            pointers.append(f"const {_row_type(item)} *const before = {self._back(item, 1)};")
+        if cell.neurons.vth is not None:
+            row = f"net->{item.ident}_s[net->{item.ident}_row]"
+            pointers.append(f"{_row_type(item)} *const sent = {row};")
+        return fill(
+            "cell.c",
+            title=f"{one_line(cell.neurons.name)}: {cell.size} neurons",
+            name=cell.ident,
+            type=cell.type,
+            sum=f"sum{cell.type[3:5]}",
+            size=cell.size,
+            pointers=indented(pointers, 1),
+            links=indented((self._link(cell, link) for link in cell.links), 1),
+            update=indented(self._update(cell, item), 2),
+        )
+
+    def _update(self, cell: Cell, item: Source) -> Iterator[str]:
+        if cell.remembers:
+            yield "const int32_t last = " + ("before[i];" if item.graded else "get_bit(before, i);")
+        yield from update_lines(
+            cell,
+            value=lambda name: self._value(cell, name),
+            count=lambda event, when: f"SPK_COUNT({cell.ident}_{event}, {when});",
+        )
+        if cell.neurons.vth is not None:
+            kind = _row_type(item)
+            yield f"sent[i] = ({kind})s;" if item.graded else "put_bit(sent, i, s);"
+
+    def _value(self, cell: Cell, name: str) -> str:
+        """Return a number where all neurons share it, else the element of a constant array."""
+        flat = parameters(cell)[name].reshape(-1)
+        if not flat.size or (flat == flat[0]).all():
+            number = int(flat[0]) if flat.size else 0
+            unsigned = "u" if name.startswith("keep_") else ""
+            return f"({number})" if number < 0 else f"{number}{unsigned}"
+        key = f"{cell.ident}_{name}"
+        if key not in dict(self._constants):
+            dtype = integer_type(int(flat.min()), int(flat.max()))[1]
+            self._constants.append((key, flat.astype(dtype)))
+        return f"({'uint32_t' if name.startswith('keep_') else 'int32_t'}){key}[i]"
+
+    # --- connections ---
+
+    def _back(self, item: Source, delay: int) -> str:
+        """Return the row that ``item`` sent ``delay`` steps ago."""
+        row, rows = f"net->{item.ident}_row", self._rows[item.name]
+        return f"net->{item.ident}_s[({row} + {rows - delay}u) % {rows}u]"
+
+    def _link(self, cell: Cell, link: Link) -> str:
+        item = link.source
+        if item.graded:
+            skip = [f"const {cell.type} value = given[j];", "if (value == 0) {"]
+        else:
+            skip = ["if (given[j / 8] == 0) {", "    j |= 7; /* eight that are silent */"]
+            skip += ["    continue;", "}", "if (!get_bit(given, j)) {"]
+        scale = f"(value * {1 << link.shift})" if item.graded else str(1 << link.shift)
+        write = self._dense if isinstance(link.operator, Dense) else self._conv
+        return fill(
+            "link.c",
+            title=f"{one_line(link.connection.name)}, from {one_line(item.name)}",
+            delay=link.delay,
+            kind=_row_type(item),
+            row=self._back(item, link.delay),
+            size=item.size,
+            skip=indented([*skip, "    continue;", "}"], 2),
+            body=indented([write(cell, link, scale)], 2),
+        )
+
+    def _keep_weights(self, link: Link, weights: Array) -> str:
+        kind, dtype = integer_type(int(weights.min()), int(weights.max()))
+        self._constants.append((f"{link.ident}_weights", weights.reshape(-1).astype(dtype)))
+        return kind
+
+    def _dense(self, cell: Cell, link: Link, scale: str) -> str:
+        kind = self._keep_weights(link, link.weights.T)
+        lines = [
+            f"const {kind} *const w = &{link.ident}_weights[j * {cell.size}u];",
+            f"for (i = 0; i < {cell.size}; ++i) {{",
+            f"    sum[i] += ({cell.type})w[i] * {scale};",
+            "}",
+        ]
+        return "\n".join(lines)
+
+    def _conv(self, cell: Cell, link: Link, scale: str) -> str:
+        operator = link.operator
+        assert isinstance(operator, Conv2d)
+        out, per_group, height, width = operator.weight.shape
+        _, rows, columns = link.source.shape
+        _, high, wide = operator.output_shape(link.source.shape)
+        each = out // operator.groups
+        grouped = link.weights.reshape(operator.groups, each, per_group, height, width)
+        return fill(
+            "conv.c",
+            kind=self._keep_weights(link, grouped.transpose(0, 2, 3, 4, 1)),
+            weights=f"{link.ident}_weights",
+            type=cell.type,
+            scale=scale,
+            rows=rows,
+            columns=columns,
+            plane=rows * columns,
+            pad_y=operator.padding[0],
+            pad_x=operator.padding[1],
+            height=height,
+            width=width,
+            dilation_y=operator.dilation[0],
+            dilation_x=operator.dilation[1],
+            stride_y=operator.stride[0],
+            stride_x=operator.stride[1],
+            end_y=high * operator.stride[0],
+            end_x=wide * operator.stride[1],
+            per_group=per_group,
+            group_rows=each * high,
+            each=each,
+            wide=wide,
+            map=high * wide,
+        )
+
+
+def _row_type(item: Source) -> str:
+    """Return the type of what a source sent: values, or bits in bytes."""
+    return integer_type(min(item.low, 0), max(item.high, 0))[0] if item.graded else "uint8_t"
+
+
+def _setter_declared(item: Source) -> str:
+    return (
+        f"/* {one_line(item.name)}: {item.low} to {item.high} */\n"
+        f"int spk_set_{item.ident}(spk_net *net, uint32_t index, int32_t value);"
+    )
+
+
+def _constant(name: str, values: Array) -> str:
+    kind = f"{values.dtype.name}_t"
+    numbers = list(map(str, values.tolist()))
+    rows = [f"    {', '.join(numbers[at : at + 20])}," for at in range(0, len(numbers), 20)]
+    return "\n".join(
+        [f"static const {kind} {name}[{max(1, len(numbers))}] = {{", *(rows or ["    0,"]), "};"]
+    )

@@ -1,0 +1,80 @@
+"""Compiled C equals the simulator, bit for bit, on random programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.c_programs import run_package
+from support.random_programs import random_inputs, random_program
+
+from spikec.backends.c.plan import plan
+from spikec.backends.c.run import CBackend
+from spikec.backends.simulator import golden
+from spikec.compiler.arrays import Array
+from spikec.compiler.program import Program
+from spikec.compiler.trace import QUANTITIES, Probe
+
+SANITIZED = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+
+
+def all_probes(program: Program) -> list[Probe]:
+    return [(item.name, quantity) for item in program.populations for quantity in QUANTITIES]
+
+
+def drawn(*seed: int, longest: int = 15, **limits: object) -> tuple[Program, dict[str, Array]]:
+    rng = np.random.default_rng(seed)
+    program = random_program(rng, **limits)
+    return program, random_inputs(program, rng, 3, int(rng.integers(4, longest)))
+
+
+def assert_native_equals(program: Program, inputs: dict[str, Array]) -> None:
+    probes = all_probes(program)
+    expected = golden.run(program, inputs, probes=probes)
+    with CBackend(threads=2).load(program) as engine:
+        found = engine.run(inputs, probes=probes)
+        usual = engine.run(inputs)
+    for probe in probes:
+        np.testing.assert_array_equal(found[probe], expected[probe], err_msg=str(probe))
+        assert found[probe].dtype == expected[probe].dtype
+    assert dict(found.events) == dict(usual.events) == dict(expected.events)
+    assert set(usual.values) == set(program.default_probes)
+    for probe in program.default_probes:
+        np.testing.assert_array_equal(usual[probe], expected[probe])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_native_engine_equals_golden(seed: int) -> None:
+    assert_native_equals(*drawn(1, seed))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_native_engine_equals_golden_beyond_a_block_and_a_chunk(seed: int) -> None:
+    sizes = (90, 300, 600)
+    assert_native_equals(*drawn(2, seed, longest=300, max_neurons=sizes[seed % 3]))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_portable_c_equals_golden_without_warnings_or_undefined_behaviour(
+    seed: int, tmp_path: Path
+) -> None:
+    program, inputs = drawn(3, seed)
+    expected = golden.run(program, inputs, probes=all_probes(program))
+    values, events = run_package(program, inputs, tmp_path / "net", *SANITIZED)
+    for (name, quantity), found in values.items():
+        wanted = expected[name, quantity]
+        np.testing.assert_array_equal(found, wanted.reshape(found.shape), err_msg=name)
+    assert events == dict(expected.events)
+
+
+def test_the_random_programs_reach_every_kind_of_code() -> None:
+    kinds = set()
+    for number in range(60):
+        for cell in plan(drawn(1, number)[0]).cells:
+            kinds |= {f"wide {cell.wide}", f"wraps {cell.wraps}", f"remembers {cell.remembers}"}
+            kinds |= {f"idles {cell.idles}", f"several {cell.neurons.max_spikes > 1}"}
+            kinds |= {f"{type(link.operator).__name__} {link.source.graded}" for link in cell.links}
+    both = ("wide", "wraps", "remembers", "idles", "several", "Dense", "Conv2d")
+    missing = {f"{name} {value}" for name in both for value in (True, False)} - kinds
+    assert missing == {"wide True"}  # tests/backends/c/test_run.py has those
