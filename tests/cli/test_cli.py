@@ -186,6 +186,26 @@ def test_emit_writes_a_lava_program() -> None:
     assert "emitted/README.md" in fine("emit", GRAPH, "-o", "emitted")
 
 
+def test_emit_c() -> None:
+    document = as_json("emit", GRAPH, "--backend", "c", "-o", "emitted")
+    assert set(document["bytes"]) == {"weights", "parameters", "ram"}
+    assert document["bytes"]["weights"] == INPUTS * HIDDEN + HIDDEN * HIDDEN + HIDDEN * CLASSES
+    assert Path("emitted", "network.c").is_file()
+    shown = fine("emit", GRAPH, "--backend", "c", "-o", "emitted")
+    assert "weights" in shown
+    assert "emitted/README.md" in shown
+
+
+def test_run_and_verify_with_the_native_engine() -> None:
+    found = as_json("run", GRAPH, "--data", DATA, "--backend", "c", "-o", "c.npz")
+    expected = as_json("run", GRAPH, "--data", DATA, "-o", "simulator.npz")
+    assert {**found, "output": ""} == {**expected, "output": ""}
+    assert read_trace("c.npz").values.keys() == read_trace("simulator.npz").values.keys()
+    report = as_json("verify", GRAPH, "--data", DATA, "--backends", "c")
+    assert [item["name"] for item in report["rungs"]][-1] == "c"
+    assert report["passed"]
+
+
 def test_setup_lava_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "setup", lambda directory: Path(directory) / "bin" / "python")
     assert as_json("setup-lava", "--directory", "there") == {"python": "there/bin/python"}

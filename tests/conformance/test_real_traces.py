@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from spikec.backends.c.run import CBackend
 from spikec.backends.simulator import golden
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array, Shape
@@ -74,6 +75,10 @@ def test_lava_dl_dense_layer() -> None:
     np.testing.assert_array_equal(trace.spikes("out")[0], spikes)
     assert spikes.sum() > 1000
     assert not trace.events
+    with CBackend().load(program) as engine:
+        native = engine.run({"in": spikes_in.T[None]}, probes=probes)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(native["out", "current"][0], current.astype(np.int64) << 6)
+    np.testing.assert_array_equal(native.spikes("out")[0], spikes)
 
 
 #: Contiguous float32 datasets in tiny.net (HDF5, no compression): byte offset and shape of
@@ -141,6 +146,20 @@ def test_lava_dl_tiny_net() -> None:
     np.testing.assert_array_equal(
         kernel, tiny("layer/1/weight")[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
     )
+    current = np.moveaxis(np.load(folder / "current.npy"), -1, 1).astype(np.int64)
+    np.testing.assert_array_equal(trace["l1", "current"], current << 6)
+    assert not trace.events
+
+
+def test_lava_dl_tiny_net_in_c() -> None:
+    """The native engine, against what netx recorded."""
+    folder = DATA / "lava" / "tinynet"
+    silence = {"unused": np.zeros((1, 16, 1), np.uint8)}
+    with CBackend().load(tiny_net()) as engine:
+        trace = engine.run(silence, probes=[("l1", "current")])  # type: ignore[arg-type]
+    for name, file in (("in", "input"), ("l1", "layer1"), ("out", "output")):
+        recorded = np.moveaxis(np.load(folder / f"{file}.npy"), -1, 1)
+        np.testing.assert_array_equal(trace.spikes(name), recorded)
     current = np.moveaxis(np.load(folder / "current.npy"), -1, 1).astype(np.int64)
     np.testing.assert_array_equal(trace["l1", "current"], current << 6)
     assert not trace.events

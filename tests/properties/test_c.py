@@ -77,4 +77,4 @@ def test_the_random_programs_reach_every_kind_of_code() -> None:
             kinds |= {f"{type(link.operator).__name__} {link.source.graded}" for link in cell.links}
     both = ("wide", "wraps", "remembers", "idles", "several", "Dense", "Conv2d")
     missing = {f"{name} {value}" for name in both for value in (True, False)} - kinds
-    assert missing == {"wide True"}  # tests/backends/c/test_run.py has those
+    assert not missing
