@@ -79,7 +79,7 @@ def byte_rows(weights: Array) -> tuple[Array, int]:
     """
     post, pre = weights.shape
     offset = max(0, -int(weights.min(initial=0)))
-    whole = np.zeros((padded(post), pre), np.uint8)
+    whole = np.full((padded(post), pre), offset, np.uint8)
     whole[:post] = weights + offset
     blocks = []
     for start in range(0, len(whole), BLOCK):

@@ -81,6 +81,7 @@ class CellWriter:
             name=cell.ident,
             type=cell.type,
             size=cell.size,
+            lanes=self._lanes,
             dense=indented(map(self._matrix, self.dense), 1),
             conv=indented(map(self._conv, self.convolutions), 1),
             pointers=indented(self._pointers(), 1),
@@ -115,6 +116,7 @@ class CellWriter:
     def begin(self) -> Iterator[str]:
         """Yield statements that put a sample's state ``w`` at its start."""
         cell, name = self.cell, self.cell.ident
+        yield from (f"memset(w->{name}_{letter}, 0, sizeof w->{name}_{letter});" for letter in "uv")
         yield f"for (int64_t i = 0; i < {cell.size}; ++i) {{"
         for letter in "uv":
             flat = self._each(f"initial_{letter}")
@@ -152,6 +154,18 @@ class CellWriter:
 
     # --- parameters ---
 
+    @property
+    def _lanes(self) -> int:
+        """Updates come in multiples of this: of 16 where places past the last neuron stay silent.
+
+        Such places hold zeros, so they stay there unless something drives them.
+        """
+        neurons = self.cell.neurons
+        driven = bool(neurons.bias.any()) or neurons.max_spikes > 1
+        driven |= neurons.floor is not None and bool((neurons.floor > 0).any())
+        driven |= neurons.vth is not None and bool((neurons.vth < 0).any())
+        return 1 if driven else LANES // 2
+
     def _each(self, name: str) -> Array:
         """Return a parameter in the order of the layout, one value per neuron."""
         flat = parameters(self.cell)[name].reshape(-1)
@@ -172,7 +186,9 @@ class CellWriter:
             flat = self._each(what)
             if what.startswith("initial_") or (flat == flat[0]).all():
                 continue
-            number = self._given.add(flat.astype(np.int32))
+            whole = np.zeros(padded(len(flat)), np.int32)
+            whole[: len(flat)] = flat
+            number = self._given.add(whole)
             yield f"const int32_t *restrict p_{what} = (const int32_t *)p[{number}] + from;"
 
     def _order_pointer(self) -> list[str]:
@@ -301,7 +317,7 @@ class CellWriter:
 
 def _additions(total: str, kind: str, *, graded: bool) -> list[str]:
     if (total, kind, graded) == ("int16_t", "int8_t", False):
-        return ["*(sums *)to += __builtin_convertvector(*(const bytes *)taps, sums);"]
+        return ["add_taps(to, taps);"]
     times = f" * ({total})value[e]" if graded else ""
     return [
         f"for (int i = 0; i < {LANES}; ++i) {{",

@@ -193,7 +193,8 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
         weights, spare = _without_low_zeros(item.operator.weight)
         return Link(
             ident=f"w_{links_of[item.name]}", connection=item, source=sources[item.source],
-            delay=delay(item), weights=weights, shift=item.weight_exp + spare,
+            delay=delay(item), weights=weights,
+            shift=item.weight_exp + spare if weights.any() else 0,
         )  # fmt: skip
 
     cells = []

@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
 
@@ -70,6 +70,24 @@ class CExecutable:
     library: ctypes.CDLL
     group: int
     threads: int
+    rooms: list[Array] = field(default_factory=list)
+
+    def _take_room(self) -> Array:
+        """Return memory to work in: what an earlier run has left, else new."""
+        try:
+            return self.rooms.pop()
+        except IndexError:
+            count = self.library.spikec_room
+            count.restype = ctypes.c_int64
+            return _room(int(count()))
+
+    @cached_property
+    def _default_probes(self) -> tuple[Probe, ...]:
+        return self.plan.program.default_probes
+
+    @cached_property
+    def _neurons(self) -> dict[str, Neurons]:
+        return {cell.neurons.name: cell.neurons for cell in self.plan.cells}
 
     @cached_property
     def _given_arrays(self) -> _Pointers:
@@ -89,10 +107,9 @@ class CExecutable:
         program = self.plan.program
         given, events = _prepared(self.plan, inputs)
         samples, steps = next(iter(given.values())).shape[:2]
-        wanted = tuple(dict.fromkeys((*program.default_probes, *probes)))
+        wanted = dict.fromkeys((*self._default_probes, *probes))
         values = {
-            probe: _blank(program.population(probe[0]), probe[1], samples, steps)
-            for probe in wanted
+            probe: _blank(self._neurons[probe[0]], probe[1], samples, steps) for probe in wanted
         }
         counts = np.zeros((len(self.plan.cells), 2), np.int64)
         if samples and steps:
@@ -117,23 +134,17 @@ class CExecutable:
 
         def work(part: slice) -> tuple[int, Array]:
             found = np.zeros_like(counts)
-            code = self.library.spikec_run(
+            room = self._take_room()
+            self.library.spikec_run(
                 self._given_arrays,
                 _pointers([item[part] for item in given]),
                 _pointers([None if item is None else item[part] for item in outputs]),
                 ctypes.c_int64(part.stop - part.start),
                 ctypes.c_int64(given[0].shape[1]),
-                ctypes.c_void_p(found.ctypes.data),
+                _pointer(found),
+                _pointer(room),
             )
-            if code:
-                raise BackendError(
-                    Diagnostic(
-                        code="B054",
-                        where="backend 'c'",
-                        message="there is not enough memory for the state of the network",
-                        hint="use fewer threads, or a smaller network",
-                    )
-                )
+            self.rooms.append(room)
             return part.stop - part.start, found
 
         done = 0
@@ -152,7 +163,8 @@ class CExecutable:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """The library stays loaded: others may have it too."""
+        """Free the memory that runs left; the library stays loaded, as others may have it."""
+        self.rooms.clear()
 
 
 def _prepared(built: Plan, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
@@ -213,8 +225,27 @@ def _in_threads(work, parts: Sequence[slice], threads: int):  # type: ignore[no-
                 yield item.result()
 
 
+def _room(count: int) -> Array:
+    """Return ``count`` bytes; raise :class:`BackendError` where there are not as many."""
+    try:
+        return np.empty(count, np.uint8)
+    except MemoryError as error:
+        raise BackendError(
+            Diagnostic(
+                code="B054",
+                where="backend 'c'",
+                message=f"there is not enough memory for the network's state, {count} bytes",
+                hint="use fewer threads, or a smaller network",
+            )
+        ) from error
+
+
+def _pointer(array: Array) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.__array_interface__["data"][0])
+
+
 def _pointers(arrays: Sequence[Array | None]) -> _Pointers:
-    places = [None if item is None else item.ctypes.data for item in arrays]
+    places = [None if item is None else item.__array_interface__["data"][0] for item in arrays]
     return (ctypes.c_void_p * max(1, len(places)))(*places)
 
 

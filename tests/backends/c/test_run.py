@@ -98,6 +98,36 @@ def test_sums_beyond_32_bits(kernel: str, tmp_path: Path) -> None:
     assert counted == events
 
 
+@pytest.mark.parametrize("kernel", ["dense", "conv"])
+def test_weights_of_zero_under_the_largest_values(kernel: str, tmp_path: Path) -> None:
+    most = (1 << 31) - 1
+    size, shape = ((3, 4), None) if kernel == "dense" else ((2, 1, 2, 2), (1, 2, 2))
+    program = network(
+        np.zeros(size, np.int64), weight_exp=15, kind="graded", low=-most, high=most, shape=shape
+    )
+    inputs: dict[str, Array] = {"x": np.full((1, 4, *program.inputs[0].shape), -most)}
+    assert assert_equal(program, inputs) == {}
+    values, _ = run_package(program, inputs, tmp_path / "net", "-fsanitize=undefined,address")
+    assert not any(found.any() for found in values.values())
+
+
+@pytest.mark.parametrize("neurons", [1, 15, 17, 33, 257])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bias_mant": 4095, "bias_exp": 7},
+        {"vth": -5, "reset": "subtract", "reset_value": -(1 << 22)},
+        {"vth": 5, "floor": 700, "initial_voltage": 700},
+        {"vth": 3, "max_spikes": 9, "reset": "subtract"},
+        {"vth": 300, "initial_voltage": 1 << 20, "initial_current": -1234567},
+    ],
+)
+def test_places_past_the_last_neuron_count_nothing(neurons: int, fields: dict[str, object]) -> None:
+    rng = np.random.default_rng(7)
+    program = network(rng.integers(-9, 9, (neurons, 20)) * 2, dv=0, **fields)  # type: ignore[arg-type]
+    assert_equal(program, {"x": (rng.random((2, 60, 20)) < 0.4).astype(np.uint8)})
+
+
 def test_sums_beyond_64_bits_are_refused() -> None:
     wide = {"weight_exp": 15, "kind": "graded", "low": 0, "high": (1 << 31) - 1}
     program = network(np.full((2, 2), 254), du=0, **wide)  # type: ignore[arg-type]
