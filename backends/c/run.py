@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -211,7 +211,9 @@ def _parts(samples: int, group: int, threads: int) -> Iterator[slice]:
         yield slice(start, min(start + size, samples))
 
 
-def _in_threads(work, parts: Sequence[slice], threads: int):  # type: ignore[no-untyped-def]
+def _in_threads(
+    work: Callable[[slice], tuple[int, Array]], parts: Sequence[slice], threads: int
+) -> Iterator[tuple[int, Array]]:
     """Yield the result of each part as it is ready."""
     if threads == 1 or len(parts) == 1:
         for part in parts:
