@@ -96,7 +96,10 @@ def _spikes(cell: Cell, value: _Value, count: _Count) -> Iterator[str]:
     neurons = cell.neurons
     if neurons.vth is not None:
         active = " && idle[i] == 0" if cell.idles else ""
-        yield f"int32_t s = voltage > {value('threshold')}{active};"
+        threshold, compared = value("threshold"), "voltage"
+        if neurons.reset_twice:  # v[i] is still what the last step left
+            compared = f"(v[i] > {threshold} ? voltage - {value('amount')} : voltage)"
+        yield f"int32_t s = {compared} > {threshold}{active};"
         yield from _reset(cell, value, count)
     if neurons.floor is not None:
         floor = value("floor")
