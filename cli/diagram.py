@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from spikec.compiler.arrays import Shape
 from spikec.compiler.ir import Edge, Graph
-from spikec.compiler.operators import Chain, Operator, Permute, Reshape, Stage
+from spikec.compiler.operators import (
+    Chain,
+    Conv2d,
+    Dense,
+    Operator,
+    Permute,
+    Reshape,
+    Scale,
+    Sparse,
+    Stage,
+)
 from spikec.compiler.program import Connection, Program
 
 __all__ = ["Arrow", "Box", "Diagram", "diagram_of", "printable"]
@@ -103,7 +113,7 @@ def _arrows(edges: Sequence[Edge | Connection], *, short: bool) -> Iterator[Arro
 def _label(operator: Operator, delay: int, *, short: bool) -> str:
     stages = operator.stages if isinstance(operator, Chain) else (operator,)
     weighted = [stage for stage in stages if not isinstance(stage, (Reshape, Permute))]
-    text = " ".join(f"{_kind(stage)} {_by(stage.weight.shape)}".rstrip() for stage in weighted)
+    text = " ".join(f"{_kind(stage)} {_by(_shape(stage))}".rstrip() for stage in weighted)
     if short or len(text) > _LONGEST_LABEL:
         text = " ".join(map(_kind, weighted))
     text = text or " ".join(map(_kind, stages)) or "one to one"
@@ -113,6 +123,13 @@ def _label(operator: Operator, delay: int, *, short: bool) -> str:
 
 def _kind(stage: Stage) -> str:
     return type(stage).__name__.lower()
+
+
+def _shape(stage: Dense | Sparse | Conv2d | Scale) -> Shape:
+    """Return the shape of a stage's weights; of a sparse one, that of its matrix."""
+    if isinstance(stage, Sparse):
+        return (stage.synapses.outputs, stage.synapses.inputs)
+    return stage.weight.shape
 
 
 def _by(shape: Shape) -> str:

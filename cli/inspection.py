@@ -80,6 +80,7 @@ def program_summary(program: Program) -> dict[str, Any]:
                 "source": item.source,
                 "target": item.target,
                 "weights": list(item.operator.weight.shape),
+                "operator": operator_text(item.operator),
                 "num_weight_bits": item.num_weight_bits,
                 "weight_exp": item.weight_exp,
                 "sign_mode": item.sign_mode,
@@ -125,7 +126,7 @@ def show_program(program: Program) -> None:
     ]  # fmt: skip
     table("populations", ["name", "shape", "parameters"], rows)
     rows = [
-        [item.name, item.source, item.target, "x".join(map(str, item.operator.weight.shape)),
+        [item.name, item.source, item.target, operator_text(item.operator),
          f"{item.num_weight_bits} {item.sign_mode}", str(item.weight_exp), str(item.delay)]
         for item in program.connections
     ]  # fmt: skip

@@ -15,6 +15,7 @@ __all__ = [
     "Shape",
     "frozen",
     "per_neuron",
+    "sealed",
     "size",
 ]
 
@@ -45,6 +46,12 @@ def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
     if array.flags.writeable or not array.flags.c_contiguous:
         array = np.array(array, order="C")
         array.flags.writeable = False
+    return array
+
+
+def sealed(array: Array) -> Array:
+    """Return ``array``, which nobody else holds, made read-only in place: no copy is taken."""
+    array.flags.writeable = False
     return array
 
 

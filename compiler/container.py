@@ -22,7 +22,16 @@ from spikec.compiler.arrays import MAX_NEURONS, Array, size
 from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
 from spikec.compiler.files import canonical_json, sha256_of, write_atomically
 from spikec.compiler.ir import SourceView
-from spikec.compiler.operators import Chain, Conv2d, Dense, Permute, Reshape, Scale
+from spikec.compiler.operators import (
+    Chain,
+    Conv2d,
+    Dense,
+    Permute,
+    Reshape,
+    Scale,
+    Sparse,
+    Synapses,
+)
 
 __all__ = ["BROKEN", "Packer", "Unpacker", "read_container", "read_header", "write_container"]
 
@@ -34,6 +43,8 @@ _NESTED: dict[str, type[Any]] = {
     "permute": Permute,
     "reshape": Reshape,
     "scale": Scale,
+    "sparse": Sparse,
+    "synapses": Synapses,
     "view": SourceView,
 }
 _NESTED_NAMES = {kind: name for name, kind in _NESTED.items()}

@@ -1,8 +1,8 @@
 """Linear operators on edges: what a spike becomes at its target.
 
 An operator is a pure function of an array ``[batch, *source shape]`` and gives
-``[batch, *target shape]``. :class:`Dense` and :class:`Conv2d` carry weights: the
-same classes hold float weights in a Graph and integer mantissas in a Program.
+``[batch, *target shape]``. :class:`Dense`, :class:`Sparse` and :class:`Conv2d` carry
+weights: the same classes hold float weights in a Graph and integer mantissas in a Program.
 A :class:`Chain` runs several in order, with the reshaping and scaling that
 frameworks put between layers; a pass fuses it into one weighted operator.
 
@@ -12,13 +12,14 @@ input gives an exact integer-valued result as long as all sums stay below 2**53.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, FloatArray, Shape, frozen, sealed, size
 
 __all__ = [
     "Chain",
@@ -28,14 +29,24 @@ __all__ = [
     "Permute",
     "Reshape",
     "Scale",
+    "Sparse",
     "Stage",
+    "Synapses",
     "Weighted",
     "average_pool",
     "cast",
+    "row_sums",
     "sum_pool",
     "weights_of",
     "with_weight",
+    "written_out",
 ]
+
+#: Synapses or weights that are worked on at a time, so that a large operator needs little more
+#: memory than itself.
+_BLOCK = 1 << 20
+#: A matrix that stands for a sparse operator may have at most this many entries.
+_MOST_ENTRIES = 1 << 24
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,6 +74,119 @@ class Dense:
         weight = self.weight.astype(values.dtype, copy=False)
         result: Array = values.reshape(len(values), -1) @ weight.T
         return result
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Synapses:
+    """Who reaches whom, source by source: what a spike needs, and what an engine reads.
+
+    Source s reaches the ``targets`` (flat, int32) from ``pointers[s]`` to
+    ``pointers[s + 1]`` (int64), of ``outputs`` in all. Within a source they rise, so
+    that no pair is there twice. Raises ``ValueError`` for what breaks these rules;
+    operators that differ in weights alone share one such table, checked once.
+    """
+
+    targets: Array
+    pointers: Array
+    outputs: int
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("targets", np.int32), ("pointers", np.int64)):
+            values = np.asarray(getattr(self, name))
+            if values.ndim != 1 or values.dtype.kind not in "iu":
+                raise ValueError(f"{name} are a row of integers, not {values.dtype}{values.shape}")
+            if values.dtype != dtype and values.size and not _within(values, dtype):
+                raise ValueError(f"{name} span {values.min()}..{values.max()}")
+            object.__setattr__(self, name, frozen(values, dtype))
+        if not 1 <= self.outputs <= MAX_NEURONS:
+            raise ValueError(f"{self.outputs} outputs, not 1..{MAX_NEURONS}")
+        self._check_pointers()
+        for begin in range(0, len(self.targets), _BLOCK):
+            self._check_targets(begin, min(len(self.targets), begin + _BLOCK))
+
+    def _check_pointers(self) -> None:
+        steps = np.diff(self.pointers)
+        ends = self.pointers[:1].tolist() + self.pointers[-1:].tolist()
+        if ends != [0, len(self.targets)] or not steps.size or (steps < 0).any():
+            raise ValueError(
+                f"pointers begin at 0, never fall and end at the {len(self.targets)} synapses, "
+                f"one more than there are sources; these are {len(self.pointers)}, ends {ends}"
+            )
+
+    def _check_targets(self, begin: int, end: int) -> None:
+        part = self.targets[begin : end + 1]
+        if part.min() < 0 or part.max() >= self.outputs:
+            raise ValueError(f"targets span {part.min()}..{part.max()}, not 0..{self.outputs - 1}")
+        falls = np.flatnonzero(np.diff(part) <= 0) + begin + 1
+        if len(falls):
+            # A source may begin anywhere; only within one must targets rise.
+            first = np.searchsorted(self.pointers, falls)
+            wrong = falls[self.pointers[first] != falls]
+            if len(wrong):
+                source = int(np.searchsorted(self.pointers, wrong[0], side="right")) - 1
+                raise ValueError(f"targets of source {source} do not rise: sort them, sum pairs")
+
+    @property
+    def inputs(self) -> int:
+        """The number of sources."""
+        return len(self.pointers) - 1
+
+    def per_synapse(self, values: Array) -> Array:
+        """Return for each synapse the value of its source."""
+        return np.repeat(values, np.diff(self.pointers))
+
+
+def _within(values: Array, dtype: npt.DTypeLike) -> bool:
+    limits = np.iinfo(np.dtype(dtype))
+    return bool(values.min() >= limits.min and values.max() <= limits.max)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sparse:
+    """Single synapses: ``weight[k]`` is that of synapse k, flat source to flat target."""
+
+    weight: Array
+    synapses: Synapses
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", frozen(self.weight))
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return ``(outputs,)``; the source may have any shape with as many elements."""
+        if self.weight.shape != self.synapses.targets.shape:
+            raise ValueError(
+                f"{len(self.synapses.targets)} synapses have weights {self.weight.shape}"
+            )
+        if size(source) != self.synapses.inputs:
+            raise ValueError(
+                f"the synapses come from {self.synapses.inputs} neurons, "
+                f"the source has {size(source)}"
+            )
+        return (self.synapses.outputs,)
+
+    def apply(self, values: Array) -> Array:
+        """Map ``[batch, *source]`` to ``[batch, outputs]``; sums are taken in float64."""
+        flat = values.reshape(len(values), -1)
+        result = np.zeros((len(values), self.synapses.outputs), values.dtype)
+        for sent, received in zip(flat, result, strict=True):
+            for part in self._delivered(sent):
+                np.add(received, part, out=received, casting="unsafe")
+        return result
+
+    def _delivered(self, sent: Array) -> Iterator[Array]:
+        """Yield what one sample's values bring, some synapses of what is not 0 at a time."""
+        synapses = self.synapses
+        active = np.flatnonzero(sent)
+        begins = synapses.pointers[active]
+        counts = synapses.pointers[active + 1] - begins
+        # Cut where another block of synapses is full; one source has no more than outputs.
+        full = np.cumsum(counts) // _BLOCK
+        for part in np.split(np.arange(len(active)), np.flatnonzero(np.diff(full)) + 1):
+            count = counts[part]
+            first = np.cumsum(count) - count
+            places = np.arange(count.sum()) + np.repeat(begins[part] - first, count)
+            brought = self.weight[places].astype(np.float64) * np.repeat(sent[active[part]], count)
+            yield np.bincount(synapses.targets[places], brought, synapses.outputs)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -190,9 +314,9 @@ class Permute:
 
 
 #: Operators with weights that a chip can hold.
-Weighted: TypeAlias = Dense | Conv2d
+Weighted: TypeAlias = Dense | Sparse | Conv2d
 #: One step of a chain.
-Stage: TypeAlias = Dense | Conv2d | Scale | Reshape | Permute
+Stage: TypeAlias = Dense | Sparse | Conv2d | Scale | Reshape | Permute
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -214,7 +338,7 @@ class Chain:
         return values
 
 
-Operator: TypeAlias = Dense | Conv2d | Chain
+Operator: TypeAlias = Dense | Sparse | Conv2d | Chain
 
 
 def with_weight(operator: Weighted, weight: Array) -> Weighted:
@@ -225,7 +349,9 @@ def with_weight(operator: Weighted, weight: Array) -> Weighted:
 def weights_of(operator: Operator) -> tuple[Array, ...]:
     """Return all weights of an operator, in the order of its stages."""
     stages = operator.stages if isinstance(operator, Chain) else (operator,)
-    return tuple(stage.weight for stage in stages if isinstance(stage, (Dense, Conv2d, Scale)))
+    return tuple(
+        stage.weight for stage in stages if isinstance(stage, (Dense, Sparse, Conv2d, Scale))
+    )
 
 
 def cast(operator: Operator, dtype: npt.DTypeLike) -> Operator:
@@ -233,6 +359,40 @@ def cast(operator: Operator, dtype: npt.DTypeLike) -> Operator:
     if isinstance(operator, Chain):
         return Chain(stages=tuple(_cast_stage(stage, dtype) for stage in operator.stages))
     return with_weight(operator, operator.weight.astype(dtype, copy=False))
+
+
+def row_sums(operator: Weighted, part: Callable[[Array], Array] = np.abs) -> FloatArray:
+    """Return the sum of ``part`` of all weights into each target (each channel, of a Conv2d).
+
+    ``part`` works element by element. Little memory is taken beside the operator.
+    """
+    weight = operator.weight
+    if not isinstance(operator, Sparse):
+        rows = weight.reshape(len(weight), -1)
+        block = max(1, _BLOCK // max(1, rows.shape[1]))
+        sums = [
+            part(rows[begin : begin + block]).sum(axis=1, dtype=np.float64)
+            for begin in range(0, len(rows), block)
+        ]
+        return np.concatenate(sums) if sums else np.zeros(0)
+    total = np.zeros(operator.synapses.outputs)
+    for begin in range(0, len(weight), _BLOCK):
+        some = slice(begin, begin + _BLOCK)
+        total += np.bincount(operator.synapses.targets[some], part(weight[some]), len(total))
+    return total
+
+
+def written_out(operator: Sparse) -> Dense:
+    """Return a sparse operator as a matrix; ``ValueError`` where that is a large one."""
+    synapses = operator.synapses
+    if synapses.inputs * synapses.outputs > _MOST_ENTRIES:
+        raise ValueError(
+            f"its {len(synapses.targets):,} synapses would be a matrix of "
+            f"{synapses.outputs:,} x {synapses.inputs:,} weights, above {_MOST_ENTRIES:,}"
+        )
+    matrix = np.zeros((synapses.outputs, synapses.inputs), operator.weight.dtype)
+    matrix[synapses.targets, synapses.per_synapse(np.arange(synapses.inputs))] = operator.weight
+    return Dense(weight=sealed(matrix))
 
 
 def sum_pool(

@@ -8,7 +8,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.ir import LIF, Edge, Graph, Input, Population
-from spikec.compiler.operators import Chain, Operator, Permute, Reshape, Stage
+from spikec.compiler.operators import Chain, Operator, Permute, Reshape, Sparse, Stage
 
 __all__ = ["describe", "operator_text", "switches", "to_text"]
 
@@ -91,6 +91,9 @@ def operator_text(operator: Operator) -> str:
 
 
 def _stage_text(stage: Stage) -> str:
+    if isinstance(stage, Sparse):
+        inputs, outputs = stage.synapses.inputs, stage.synapses.outputs
+        return f"sparse[{outputs}x{inputs}, {len(stage.weight)} synapses]"
     if isinstance(stage, Permute):
         shape: tuple[int, ...] = stage.axes
     else:

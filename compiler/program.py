@@ -28,7 +28,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, size
+from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, sealed, size
 from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
 from spikec.compiler.ir import MOST_SPIKES, InputKind, Reset, ResetOrder, SourceView
@@ -157,7 +157,8 @@ class Connection:
             raise GraphError(
                 _finding("P001", f"connection '{self.name}'", f"weights: {error}")
             ) from error
-        object.__setattr__(self, "operator", with_weight(self.operator, mantissas))
+        if mantissas is not self.operator.weight:
+            object.__setattr__(self, "operator", with_weight(self.operator, mantissas))
 
     @property
     def step(self) -> int:
@@ -239,7 +240,7 @@ def _integers(values: Array) -> Array:
 def _sixteen_bits(values: Array) -> Array:
     if values.size and (values.min() < -(1 << 15) or values.max() >= 1 << 15):
         raise ValueError(f"mantissas span {values.min()}..{values.max()}")
-    return values.astype(np.int16)
+    return values if values.dtype == np.int16 else sealed(values.astype(np.int16))
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
@@ -368,7 +369,7 @@ def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> It
     low, high = bounds.get(connection.sign_mode, (1, 0))
     if weights.size and (weights.min() < low or weights.max() > high):
         yield _finding("P023", where, f"{connection.sign_mode} mantissas leave {low}..{high}")
-    elif (weights % connection.step).any():
+    elif int(np.bitwise_or.reduce(weights, axis=None)) % connection.step:
         yield _finding(
             "P023", where, f"mantissas are not multiples of {connection.step}",
             f"{connection.num_weight_bits} {connection.sign_mode} bits store no finer step",

@@ -37,7 +37,7 @@ from spikec.compiler.ir import (
     Node,
     SourceView,
 )
-from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.operators import Conv2d, Dense, Sparse, Synapses
 
 __all__ = [
     "analog",
@@ -49,6 +49,7 @@ __all__ = [
     "seed_lif",
     "seed_network",
     "seed_readout",
+    "sparse",
     "spikes",
 ]
 
@@ -130,6 +131,58 @@ def dense(
         operator=Dense(weight=frozen(weight)),
         delay=_UNSET if delay is None else delay,
     )
+
+
+def sparse(
+    source: str,
+    target: str,
+    weight: npt.ArrayLike,
+    *,
+    sources: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    shape: tuple[int, int],
+    delay: int | None = None,
+    name: str = "",
+) -> Edge:
+    """Return single synapses: ``weight[k]`` from neuron ``sources[k]`` to ``targets[k]``.
+
+    Neurons are numbered in row-major order; ``shape`` is (neurons of the target, of the
+    source), that of the matrix. Synapses may come in any order; the weights of a pair
+    that is there several times add up. Raises :class:`UsageError` for what fits no matrix.
+    """
+    outputs, inputs = shape
+    weights, heard, reached = (np.asarray(item) for item in (weight, sources, targets))
+    integers = heard.dtype.kind in "iu" and reached.dtype.kind in "iu"
+    one_each = weights.ndim == 1 and weights.shape == heard.shape == reached.shape
+    inside = one_each and integers and _within(heard, inputs) and _within(reached, outputs)
+    if not inside or min(shape) < 1:
+        raise UsageError(
+            Diagnostic(
+                code="U053",
+                where=f"sparse {source} -> {target}",
+                message=f"weights {weights.shape}, sources {heard.dtype}{heard.shape} and targets "
+                f"{reached.dtype}{reached.shape} make no matrix of shape {shape}",
+                hint="give one weight, source and target a synapse, counted from 0",
+            )
+        )
+    place, which = np.unique(heard.astype(np.int64) * outputs + reached, return_inverse=True)
+    synapses = Synapses(
+        targets=place % outputs,
+        pointers=np.searchsorted(place, np.arange(inputs + 1) * outputs),
+        outputs=outputs,
+    )
+    summed = np.bincount(which.reshape(-1), weights, len(place)).astype(weights.dtype)
+    return Edge(
+        name=name or f"{source}->{target}",
+        source=source,
+        target=target,
+        operator=Sparse(weight=frozen(summed), synapses=synapses),
+        delay=_UNSET if delay is None else delay,
+    )
+
+
+def _within(numbers: Array, count: int) -> bool:
+    return not numbers.size or bool(numbers.min() >= 0 and numbers.max() < count)
 
 
 def conv2d(

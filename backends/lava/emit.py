@@ -20,7 +20,7 @@ from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import npz_bytes
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
-from spikec.compiler.operators import Dense, Operator
+from spikec.compiler.operators import Dense, Operator, Sparse, written_out
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
 __all__ = [
@@ -248,8 +248,11 @@ def message_bits(item: ProgramInput) -> int:
 def matrix_of(operator: Operator, source: Shape) -> Array:
     """Return ``operator`` on ``source`` as the matrix ``[out, in]`` that Lava multiplies with.
 
-    Lava's own Conv ignores weight exponents and bits, so a convolution is written out.
+    Lava's own Conv ignores weight exponents and bits, so a convolution is written out;
+    ``ValueError`` for sparse synapses whose matrix would be a large one.
     """
+    if isinstance(operator, Sparse):
+        return written_out(operator).weight
     if isinstance(operator, Dense):
         return operator.weight
     inputs = size(source)

@@ -19,7 +19,7 @@ from spikec.compiler.backend import Progress
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.files import npz_bytes, read_npz
 from spikec.compiler.inputs import to_integers
-from spikec.compiler.operators import Dense
+from spikec.compiler.operators import Conv2d, Sparse, written_out
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.trace import Probe, Quantity, Trace
 
@@ -61,6 +61,7 @@ class LavaBackend:
         shapes |= {item.name: item.shape for item in program.populations}
         findings = [
             *(_check_delay(item) for item in program.connections),
+            *(_check_matrix(item) for item in program.connections),
             *(_check_message(item) for item in program.inputs),
             *(_check_shape(name, shape) for name, shape in shapes.items()),
         ]
@@ -221,7 +222,7 @@ def default_batch(program: Program) -> int:
 def _num_weights(connection: Connection, program: Program) -> int:
     """Return about how many non-zero entries the connection's matrix has."""
     nonzero = int(np.count_nonzero(connection.operator.weight))
-    if not isinstance(connection.operator, Dense):
+    if isinstance(connection.operator, Conv2d):
         nonzero *= program.population(connection.target).num_neurons
         nonzero //= max(1, connection.operator.weight.shape[0])
     return nonzero
@@ -236,6 +237,21 @@ def _check_delay(connection: Connection) -> Diagnostic | None:
         message=f"a delay of {connection.delay} steps: Lava takes {MAX_DELAY} at most",
         hint="insert a population that passes the spikes on, or shorten the delay",
     )
+
+
+def _check_matrix(connection: Connection) -> Diagnostic | None:
+    if not isinstance(connection.operator, Sparse):
+        return None
+    try:
+        written_out(connection.operator)
+    except ValueError as error:
+        return Diagnostic(
+            code="B046",
+            where=f"connection '{connection.name}'",
+            message=f"Lava's processes get matrices: {error}",
+            hint="run it with --backend simulator",
+        )
+    return None
 
 
 def _check_message(item: ProgramInput) -> Diagnostic | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # Columns of the tables; layout.py writes them under the same names.
 (C_KIND, C_SOURCE, C_COUNT, C_DELAY, C_TARGET, C_WIDTH, C_WEIGHTS, C_SHIFT, C_VALUES,
- C_GEOMETRY) = range(10)  # fmt: skip
+ C_GEOMETRY, C_POINTERS, C_TARGETS) = range(12)  # fmt: skip
 (P_SPIKES, P_COUNT, P_STATE, P_TARGET, P_RESET, P_LATE, P_DROPS, P_IDLE, P_MOST, P_FLOOR, P_FIRES,
  P_START, P_VOLTAGE, P_CURRENT, P_PLAIN, P_TWICE) = range(16)  # fmt: skip
 G_POPULATIONS, G_POPULATIONS_END, G_OUTER, G_OUTER_END, G_INNER_END = range(5)

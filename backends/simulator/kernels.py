@@ -32,9 +32,11 @@ from spikec.backends.simulator.codes import (
     C_DELAY,
     C_GEOMETRY,
     C_KIND,
+    C_POINTERS,
     C_SHIFT,
     C_SOURCE,
     C_TARGET,
+    C_TARGETS,
     C_VALUES,
     C_WEIGHTS,
     C_WIDTH,
@@ -103,6 +105,26 @@ def _count_zeros(_context: Any, _word: Any) -> Any:
 
 #: The number of the lowest bit that is set, which NumPy has no name for.
 _lowest_bit: Any = intrinsic(_count_zeros)
+
+
+def _reader(kind: Any) -> Any:
+    """Return what reads number ``index`` of the integers at an address: synapses in place."""
+
+    def typed(_context: Any, _address: Any, _index: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            address, index = arguments
+            offset = builder.mul(index, ir.Constant(ir.IntType(64), kind.bitwidth // 8))
+            place = builder.add(address, offset)
+            return builder.load(builder.inttoptr(place, ir.IntType(kind.bitwidth).as_pointer()))
+
+        return kind(nb.int64, nb.int64), generate
+
+    return intrinsic(typed)
+
+
+_weight_at: Any = _reader(nb.int16)
+_target_at: Any = _reader(nb.int32)
+_pointer_at: Any = _reader(nb.int64)
 
 
 @_jit
@@ -227,9 +249,7 @@ def _convolved(
 
 @_jit
 def _scattered(
-    weights: Any,
-    pointers: Any,
-    targets: Any,
+    connection: Any,
     index: Any,
     values: Any,
     row: Any,
@@ -237,10 +257,13 @@ def _scattered(
     graded: bool,
 ) -> None:
     """Add what neurons ``index`` send one synapse at a time."""
+    pointers, targets = connection[C_POINTERS], connection[C_TARGETS]
+    weights = connection[C_WEIGHTS]
     for event in range(len(index)):
         value = (values[event] if graded else 1) << shift
-        for synapse in range(pointers[index[event]], pointers[index[event] + 1]):
-            row[targets[synapse]] += weights[synapse] * value
+        first, end = _pointer_at(pointers, index[event]), _pointer_at(pointers, index[event] + 1)
+        for synapse in range(first, end):
+            row[_target_at(targets, synapse)] += _weight_at(weights, synapse) * value
 
 
 @_jit
@@ -252,7 +275,7 @@ def _deliver(
 
     Of a dense connection without values, only ``block`` columns after the first ``skip``.
     """
-    narrow, wide, pointers, targets, geometry, places = weights
+    narrow, wide, geometry, places = weights
     kind, shift, base = connection[C_KIND], connection[C_SHIFT], connection[C_WEIGHTS]
     graded = connection[C_VALUES] != BITS
     begin, width = connection[C_TARGET], connection[C_WIDTH]
@@ -261,9 +284,7 @@ def _deliver(
                    geometry[connection[C_GEOMETRY]], places)  # fmt: skip
         return
     if kind == SPARSE:
-        first = connection[C_GEOMETRY]
-        _scattered(wide[base:], pointers[first:], targets[base:], index, values,
-                   row[begin : begin + width], shift, graded)  # fmt: skip
+        _scattered(connection, index, values, row[begin : begin + width], shift, graded)
         return
     part = row[begin : begin + width]
     if kind == WIDE:

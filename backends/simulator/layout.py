@@ -20,7 +20,7 @@ from spikec.backends.simulator import codes as k
 from spikec.compiler.arrays import Array, IntArray, Shape, size
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
-from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.operators import Conv2d, Dense, Sparse, row_sums
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
 __all__ = ["Columns", "Layout", "laid_out"]
@@ -55,10 +55,12 @@ class Columns:
 class Layout:
     """The tables of :mod:`spikec.backends.simulator.kernels`.
 
-    ``sent`` and ``integers`` give the columns of what is sent as bytes and as integers;
-    ``wires`` are the program's connections in the order of the table; ``state`` is the
-    place of each population among all neurons. States are of type ``dtype``; unless
-    ``proved``, int32 holds only while no current wraps.
+    Sparse connections are read where they lie, through addresses of arrays that ``held``
+    keeps: the synapses of a program are never copied. ``sent`` and ``integers`` give the
+    columns of what is sent as bytes and as integers; ``wires`` are the program's
+    connections in the order of the table; ``state`` is the place of each population among
+    all neurons. States are of type ``dtype``; unless ``proved``, int32 holds only while no
+    current wraps.
     """
 
     program: Program
@@ -79,6 +81,7 @@ class Layout:
     widest: int
     width: int
     integer_width: int
+    held: tuple[Array, ...]
 
 
 def laid_out(program: Program) -> Layout:
@@ -124,7 +127,7 @@ def laid_out(program: Program) -> Layout:
         state=places,
         groups=np.array(groups, np.int64),
         populations=np.array(rows, np.int64),
-        connections=np.array(builder.connections or np.zeros((0, 10)), np.int64),
+        connections=np.array(builder.connections or np.zeros((0, k.C_TARGETS + 1)), np.int64),
         wires=tuple(builder.wires),
         names=names,
         weights=builder.weights(),
@@ -136,6 +139,7 @@ def laid_out(program: Program) -> Layout:
         widest=max(item.count for item in (*sent.values(), *integers.values())),
         width=_padded(sum(_padded(item.count) for item in sent.values())),
         integer_width=sum(item.count for item in integers.values()),
+        held=tuple(builder.held),
     )
 
 
@@ -160,8 +164,7 @@ def _bound(program: Program, neurons: Neurons) -> int:
     bounds = program.message_bounds
     total = 0
     for item in program.connections_into(neurons.name):
-        weight = item.operator.weight
-        rows = np.abs(weight.reshape(len(weight), -1)).sum(axis=1, dtype=np.int64)
+        rows = row_sums(item.operator)
         most = max(map(abs, bounds[item.source]))
         total += (int(rows.max(initial=0)) << item.weight_exp) * most
     return total
@@ -234,15 +237,16 @@ class _Builder:
         self._sent, self._integers, self._target = sent, integers, target
         self._shifts = {item.name: item.shift for item in program.inputs}
         self._most = {item.name: item.max_spikes for item in program.populations}
-        self._parts: tuple[list[Array], ...] = ([], [], [], [], [], [])
-        self._lengths = [0] * 6
+        self._parts: tuple[list[Array], ...] = ([], [], [], [])
+        self._lengths = [0] * 4
         self.connections: list[list[int]] = []
         self.wires: list[Connection] = []
+        self.held: list[Array] = []
 
     def add(self, connection: Connection) -> None:
         """Append a connection."""
         source = self._source(connection.source)
-        row = [0] * 10
+        row = [0] * (k.C_TARGETS + 1)
         row[k.C_SOURCE], row[k.C_COUNT] = source.begin, source.count
         row[k.C_DELAY] = connection.delay + self._shifts.get(connection.source, 0)
         row[k.C_TARGET] = self._target[connection.target]
@@ -252,7 +256,7 @@ class _Builder:
         operator = connection.operator
         if isinstance(operator, Dense):
             self._dense(row, connection, operator)
-        elif _contiguous(connection):
+        elif isinstance(operator, Conv2d) and _contiguous(connection):
             self._picture(row, connection, operator)
         else:
             self._sparse(row, connection, operator)
@@ -260,13 +264,13 @@ class _Builder:
         self.wires.append(connection)
 
     def weights(self) -> tuple[Array, ...]:
-        """Return narrow and wide weights, pointers, targets, geometry and places."""
-        types = (np.int8, np.int16, np.int64, np.int32, np.int64, np.int32)
+        """Return narrow and wide weights, geometry and places."""
+        types = (np.int8, np.int16, np.int64, np.int32)
         flat = [
             np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(1, dtype)
             for parts, dtype in zip(self._parts, types, strict=True)
         ]
-        flat[4] = flat[4].reshape(-1, 11) if self._parts[4] else np.zeros((1, 11), np.int64)
+        flat[2] = flat[2].reshape(-1, 11) if self._parts[2] else np.zeros((1, 11), np.int64)
         return tuple(flat)
 
     def _source(self, name: str) -> Columns:
@@ -312,29 +316,37 @@ class _Builder:
         source = self._source(connection.source)
         _, high, wide = operator.output_shape(source.shape)
         at = np.stack(np.unravel_index(np.arange(source.count), source.shape), axis=1)
-        first = self._append(5, source.placed(at)[:, [1, 2, 0]].astype(np.int32))
+        first = self._append(3, source.placed(at)[:, [1, 2, 0]].astype(np.int32))
         geometry = [
             rows, columns, up, left, *operator.padding, high, wide, out, first, slots,
         ]  # fmt: skip
         row[k.C_KIND] = k.CONV
-        row[k.C_GEOMETRY] = self._append(4, np.array(geometry, np.int64)) // 11
+        row[k.C_GEOMETRY] = self._append(2, np.array(geometry, np.int64)) // 11
         row[k.C_SHIFT] += shift
         row[k.C_WEIGHTS] = self._append(0, kernel)
 
-    def _sparse(self, row: list[int], connection: Connection, operator: Conv2d) -> None:
+    def _sparse(self, row: list[int], connection: Connection, operator: Conv2d | Sparse) -> None:
         source, target = self._source(connection.source), self._sent[connection.target]
+        row[k.C_KIND] = k.SPARSE
+        if isinstance(operator, Sparse) and source.order is None and target.order is None:
+            synapses = operator.synapses
+            self._address(row, operator.weight, synapses.targets, synapses.pointers)
+            return
         heard, reached, weights = _synapses(operator, source.shape, connection.name)
         heard, reached = _place_of(source)[heard], _place_of(target)[reached]
         order = np.argsort(heard, kind="stable")
         pointers = np.searchsorted(heard[order], np.arange(source.count + 1))
-        row[k.C_KIND] = k.SPARSE
-        # Weights and targets must begin at the same place: both are padded to the longer.
-        begin = max(self._lengths[1], self._lengths[3])
-        for which, dtype in ((1, np.int16), (3, np.int32)):
-            self._append(which, np.zeros(begin - self._lengths[which], dtype))
-        row[k.C_WEIGHTS] = self._append(1, weights[order])
-        self._append(3, reached[order].astype(np.int32))
-        row[k.C_GEOMETRY] = self._append(2, pointers.astype(np.int64))
+        self._address(row, weights[order], reached[order].astype(np.int32), pointers)
+
+    def _address(self, row: list[int], weights: Array, targets: Array, pointers: Array) -> None:
+        """Let a row name the arrays of single synapses, and keep them alive."""
+        wanted = ((k.C_WEIGHTS, weights, np.int16), (k.C_TARGETS, targets, np.int32),
+                  (k.C_POINTERS, pointers, np.int64))  # fmt: skip
+        for column, values, dtype in wanted:
+            assert values.dtype == dtype, "the kernels read this type there"
+            assert values.flags.c_contiguous, "and nothing between"
+            self.held.append(values)
+            row[column] = values.ctypes.data
 
 
 def _place_of(columns: Columns) -> IntArray:
@@ -346,8 +358,14 @@ def _place_of(columns: Columns) -> IntArray:
     return places
 
 
-def _synapses(operator: Conv2d, source: Shape, name: str) -> tuple[IntArray, IntArray, Array]:
-    """Return source, target and weight of every synapse of a convolution, by neuron number."""
+def _synapses(
+    operator: Conv2d | Sparse, source: Shape, name: str
+) -> tuple[IntArray, IntArray, Array]:
+    """Return source, target and weight of every synapse, by neuron number."""
+    if isinstance(operator, Sparse):
+        synapses = operator.synapses
+        heard: IntArray = synapses.per_synapse(np.arange(synapses.inputs))
+        return heard, synapses.targets.astype(np.int64), operator.weight
     out, high, wide = operator.output_shape(source)
     per_group, taps = operator.weight.shape[1], operator.weight.shape[2:]
     count = high * wide * operator.weight.size

@@ -19,6 +19,7 @@ import numpy as np
 from spikec.compiler.arrays import Array, FloatArray, Shape, size
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
 from spikec.compiler.files import canonical_json, optional_package, write_atomically
+from spikec.compiler.frontends.sparse import without_sparse
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Chain, Conv2d, Dense, Reshape, Scale, Stage
 
@@ -36,6 +37,7 @@ def write(graph: Graph, path: str | Path) -> None:
     Raises :class:`FrontendError` with everything that NIR has no words for.
     """
     raise_if_any(FrontendError, list(_inexpressible(graph)))
+    graph = without_sparse(graph, code="F121", form="NIR")
     nir = optional_package("nir", code="F122", where=path, need="writing NIR needs the package nir")
     content = io.BytesIO()
     nir.write(content, _Writer(graph, nir).network())

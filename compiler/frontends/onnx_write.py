@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
 from spikec.compiler.files import write_atomically
+from spikec.compiler.frontends.sparse import without_sparse
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input, Node
 from spikec.compiler.operators import Chain, Conv2d, Dense, Permute, Reshape, Scale, Stage
 
@@ -36,6 +37,7 @@ def write(graph: Graph, path: str | Path) -> None:
 def to_model(graph: Graph) -> onnx.ModelProto:
     """Return ``graph`` as an ONNX model; see :func:`write`."""
     raise_if_any(FrontendError, [item for node in graph.nodes for item in _findings(node)])
+    graph = without_sparse(graph, code="F120", form="the ONNX form")
     writer = _Writer(graph)
     model = helper.make_model(
         writer.outer(),
@@ -265,6 +267,7 @@ class _Writer:
             order = [0, *(axis + 1 for axis in stage.axes)]
             self._nodes.append(helper.make_node("Transpose", [value], [out], perm=order))
         else:
+            assert isinstance(stage, Reshape), "sparse weights were written out before"
             return self._shaped(name, value, (1, *stage.shape))
         return out
 

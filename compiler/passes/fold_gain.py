@@ -13,7 +13,7 @@ import numpy as np
 from spikec.compiler.arrays import Array, frozen, size
 from spikec.compiler.errors import Diagnostic, GraphError
 from spikec.compiler.ir import LI, LIF, Edge, Graph
-from spikec.compiler.operators import Chain, Conv2d, Reshape, Scale, with_weight
+from spikec.compiler.operators import Chain, Conv2d, Reshape, Scale, Sparse, with_weight
 
 __all__ = ["FoldGain"]
 
@@ -57,7 +57,10 @@ def _scaled(edge: Edge, node: LIF | LI) -> Edge:
 
 
 def _per_row(edge: Edge, node: LIF | LI) -> Array:
-    """Return one gain per row of the weight: per neuron, or per channel of a convolution."""
+    """Return one gain per row of the weight: per neuron, synapse, or channel of a convolution."""
+    if isinstance(edge.operator, Sparse):
+        gains: Array = node.gain.reshape(-1)[edge.operator.synapses.targets]
+        return gains
     if not isinstance(edge.operator, Conv2d):
         return node.gain.reshape(-1)
     channels = edge.operator.weight.shape[0]

@@ -22,6 +22,7 @@ from spikec.compiler.operators import (
     Dense,
     Reshape,
     Scale,
+    Sparse,
     Stage,
     Weighted,
     with_weight,
@@ -69,7 +70,7 @@ def fuse(chain: Chain, source: Shape) -> Weighted:
     Raises ``ValueError`` when that would be a matrix beyond any chip's size.
     """
     stages = _merged(chain.stages, source)
-    if len(stages) == 1 and isinstance(stages[0], (Dense, Conv2d)):
+    if len(stages) == 1 and isinstance(stages[0], (Dense, Sparse, Conv2d)):
         return stages[0]
     if not stages:
         return Dense(weight=np.eye(size(source)))
@@ -102,11 +103,11 @@ def _merge_last(stages: Sequence[Stage], shapes: Sequence[Shape]) -> list[Stage]
     if len(stages) < 2:
         return None
     before, middle = stages[-2], shapes[-2]
-    if isinstance(before, Reshape) and isinstance(last, (Dense, Reshape)):
+    if isinstance(before, Reshape) and isinstance(last, (Dense, Sparse, Reshape)):
         return [last]  # both read their source flat
     if isinstance(before, Scale):
         return _after_scale(before, last, middle)
-    if isinstance(before, (Dense, Conv2d)):
+    if isinstance(before, (Dense, Sparse, Conv2d)):
         return _after_weights(before, last, shapes[-3], middle)
     return None
 
@@ -119,6 +120,9 @@ def _after_scale(scale: Scale, last: Stage, middle: Shape) -> list[Stage] | None
     if isinstance(last, Dense):
         columns = np.broadcast_to(factor, middle).reshape(1, -1)
         return [Dense(weight=frozen(last.weight * columns))]
+    if isinstance(last, Sparse):
+        each = last.synapses.per_synapse(np.broadcast_to(factor, middle).reshape(-1))
+        return [with_weight(last, frozen(last.weight * each))]
     channels = _per_channel(factor, middle)
     if isinstance(last, Conv2d) and channels is not None:
         per_group = last.weight.shape[1]
@@ -130,7 +134,7 @@ def _after_scale(scale: Scale, last: Stage, middle: Shape) -> list[Stage] | None
 
 
 def _after_weights(
-    first: Dense | Conv2d, last: Stage, source: Shape, middle: Shape
+    first: Weighted, last: Stage, source: Shape, middle: Shape
 ) -> list[Stage] | None:
     """Merge a stage into the weighted one before it."""
     weight = first.weight.astype(np.float64)
@@ -139,6 +143,9 @@ def _after_weights(
     if isinstance(last, Scale) and isinstance(first, Dense):
         rows = np.broadcast_to(last.weight, middle).reshape(-1, 1)
         return [Dense(weight=frozen(weight * rows))]
+    if isinstance(last, Scale) and isinstance(first, Sparse):
+        factors = np.broadcast_to(last.weight, middle).reshape(-1)
+        return [with_weight(first, frozen(weight * factors[first.synapses.targets]))]
     if isinstance(last, Scale) and isinstance(first, Conv2d):
         channels = _per_channel(last.weight, middle)
         if channels is not None:

@@ -288,12 +288,12 @@ def _unsupported_edge(edge: Edge, target: Target) -> Iterator[Diagnostic]:
             "split the delay over a relay population",
         )
     for weight in weights_of(edge.operator):
-        sizes = np.abs(weight[weight != 0].astype(np.float64))
-        if sizes.size and (sizes.max() > _LARGEST or sizes.max() < 1 / _LARGEST):
+        largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
+        if largest and not 1 / _LARGEST <= largest <= _LARGEST:
             yield _finding(
                 "Q006",
                 f"edge '{edge.name}'",
-                f"its largest weight is {sizes.max():g}, which no float32 network holds",
+                f"its largest weight is {largest:g}, which no float32 network holds",
                 "express voltages and weights in another unit",
             )
 
@@ -442,9 +442,7 @@ def _connection(plan: Plan, index: int, inputs: Mapping[str, ProgramInput]) -> C
 
 def _weight_loss(plan: Plan, index: int, connection: Connection) -> WeightLoss:
     grid, step = plan.grids[index], plan.step(index)
-    weight = grid.weight.astype(np.float64)
-    error = weight - step * grid.levels(step) if grid.widest_step > 0 else np.zeros(1)
-    power = float(np.sqrt(np.mean(weight * weight)))
+    largest, relative = grid.errors(step)
     return WeightLoss(
         edge=connection.name,
         bits=grid.bits,
@@ -452,10 +450,10 @@ def _weight_loss(plan: Plan, index: int, connection: Connection) -> WeightLoss:
         sign_mode=grid.sign_mode,
         weight_exp=connection.weight_exp,
         step=step,
-        max_error=float(np.abs(error).max()),
-        rms_error=float(np.sqrt(np.mean(error * error))) / power if power else 0.0,
+        max_error=largest,
+        rms_error=relative,
         clipped=grid.clipped(step) if grid.widest_step > 0 else 0,
-        count=int(weight.size),
+        count=int(grid.weight.size),
     )
 
 
@@ -468,7 +466,8 @@ def _proved_bound(
     """Prove the final integers: return the largest |u| that any accepted input can cause."""
     arrivals = []
     for connection, shape in zip(connections, plan.sources, strict=True):
-        arrivals.append(Arrival(connection.effective, shape, *sent[connection.source]))
+        low, high = (bound << connection.weight_exp for bound in sent[connection.source])
+        arrivals.append(Arrival(connection.operator, shape, low, high))
     bound = math.ceil(current_bound(arrival_bound(arrivals), neurons.du, neurons.initial_current))
     assert bound <= STATE_MAX, f"'{neurons.name}': the plan promised what rounding broke"
     return bound

@@ -9,13 +9,13 @@ the sum of magnitudes, for inputs of one sign.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, FloatArray, Shape
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, DECAY_UNITY
-from spikec.compiler.operators import Weighted, with_weight
+from spikec.compiler.operators import Conv2d, Weighted, row_sums, with_weight
 
 __all__ = ["Arrival", "arrival_bound", "current_bound"]
 
@@ -31,11 +31,25 @@ class Arrival:
 
     def extremes(self) -> tuple[FloatArray, FloatArray]:
         """Return the most one step can add and take, per target neuron (flat)."""
-        weight = self.operator.weight.astype(np.float64)
-        ones = np.ones((1, *self.source))
-        above = with_weight(self.operator, np.maximum(weight, 0.0)).apply(ones).reshape(-1)
-        below = with_weight(self.operator, np.maximum(-weight, 0.0)).apply(ones).reshape(-1)
+        above, below = self._sums(_excitation), self._sums(_inhibition)
         return above * self.high - below * self.low, below * self.high - above * self.low
+
+    def _sums(self, part: Callable[[Array], Array]) -> FloatArray:
+        """Return what ``part`` of the weights brings when every source sends 1."""
+        if not isinstance(self.operator, Conv2d):
+            return row_sums(self.operator, part)
+        weight = part(self.operator.weight.astype(np.float64))
+        ones = np.ones((1, *self.source))
+        brought: FloatArray = with_weight(self.operator, weight).apply(ones).reshape(-1)
+        return brought
+
+
+def _excitation(weight: Array) -> Array:
+    return np.maximum(weight, 0)
+
+
+def _inhibition(weight: Array) -> Array:
+    return np.maximum(-weight, 0)
 
 
 def arrival_bound(arrivals: Iterable[Arrival]) -> Array | float:

@@ -222,9 +222,9 @@ def _arrivals(plan: Plan, bounds: Bounds) -> Iterable[Arrival]:
         grid = plan.grids[index]
         if grid.widest_step == 0:
             continue
-        levels = np.ldexp(grid.levels(plan.step(index)), plan.powers[index])
-        shape = plan.sources[index]
-        yield Arrival(with_weight(plan.operators[index], levels), shape, *bounds[edge.source])
+        levels = with_weight(plan.operators[index], grid.all_levels(plan.step(index)))
+        low, high = (math.ldexp(bound, plan.powers[index]) for bound in bounds[edge.source])
+        yield Arrival(levels, plan.sources[index], low, high)
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:

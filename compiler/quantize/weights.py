@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, FloatArray, IntArray
+from spikec.compiler.arrays import Array, FloatArray, sealed
 from spikec.compiler.program import SignMode, sign_mode_of
 
 __all__ = ["Grid", "choose_unit"]
 
 #: Weights looked at while a scale is searched; more change it by less than rounding does.
 _SEARCH_SAMPLE = 20_000
+#: Weights looked at together, so that a large layer needs little memory beside itself.
+_BLOCK = 1 << 20
 #: Candidate scales in each octave.
 _PER_OCTAVE = 64
 
@@ -31,7 +34,7 @@ class Grid:
     weight: Array
     bits: int
 
-    @property
+    @cached_property
     def sign_mode(self) -> SignMode:
         """How the chip stores the sign."""
         return sign_mode_of(self.weight)
@@ -65,16 +68,31 @@ class Grid:
         """The power of two of a level in a mantissa whose unused low bits are dropped."""
         return 8 - self.stored_bits + self.least_shift
 
-    @property
+    @cached_property
     def widest_step(self) -> float:
         """The smallest step that clips no weight; 0 if all weights are 0."""
         above = float(self.weight.max(initial=0.0)) / max(self.high, 1)
         below = float(self.weight.min(initial=0.0)) / min(self.low, -1)
         return max(above, below, 0.0)
 
-    def levels(self, step: float, weight: Array | None = None) -> FloatArray:
+    def all_levels(self, step: float) -> Array:
+        """Return the level of every weight as 16-bit integers, read-only."""
+        levels = np.empty(self.weight.shape, np.int16)
+        flat = levels.reshape(-1)
+        for place, weight in self._blocks():
+            flat[place] = self.levels(step, weight)
+        return sealed(levels)
+
+    def _blocks(self) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield all weights, flat, some at a time."""
+        flat = self.weight.reshape(-1)
+        for begin in range(0, flat.size, _BLOCK):
+            place = slice(begin, begin + _BLOCK)
+            yield place, flat[place].astype(np.float64)
+
+    def levels(self, step: float, weight: Array) -> FloatArray:
         """Return the nearest level of each weight, clipped to the grid (half to even)."""
-        values = (self.weight if weight is None else weight).astype(np.float64) / step
+        values = weight / step
         if self.bits == 1 and self.sign_mode == "mixed":
             signs: FloatArray = np.where(values < 0, -1.0, 1.0)
             return signs
@@ -83,24 +101,42 @@ class Grid:
 
     def clipped(self, step: float) -> int:
         """Return how many weights lie more than half a step beyond the outermost level."""
-        values = self.weight / step
-        return int(((values > self.high + 0.5) | (values < self.low - 0.5)).sum())
+        ends = (self.low - 0.5, self.high + 0.5)
+        parts = (weight / step for _, weight in self._blocks())
+        return sum(int(((part < ends[0]) | (part > ends[1])).sum()) for part in parts)
+
+    def errors(self, step: float) -> tuple[float, float]:
+        """Return the largest rounding error, and the RMS error relative to the weights' RMS.
+
+        Both are 0 where all weights are.
+        """
+        if self.widest_step == 0:
+            return 0.0, 0.0
+        largest, lost, power = 0.0, 0.0, 0.0
+        for _, weight in self._blocks():
+            error = weight - step * self.levels(step, weight)
+            largest = max(largest, float(np.abs(error).max()))
+            lost += float(np.sum(error * error))
+            power += float(np.sum(weight * weight))
+        count = self.weight.size
+        return largest, math.sqrt(lost / count) / math.sqrt(power / count)
 
     def loss(self, step: float, weight: Array) -> float:
         """Return the mean squared rounding error of ``weight`` at ``step``."""
         error = weight - step * self.levels(step, weight)
         return float(np.mean(error * error))
 
-    def mantissas(self, step: float, shift: int) -> tuple[IntArray, int, int]:
+    def mantissas(self, step: float, shift: int) -> tuple[Array, int, int]:
         """Return mantissas, exponent and stored bits for levels that count ``2**shift`` each.
 
         Below :attr:`top_shift` there is no exponent left to lower: the levels
         move down into low mantissa bits, which then must be stored.
         """
-        levels = self.levels(step).astype(np.int64)
+        levels = self.all_levels(step)
         if shift >= self.top_shift:
-            return levels << self.top_shift, shift - self.top_shift, self.stored_bits
-        return levels << shift, 0, 8 + self.least_shift - shift
+            mantissas = sealed(levels << np.int16(self.top_shift))
+            return mantissas, shift - self.top_shift, self.stored_bits
+        return sealed(levels << np.int16(shift)), 0, 8 + self.least_shift - shift
 
 
 def choose_unit(grids: Sequence[Grid]) -> tuple[float, tuple[int, ...]]:
@@ -134,8 +170,8 @@ def choose_unit(grids: Sequence[Grid]) -> tuple[float, tuple[int, ...]]:
 
 def _sample(weight: Array) -> FloatArray:
     """Return the weights, or an evenly spaced sample of many that includes both extremes."""
-    flat = weight.reshape(-1).astype(np.float64)
+    flat = weight.reshape(-1)
     if flat.size <= _SEARCH_SAMPLE:
-        return flat
+        return flat.astype(np.float64)
     stride = max(1, flat.size // _SEARCH_SAMPLE)
-    return np.concatenate([flat[::stride], [flat.min(), flat.max()]])
+    return np.concatenate([flat[::stride], [flat.min(), flat.max()]]).astype(np.float64)

@@ -143,7 +143,7 @@ def test_a_grid_has_the_levels_of_its_bits_and_rounds_to_the_nearest(
         every = np.array([-1, 1])
     assert len(every) == 2**bits
     for step in (grid.widest_step, grid.widest_step / 3):
-        levels = grid.levels(step)
+        levels = grid.all_levels(step)
         assert set(levels.ravel()) <= set(every)
         nearest = np.abs(grid.weight[..., None] - step * every).min(axis=-1)
         np.testing.assert_allclose(np.abs(grid.weight - step * levels), nearest, atol=1e-12 * step)
@@ -172,7 +172,7 @@ def test_mantissas_are_legal_in_a_program_and_count_what_they_should(
         connections=(connection,),
         outputs=("n",),
     )
-    expected = grid.levels(grid.widest_step).astype(int) * 2**shift
+    expected = grid.all_levels(grid.widest_step).astype(int) * 2**shift
     np.testing.assert_array_equal(connection.effective.weight, expected)
     assert exponent <= LOIHI2.weight_exp.high
 

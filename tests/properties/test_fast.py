@@ -14,6 +14,7 @@ from support.random_programs import random_inputs, random_program
 from spikec.backends.simulator import codes, fast, golden
 from spikec.backends.simulator.layout import Layout, laid_out
 from spikec.compiler.arrays import Array
+from spikec.compiler.operators import Sparse
 from spikec.compiler.program import Program
 from spikec.compiler.trace import Probe, Trace
 
@@ -77,6 +78,7 @@ def test_inputs_that_are_mostly_not_zero_are_an_exact_product(seed: int) -> None
 
 def test_the_random_programs_reach_every_kernel() -> None:
     kinds, values, widths, groups, plain = set(), set(), set(), set(), set()
+    pictures = set()  # whether a sparse operator meets neurons in another order
     for number in range(300):
         program, _ = drawn(11, 0, number, max_weight_exp=7 if number % 3 else 15)
         layout = laid_out(program)
@@ -84,6 +86,12 @@ def test_the_random_programs_reach_every_kernel() -> None:
         values |= set(layout.connections[:, codes.C_VALUES].tolist())
         plain |= set(layout.populations[:, codes.P_PLAIN].tolist())
         widths.add(layout.dtype)
+        pictures |= {
+            any(layout.sent[name].order is not None for name in (item.source, item.target)
+                if name in layout.sent)
+            for item in program.connections
+            if isinstance(item.operator, Sparse)
+        }  # fmt: skip
         groups |= {
             (row[codes.G_POPULATIONS_END] - row[codes.G_POPULATIONS] > 1,
              row[codes.G_INNER_END] > row[codes.G_OUTER_END])
@@ -91,6 +99,7 @@ def test_the_random_programs_reach_every_kernel() -> None:
         }  # fmt: skip
     assert kinds == {codes.DENSE, codes.WIDE, codes.CONV, codes.SPARSE}
     assert values == {codes.BITS, codes.BYTES, codes.INTEGERS}
+    assert pictures == {False, True}
     assert widths == {np.int32, np.int64}
     assert plain == {0, 1}
     assert {(False, False), (False, True), (True, True)} <= groups

@@ -20,11 +20,13 @@ from spikec.compiler.operators import (
     Permute,
     Reshape,
     Scale,
+    Sparse,
     Stage,
+    Synapses,
     sum_pool,
 )
 
-__all__ = ["random_chain", "random_graph", "random_graph_inputs"]
+__all__ = ["random_chain", "random_graph", "random_graph_inputs", "random_synapses"]
 
 PICTURE: Shape = (2, 2, 3)
 
@@ -141,7 +143,29 @@ def _operator(rng: np.random.Generator, source: Shape, target: Shape, *, dyadic:
         groups = int(rng.choice([1, 2]))
         weight = _values(rng, (2, 2 // groups, 3, 3), WEIGHTS, dyadic=dyadic)
         return Conv2d(weight=weight, padding=(1, 1), groups=groups)
+    if rng.random() < 0.3:
+        return _sparse(rng, size(target), size(source), dyadic=dyadic)
     return Dense(weight=_values(rng, (size(target), size(source)), WEIGHTS, dyadic=dyadic))
+
+
+def random_synapses(rng: np.random.Generator, outputs: int, inputs: int) -> Synapses:
+    """Draw who reaches whom; some sources reach nobody, and a table may be empty."""
+    there = rng.random((inputs, outputs)) < rng.choice([0.4, 0.9, 1.0])
+    return Synapses(
+        targets=np.nonzero(there)[1],
+        pointers=np.concatenate([[0], np.cumsum(there.sum(axis=1))]),
+        outputs=outputs,
+    )
+
+
+def _sparse(rng: np.random.Generator, outputs: int, inputs: int, *, dyadic: bool) -> Sparse:
+    synapses = random_synapses(rng, outputs, inputs)
+    weight = (
+        _values(rng, synapses.targets.shape, WEIGHTS, dyadic=dyadic)
+        if len(synapses.targets)
+        else np.zeros(0)
+    )
+    return Sparse(weight=weight, synapses=synapses)
 
 
 def random_chain(rng: np.random.Generator, source: Shape, target: Shape) -> Chain:
@@ -170,6 +194,7 @@ def _stages(rng: np.random.Generator, shape: Shape) -> list[Stage]:
         Reshape(shape=(size(shape),)),
         Permute(axes=tuple(rng.permutation(len(shape)).tolist())),
         Dense(weight=rng.choice([-0.5, 0, 0.5, 1], (int(rng.integers(2, 5)), size(shape)))),
+        _sparse(rng, int(rng.integers(2, 5)), size(shape), dyadic=True),
     ]
     if len(shape) != 3:
         return options

@@ -9,8 +9,9 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.ir import InputKind, Reset, ResetOrder, SourceView
-from spikec.compiler.operators import Conv2d, Dense, Operator
+from spikec.compiler.operators import Conv2d, Dense, Operator, Sparse, row_sums
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, SignMode
+from support.random_graphs import random_synapses
 
 __all__ = ["ALL_RESETS", "random_inputs", "random_program"]
 
@@ -216,7 +217,10 @@ def _connection(
     mode = modes[rng.integers(len(modes))]
     step = 1 << (8 - bits + (mode == "mixed"))
     low, high = {"mixed": (-256, 254), "excitatory": (0, 255), "inhibitory": (-255, 0)}[mode]
-    if operator is not None:
+    if operator is None and rng.random() < 0.2:
+        operator = Sparse(weight=np.zeros(0), synapses=random_synapses(rng, *shape))
+        shape = operator.synapses.targets.shape
+    elif operator is not None:
         shape = operator.weight.shape
     weights = rng.integers(-(-low // step), high // step + 1, shape) * step
     weights = np.where(rng.random(shape) < 0.8, weights, 0)
@@ -237,8 +241,7 @@ def _peak(draft: Draft, reach: Mapping[str, int]) -> Array:
     """Return the largest magnitude of accumulated input a step, per neuron."""
     total = np.zeros(size(draft.shape), np.int64)
     for item in draft.incoming:
-        weight = np.abs(item.effective.weight).astype(np.int64) * reach[item.source]
-        rows = weight.reshape(len(weight), -1).sum(axis=1)
+        rows = row_sums(item.effective).astype(np.int64) * reach[item.source]
         total += np.repeat(rows, len(total) // len(rows))
     return total
 

@@ -6,7 +6,17 @@ import itertools
 import math
 from typing import Any
 
-from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Permute, Reshape, Scale, Stage
+from spikec.compiler.operators import (
+    Chain,
+    Conv2d,
+    Dense,
+    Operator,
+    Permute,
+    Reshape,
+    Scale,
+    Sparse,
+    Stage,
+)
 
 __all__ = ["Taps", "flat", "taps"]
 
@@ -23,6 +33,8 @@ def taps(operator: Operator | Stage, source: Shape) -> Taps:
                 [(place, value) for place, value in enumerate(row) if value]
                 for row in operator.weight.tolist()
             ]
+        case Sparse():
+            return _sparse_taps(operator)
         case Conv2d():
             return _conv_taps(operator, source)
         case Scale():
@@ -45,6 +57,18 @@ def _chain_taps(chain: Chain, source: Shape) -> Taps:
             for row in rows
         ]
     return total
+
+
+def _sparse_taps(sparse: Sparse) -> Taps:
+    synapses = sparse.synapses
+    rows: Taps = [[] for _ in range(synapses.outputs)]
+    pointers, targets = synapses.pointers.tolist(), synapses.targets.tolist()
+    weights = sparse.weight.tolist()
+    for source, begin in enumerate(pointers[:-1]):
+        for synapse in range(begin, pointers[source + 1]):
+            if weights[synapse]:
+                rows[targets[synapse]].append((source, weights[synapse]))
+    return rows
 
 
 def _scale_taps(scale: Scale, source: Shape) -> Taps:
