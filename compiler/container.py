@@ -12,15 +12,16 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from spikec.compiler.arrays import MAX_NEURONS, Array, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, sealed, size
 from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
-from spikec.compiler.files import canonical_json, sha256_of, write_atomically
+from spikec.compiler.files import canonical_json, sha256_of, written
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import (
     Chain,
@@ -160,12 +161,12 @@ def write_container(
     path: Path, *, schema: str, version: int, body: object, tensors: Mapping[str, Array]
 ) -> None:
     """Write ``body`` (JSON values) and ``tensors`` to ``path`` atomically."""
-    from safetensors.numpy import save
+    from safetensors.numpy import save_file
 
     digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
     header = {"schema": schema, "version": version, "digests": digests, "body": body}
-    content = save(dict(tensors), metadata={"spikec": canonical_json(header)})
-    write_atomically(path, content)
+    with written(path) as temporary:
+        save_file(dict(tensors), temporary, metadata={"spikec": canonical_json(header)})
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
@@ -200,8 +201,12 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
             path,
             f"it has version {header.get('version')} of '{schema}'; this spikec reads {version}",
         )
+    # A mapped file stays in memory beside its copy; releases before 0.8 know no other way.
+    read_at_once = "backend" in signature(load_file).parameters
+    how: dict[str, Any] = {"backend": "pread"} if read_at_once else {}
     try:
-        tensors = load_file(path)
+        # Read-only, so that a network takes them as they are.
+        tensors = {name: sealed(tensor) for name, tensor in load_file(path, **how).items()}
         digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error

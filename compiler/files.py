@@ -8,7 +8,8 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "user_cache",
     "write_atomically",
     "write_npz",
+    "written",
 ]
 
 #: No array in a file we read may unpack to more than this.
@@ -41,6 +43,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises :class:`UsageError` when the folder does not exist or cannot be written.
     """
+    with written(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` to write to; it becomes ``path`` when all went well.
+
+    A crash leaves the old file or the new one. Raises :class:`UsageError` when the folder
+    does not exist or cannot be written.
+    """
     path = Path(path)
     if path.is_dir():
         raise _unwritable(path, "it is a folder")
@@ -49,9 +62,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         raise _unwritable(path, str(error.strerror)) from error
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        os.close(handle)
+        yield Path(temporary)
+        with Path(temporary).open("rb") as file:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)

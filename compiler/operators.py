@@ -376,8 +376,9 @@ def row_sums(operator: Weighted, part: Callable[[Array], Array] = np.abs) -> Flo
         ]
         return np.concatenate(sums) if sums else np.zeros(0)
     total = np.zeros(operator.synapses.outputs)
-    for begin in range(0, len(weight), _BLOCK):
-        some = slice(begin, begin + _BLOCK)
+    block = max(_BLOCK, 8 * len(total))  # a block costs as much as its synapses and all targets
+    for begin in range(0, len(weight), block):
+        some = slice(begin, begin + block)
         total += np.bincount(operator.synapses.targets[some], part(weight[some]), len(total))
     return total
 

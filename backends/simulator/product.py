@@ -14,7 +14,7 @@ import numpy as np
 from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout
 from spikec.compiler.arrays import Array
-from spikec.compiler.operators import Weighted, with_weight
+from spikec.compiler.operators import Sparse, Weighted, row_sums, with_weight
 from spikec.compiler.program import Connection
 
 __all__ = ["Product", "products"]
@@ -68,10 +68,9 @@ def products(layout: Layout) -> Iterator[Product]:
     bounds = layout.program.message_bounds
     inputs = {item.name: item for item in layout.program.inputs}
     for row, connection in enumerate(layout.wires):
-        if connection.source not in inputs:
+        if connection.source not in inputs or isinstance(connection.operator, Sparse):
             continue
-        weight = connection.operator.weight
-        rows = np.abs(weight.reshape(len(weight), -1)).sum(axis=1, dtype=np.int64)
+        rows = row_sums(connection.operator)
         most = int(rows.max(initial=0)) << connection.weight_exp
         most *= max(map(abs, bounds[connection.source]))
         if most >= 1 << 53:
