@@ -283,6 +283,14 @@ def run(
         list[str] | None,
         typer.Option("--probe", metavar="NAME:voltage", help="Record it too; may be repeated."),
     ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            "--events",
+            metavar="EVENTS.npz",
+            help="Write spikes as events while they come, in bounded memory (simulator).",
+        ),
+    ] = None,
     readout: Readout = None,
     samples: Samples = None,
     target: TargetName = None,
@@ -312,6 +320,28 @@ def run(
         max_spikes, steps,
     )  # fmt: skip
     running.refuse_overwriting(output, file, data)
+    if events is not None:
+        running.refuse_overwriting(events, file, data)
+        running.refuse_with_events(
+            {"--output": output, "--probe": probe, "--explain": explain},
+            backend=backend.value,
+        )
+        with progress_bar("running", quiet=as_json) as progress:
+            streamed = running.run_events(
+                file,
+                data,
+                events,
+                engine=None if engine is None else engine.value,
+                readout=None if readout is None else readout.value,
+                samples=samples,
+                options=options,
+                progress=progress,
+            )
+        if as_json:
+            print_json(streamed.summary(events))
+        else:
+            running.show(streamed, events)
+        return
     with progress_bar("running", quiet=as_json) as progress:
         result = running.run(
             file,

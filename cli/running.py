@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from spikec.backends import open_backend
+from spikec.backends.simulator.engine import SimulatorExecutable
 from spikec.cli.loading import (
     CompileOptions,
     Loaded,
@@ -23,19 +24,21 @@ from spikec.cli.loading import (
 )
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import Array, size
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, run_in_batches
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
+from spikec.compiler.event_file import EventWriter
 from spikec.compiler.files import make_folder, write_atomically, write_npz
 from spikec.compiler.frontends import ReadOptions
-from spikec.compiler.inputs import Dataset, read_dataset, to_integers
+from spikec.compiler.inputs import Dataset, Stream, open_stream, read_dataset, to_integers
 from spikec.compiler.ir import LI, Graph, Input
-from spikec.compiler.program import Neurons
+from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import (
     Probe,
     Readout,
+    Tally,
     Trace,
     default_readout,
     parse_probes,
@@ -46,19 +49,45 @@ from spikec.compiler.verification import VerificationReport
 from spikec.compiler.verification import verify as climb
 
 __all__ = [
+    "EventResult",
     "RunResult",
     "climb_with",
     "convert",
     "copy_from_zoo",
     "emit",
     "refuse_overwriting",
+    "refuse_with_events",
     "run",
+    "run_events",
     "show",
     "show_ways",
     "verify",
     "writer_for",
     "zoo_entries",
 ]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EventResult:
+    """A finished run whose trace went to disk."""
+
+    predictions: Array
+    accuracy: float | None
+    steps: int
+    rates: Mapping[str, float]
+    events: Mapping[str, int]
+
+    def summary(self, path: Path | None) -> dict[str, Any]:
+        """Return the numbers that one line of output would say."""
+        return {
+            "output": None if path is None else str(path),
+            "samples": len(self.predictions),
+            "steps": self.steps,
+            "accuracy": self.accuracy,
+            "predictions": self.predictions.tolist(),
+            "rates": dict(self.rates),
+            "events": dict(self.events),
+        }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,10 +151,7 @@ def run(
     program = loaded.program
     data = read_dataset(data_file, program.inputs, samples=samples, steps=options.steps)
     wanted = parse_probes(probes, [item.name for item in program.populations])
-    output = program.population(program.outputs[0])
-    silent = output.vth is None
-    chosen = chosen or default_readout(spikes=not silent, leaks=bool(output.dv.any()))
-    wanted = _with_readout(wanted, chosen, output.name, silent=silent)
+    chosen, wanted = _read_from(program, wanted, chosen)
     if backend == "reference":
         quantized = dequantize(program)
         integers, events = to_integers(program, data.inputs)
@@ -140,6 +166,116 @@ def run(
             trace = executable.run(data.inputs, probes=wanted, progress=progress)
             ways = {name: asdict(way) for name, way in getattr(executable, "ways", {}).items()}
     return replace(_result(trace, data, chosen, program.populations), ways=ways)
+
+
+def refuse_with_events(options: Mapping[str, object], *, backend: str) -> None:
+    """Refuse what a run that writes events does not do."""
+    given = [name for name, value in options.items() if value]
+    if backend != "simulator":
+        given.append(f"--backend {backend}")
+    if given:
+        raise UsageError(
+            Diagnostic(
+                code="U032",
+                where="option --events",
+                message=f"it goes with no {', '.join(given)}: events are the simulator's spikes",
+                hint="leave one of them out",
+            )
+        )
+
+
+#: Bytes that a piece of a streamed run sends and records.
+_PIECE = 16 << 20
+_PIECE_STEPS = 100
+
+
+def run_events(
+    file: Path,
+    data_file: Path,
+    output: Path,
+    *,
+    readout: str | None,
+    samples: int | None,
+    options: CompileOptions,
+    progress: Progress | None,
+    engine: str | None = None,
+) -> EventResult:
+    """Run ``file`` on the simulator piece by piece; its spikes go to ``output`` as events."""
+    program = load(file, options).program
+    chosen, probes = _read_from(program, (), cast("Readout | None", readout))
+    with ExitStack() as stack:
+        spiking = {
+            item.name: (item.shape, item.max_spikes)
+            for item in program.populations
+            if item.vth is not None
+        }
+        writer = stack.enter_context(EventWriter(output, spiking))
+        data = open_stream(
+            data_file, program.inputs, writer.folder, samples=samples, steps=options.steps
+        )
+        opened = open_backend("simulator", engine=engine or "fast")
+        executable = stack.enter_context(opened.load(program))
+        assert isinstance(executable, SimulatorExecutable)
+        result = _Streamed(program.outputs[0], chosen, writer, dict.fromkeys(spiking, 0))
+        together, steps = _piece(program, data)
+        done = 0
+        for sample, step, trace in executable.stream(
+            data, samples=together, steps=steps, probes=probes
+        ):
+            result.add(trace, sample=sample, step=step)
+            done += trace.num_steps * min(together, data.num_samples - sample)
+            if progress is not None:
+                progress(done // data.num_steps, data.num_samples)
+        predictions = result.predictions()
+        writer.finish(
+            samples=data.num_samples, steps=data.num_steps, output=np.array(program.outputs),
+            predictions=predictions,
+        )  # fmt: skip
+    each = data.num_samples * data.num_steps
+    return EventResult(
+        predictions=predictions,
+        accuracy=None if data.labels is None else float((predictions == data.labels).mean()),
+        steps=data.num_steps,
+        rates={
+            name: count / (each * program.population(name).num_neurons)
+            for name, count in result.spikes.items()
+        },
+        events=result.events,
+    )
+
+
+def _piece(program: Program, data: Stream) -> tuple[int, int]:
+    """Return how many samples and steps of ``data`` to take at a time."""
+    values = program.num_neurons + sum(size(item.shape) for item in program.inputs)
+    steps = min(data.num_steps, _PIECE_STEPS)
+    samples = max(1, min(data.num_samples, _PIECE // (values * steps)))
+    return samples, max(1, _PIECE // (values * samples))
+
+
+class _Streamed:
+    """What is known of a streamed run so far."""
+
+    def __init__(
+        self, output: str, readout: Readout, writer: EventWriter, spikes: dict[str, int]
+    ) -> None:
+        self._output, self._readout, self._writer = output, readout, writer
+        self._tallies: dict[int, Tally] = {}
+        self.spikes = spikes
+        self.events: dict[str, int] = {}
+
+    def add(self, trace: Trace, *, sample: int, step: int) -> None:
+        """Write a piece and count it."""
+        self._writer.add(trace, sample=sample, step=step)
+        tally = self._tallies.setdefault(sample, Tally(self._output, self._readout))
+        tally.add(trace)
+        for name in self.spikes:
+            self.spikes[name] += int(trace.spikes(name).sum(dtype=np.int64))
+        for name, count in trace.events.items():
+            self.events[name] = self.events.get(name, 0) + count
+
+    def predictions(self) -> Array:
+        """Return the class of every sample."""
+        return np.concatenate([tally.classes() for tally in self._tallies.values()])
 
 
 def _run_graph(
@@ -171,6 +307,16 @@ def _run_reference(
         size=batch_size(neurons, steps),
         progress=progress,
     )
+
+
+def _read_from(
+    program: Program, probes: tuple[Probe, ...], readout: Readout | None
+) -> tuple[Readout, tuple[Probe, ...]]:
+    """Return how a program's output is read, and the probes with what that needs."""
+    output = program.population(program.outputs[0])
+    silent = output.vth is None
+    chosen = readout or default_readout(spikes=not silent, leaks=bool(output.dv.any()))
+    return chosen, _with_readout(probes, chosen, output.name, silent=silent)
 
 
 def _with_readout(
@@ -210,14 +356,14 @@ def show_ways(result: RunResult) -> None:
         say("only the simulator's fast engine chooses between ways")
 
 
-def show(result: RunResult, path: Path | None) -> None:
+def show(result: RunResult | EventResult, path: Path | None) -> None:
     """Print what a run gave."""
     summary = result.summary(path)
     rows = [[name, f"{100 * rate:.3f} %"] for name, rate in summary["rates"].items()]
     table("spike rates", ["population", "spikes per step"], rows)
     if result.accuracy is not None:
         say(f"accuracy {100 * result.accuracy:.2f} % of {len(result.predictions)} samples")
-    for event, count in result.trace.events.items():
+    for event, count in summary["events"].items():
         say(f"out of range: {event}, {count} times")
     if path is not None:
         say(f"wrote {path}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import os
+import shutil
+import struct
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -16,18 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, size
+from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
 
 __all__ = [
     "MAX_ARRAY_BYTES",
     "canonical_json",
     "make_folder",
+    "map_npz",
     "npz_bytes",
     "optional_package",
     "read_npz",
     "sha256_of",
     "sha256_of_file",
+    "unwritable",
     "user_cache",
     "write_atomically",
     "write_npz",
@@ -36,6 +41,10 @@ __all__ = [
 
 #: No array in a file we read may unpack to more than this.
 MAX_ARRAY_BYTES = 16 << 30
+
+#: Where an entry of an archive says how long its name and its extra field are, which the
+#: data follow.
+_LOCAL_NAME = 26
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -56,11 +65,11 @@ def written(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        raise _unwritable(path, "it is a folder")
+        raise unwritable(path, "it is a folder")
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise _unwritable(path, str(error.strerror)) from error
+        raise unwritable(path, str(error.strerror)) from error
     try:
         os.close(handle)
         yield Path(temporary)
@@ -70,7 +79,7 @@ def written(path: Path) -> Iterator[Path]:
         Path(temporary).replace(path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise _unwritable(path, str(error.strerror)) from error
+        raise unwritable(path, str(error.strerror)) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -81,7 +90,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, str(error.strerror)) from error
+        raise unwritable(path, str(error.strerror)) from error
 
 
 def user_cache() -> Path:
@@ -91,7 +100,8 @@ def user_cache() -> Path:
     return root / "spikec"
 
 
-def _unwritable(path: Path, why: str) -> UsageError:
+def unwritable(path: Path, why: str) -> UsageError:
+    """Return the error to raise for a place that cannot be written."""
     return UsageError(
         Diagnostic(
             code="U030",
@@ -144,6 +154,50 @@ def read_npz(path: Path) -> dict[str, Array]:
     Raises :class:`FrontendError` for a missing or damaged file, for pickled
     objects, and for arrays above :data:`MAX_ARRAY_BYTES`.
     """
+    with _readable_npz(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                _check_member(archive, member)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def map_npz(path: Path, folder: Path) -> tuple[dict[str, Array], tuple[mmap.mmap, ...]]:
+    """Return the arrays of a ``.npz`` and the memory maps they live in; see :func:`read_npz`.
+
+    Stored arrays are mapped where they are; compressed ones are unpacked to ``folder``
+    first, so that memory stays bounded, though disk does not.
+    """
+    arrays, maps = {}, []
+    with _readable_npz(path), zipfile.ZipFile(path) as archive:
+        for index, member in enumerate(archive.infolist()):
+            _check_member(archive, member.filename)
+            place, begin = Path(path), member.header_offset
+            if member.compress_type != zipfile.ZIP_STORED:
+                place, begin = folder / f"{index}.npy", -1
+                with archive.open(member) as source, place.open("wb") as unpacked:
+                    shutil.copyfileobj(source, unpacked, 1 << 20)
+            array, mapped = _mapped(place, begin)
+            arrays[member.filename.removesuffix(".npy")] = array
+            maps.append(mapped)
+    return arrays, tuple(maps)
+
+
+def _mapped(path: Path, begin: int) -> tuple[Array, mmap.mmap]:
+    """Map the array in a ``.npy`` file, or, with ``begin``, in an archive's entry that is there."""
+    with path.open("rb") as file:
+        if begin >= 0:
+            file.seek(begin + _LOCAL_NAME)
+            file.seek(sum(struct.unpack("<2H", file.read(4))), os.SEEK_CUR)
+        shape, is_fortran, dtype = _array_header(file)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        flat = np.frombuffer(mapped, dtype, size(shape), file.tell())
+    return flat.reshape(shape, order="F" if is_fortran else "C"), mapped
+
+
+@contextmanager
+def _readable_npz(path: Path) -> Iterator[None]:
+    """Turn what a missing or damaged file raises into a :class:`FrontendError`."""
     if not Path(path).is_file():
         raise FrontendError(
             Diagnostic(
@@ -151,11 +205,7 @@ def read_npz(path: Path) -> dict[str, Array]:
             )
         )
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                _check_member(archive, member)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        yield
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib_error()) as error:
         raise FrontendError(
             Diagnostic(
@@ -174,15 +224,21 @@ def zlib_error() -> type[Exception]:
     return zlib.error
 
 
+def _array_header(file: Any) -> tuple[Shape, bool, np.dtype[Any]]:
+    """Read shape, order and type of an array; the file is then at its first element."""
+    version = np.lib.format.read_magic(file)
+    read_header: Any = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, is_fortran, dtype = read_header(file)
+    return shape, is_fortran, dtype
+
+
 def _check_member(archive: zipfile.ZipFile, member: str) -> None:
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header: Any = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(file)
+        shape, _, dtype = _array_header(file)
     if dtype.hasobject:
         raise ValueError(f"'{member}' holds Python objects, not numbers")
     if size(shape) * dtype.itemsize > MAX_ARRAY_BYTES:

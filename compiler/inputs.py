@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
-from spikec.compiler.files import read_npz
+from spikec.compiler.files import map_npz, read_npz
 from spikec.compiler.ir import Input
 from spikec.compiler.program import Program, ProgramInput
 
-__all__ = ["Dataset", "check_inputs", "read_dataset", "to_integers"]
+__all__ = ["Dataset", "Stream", "check_inputs", "open_stream", "read_dataset", "to_integers"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +44,80 @@ class Dataset:
         )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stream:
+    """Data that are read as a run goes on: arrays like a dataset's, of any length.
+
+    :meth:`read` checks what it takes. Arrays may live in memory ``maps`` of files: then
+    only what was read last is in memory.
+    """
+
+    inputs: Mapping[str, Array]
+    entries: Sequence[Input | ProgramInput]
+    labels: Array | None = None
+    where: str = "inputs"
+    maps: tuple[mmap.mmap, ...] = ()
+
+    @property
+    def num_samples(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def num_steps(self) -> int:
+        """The number of time steps of each sample."""
+        return int(next(iter(self.inputs.values())).shape[1])
+
+    def read(self, samples: slice, steps: slice) -> dict[str, Array]:
+        """Return a chunk, checked as :func:`check_inputs` does."""
+        part = {name: values[samples, steps].copy() for name, values in self.inputs.items()}
+        for mapped in self.maps:
+            if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which frees pages by itself
+                mapped.madvise(mmap.MADV_DONTNEED)
+        where = f"{self.where}, samples from {samples.start}, steps from {steps.start}"
+        return check_inputs(part, self.entries, where=where)
+
+
+def open_stream(
+    path: str | Path,
+    inputs: Sequence[Input | ProgramInput],
+    folder: Path,
+    *,
+    samples: int | None = None,
+    steps: int | None = None,
+) -> Stream:
+    """Open what :func:`read_dataset` reads without holding it; ``folder`` is for temporary files.
+
+    Shapes are checked now, values when they are read.
+    """
+    path = Path(path)
+    arrays, maps = map_npz(path, folder)
+    arrays, labels = _arrays_for(arrays, inputs, steps)
+    check_inputs({name: item[:1, :1] for name, item in arrays.items()}, inputs, where=str(path))
+    named = {entry.name: arrays[entry.name][:samples] for entry in inputs}
+    if steps is not None:
+        named = {name: _lasting(values, steps, str(path)) for name, values in named.items()}
+    counts = {values.shape[:2] for values in named.values()}
+    if len(counts) > 1:
+        raise UsageError(_uneven(str(path), counts))
+    if labels is not None:
+        labels = _checked_labels(np.array(labels[:samples]), named, str(path))
+    return Stream(inputs=named, entries=inputs, labels=labels, where=str(path), maps=maps)
+
+
+def _arrays_for(
+    arrays: Mapping[str, Array], inputs: Sequence[Input | ProgramInput], steps: int | None
+) -> tuple[dict[str, Array], Array | None]:
+    """Return a file's arrays by the names of ``inputs``, with a step axis, and its labels."""
+    named = dict(arrays)
+    labels = named.pop("labels", None)
+    if len(inputs) == 1 and "spikes" in named:
+        named = {inputs[0].name: named["spikes"]}
+    if steps is not None:
+        named |= _one_step(named, inputs)
+    return named, labels
+
+
 def read_dataset(
     path: str | Path,
     inputs: Sequence[Input | ProgramInput],
@@ -59,12 +134,7 @@ def read_dataset(
     not fit the network.
     """
     path = Path(path)
-    arrays = read_npz(path)
-    labels = arrays.pop("labels", None)
-    if len(inputs) == 1 and "spikes" in arrays:
-        arrays = {inputs[0].name: arrays["spikes"]}
-    if steps is not None:
-        arrays = {**arrays, **_one_step(arrays, inputs)}
+    arrays, labels = _arrays_for(read_npz(path), inputs, steps)
     checked = check_inputs(arrays, inputs, where=str(path))
     if steps is not None:
         checked = {name: _lasting(values, steps, str(path)) for name, values in checked.items()}
@@ -98,10 +168,12 @@ def check_inputs(
     raise_if_any(UsageError, findings)
     counts = {values.shape[:2] for values in checked.values()}
     if len(counts) > 1:
-        raise UsageError(
-            _finding("U041", where, f"inputs differ in samples and steps: {sorted(counts)}")
-        )
+        raise UsageError(_uneven(where, counts))
     return checked
+
+
+def _uneven(where: str, counts: Collection[tuple[int, ...]]) -> Diagnostic:
+    return _finding("U041", where, f"inputs differ in samples and steps: {sorted(counts)}")
 
 
 def to_integers(

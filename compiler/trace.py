@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import Diagnostic, UsageError
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Probe",
     "Quantity",
     "Readout",
+    "Tally",
     "Trace",
     "default_readout",
     "parse_probes",
@@ -121,7 +122,49 @@ def read_out(trace: Trace, readout: Readout | None = None) -> Array:
     """
     output = trace.outputs[0]
     has_spikes = (output, "spikes") in trace.values
-    chosen: Readout = readout or ("spike-count" if has_spikes else "max-voltage")
+    tally = Tally(output, readout or ("spike-count" if has_spikes else "max-voltage"))
+    tally.add(trace)
+    return tally.classes()
+
+
+class Tally:
+    """A readout while its run goes on: what is read of the steps so far, of some samples."""
+
+    def __init__(self, output: str, readout: Readout) -> None:
+        self._output, self._readout = output, readout
+        self._score: Array | None = None
+        self._steps = 0
+
+    def add(self, trace: Trace) -> None:
+        """Take the next steps of the same samples."""
+        values = _recorded(trace, self._output, self._readout)
+        values = values.reshape(*values.shape[:2], size(values.shape[2:]))
+        if not values.shape[1] and self._readout != "spike-count":
+            return
+        self._steps += values.shape[1]
+        before = self._score
+        if self._readout == "spike-count":
+            score = values.sum(axis=1, dtype=np.int64)
+            self._score = score if before is None else before + score
+        elif self._readout == "max-voltage":
+            score = values.max(axis=1)
+            self._score = score if before is None else np.maximum(before, score)
+        elif self._readout == "last-voltage":
+            self._score = values[:, -1].copy()
+        else:
+            score = values.sum(axis=1, dtype=np.float64)
+            self._score = score if before is None else before + score
+
+    def classes(self) -> Array:
+        """Return the class of each sample; ``ValueError`` before any step was taken."""
+        if self._score is None:
+            raise ValueError("a readout needs a step")
+        mean = self._readout == "mean-voltage"
+        classes: Array = np.argmax(self._score / self._steps if mean else self._score, axis=1)
+        return classes
+
+
+def _recorded(trace: Trace, output: str, chosen: Readout) -> Array:
     needed: Quantity = "spikes" if chosen == "spike-count" else "voltage"
     if (output, needed) not in trace.values:
         raise UsageError(
@@ -132,15 +175,4 @@ def read_out(trace: Trace, readout: Readout | None = None) -> Array:
                 hint=f"probe {output}:{needed}, or choose another readout",
             )
         )
-    values = trace.values[output, needed]
-    values = values.reshape(*values.shape[:2], -1)
-    if chosen == "spike-count":
-        score = values.sum(axis=1, dtype=np.int64)
-    elif chosen == "max-voltage":
-        score = values.max(axis=1)
-    elif chosen == "last-voltage":
-        score = values[:, -1]
-    else:
-        score = values.mean(axis=1, dtype=np.float64)
-    classes: Array = np.argmax(score, axis=1)
-    return classes
+    return trace.values[output, needed]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from spikec.backends.simulator import golden
 from spikec.backends.simulator.fast import Way
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
-from spikec.compiler.batches import batch_size, run_in_batches
+from spikec.compiler.batches import batch_size, in_batches, run_in_batches
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError
+from spikec.compiler.inputs import Stream
 from spikec.compiler.program import Program
 from spikec.compiler.trace import Probe, Trace
 
@@ -57,14 +58,33 @@ class SimulatorBackend:
         """Return ``program`` ready to run; :class:`BackendError` if the engine cannot start."""
         ways: dict[str, Way] = {}
         golden_engine = self.engine == "golden"
-        run_batch = _golden(program) if golden_engine else _fast(program, self.threads, ways)
+        run_batch, session = (
+            _golden(program) if golden_engine else _fast(program, self.threads, ways)
+        )
         return SimulatorExecutable(
-            program=program, strict=self.strict, run_batch=run_batch, ways=ways
+            program=program, strict=self.strict, run_batch=run_batch, session=session, ways=ways
         )
 
 
 #: Runs a batch of inputs and records probes.
 RunBatch: TypeAlias = Callable[[Mapping[str, Array], Sequence[Probe]], Trace]
+
+
+class Steps(Protocol):
+    """Samples side by side at work; chunks of steps go in, complete steps come out."""
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        """What wrapped or saturated so far."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
+        """Take the next steps; all that is left comes out of the ``last`` ones."""
+        ...
+
+
+#: Opens a session of some samples that records probes.
+OpenSession: TypeAlias = Callable[[int, Sequence[Probe]], Steps]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +93,7 @@ class SimulatorExecutable:
 
     program: Program
     run_batch: RunBatch
+    session: OpenSession
     strict: bool = False
     #: How the fast engine served each connection in its last batch.
     ways: Mapping[str, Way] = field(default_factory=dict)
@@ -97,6 +118,34 @@ class SimulatorExecutable:
             golden.refuse_wrapped(trace.events)
         return trace
 
+    def stream(
+        self,
+        data: Stream,
+        *,
+        samples: int,
+        steps: int,
+        probes: Sequence[Probe] = (),
+    ) -> Iterator[tuple[int, int, Trace]]:
+        """Run ``data`` in pieces: yield first sample, first step, and the trace from there.
+
+        A piece takes up to ``samples`` samples and ``steps`` steps of the data; of a run
+        of any length, only a piece and the state are in memory. Batches of samples come one
+        after the other, each in the order of steps. A batch's last piece counts its events.
+        """
+        wanted = tuple(dict.fromkeys((*self.program.default_probes, *probes)))
+        for batch in in_batches(data.num_samples, samples):
+            session = self.session(batch.stop - batch.start, wanted)
+            reported = 0
+            for chunk in in_batches(data.num_steps, steps):
+                last = chunk.stop == data.num_steps
+                trace = session.run(data.read(batch, chunk), last=last)
+                if last:
+                    trace = replace(trace, events={**trace.events, **session.events})
+                if last and self.strict:
+                    golden.refuse_wrapped(session.events)
+                yield batch.start, reported, trace
+                reported += trace.num_steps
+
     def __enter__(self) -> SimulatorExecutable:  # noqa: PYI034 - it is final
         return self
 
@@ -109,11 +158,16 @@ class SimulatorExecutable:
         """Nothing is held."""
 
 
-def _golden(program: Program) -> RunBatch:
-    return lambda inputs, probes: golden.run(program, inputs, probes=probes)
+def _golden(program: Program) -> tuple[RunBatch, OpenSession]:
+    return (
+        lambda inputs, probes: golden.run(program, inputs, probes=probes),
+        lambda samples, probes: golden.Chunks(program, samples=samples, probes=probes),
+    )
 
 
-def _fast(program: Program, threads: int | None, ways: dict[str, Way]) -> RunBatch:
+def _fast(
+    program: Program, threads: int | None, ways: dict[str, Way]
+) -> tuple[RunBatch, OpenSession]:
     try:
         from spikec.backends.simulator import fast, kernels, layout  # noqa: F401 - Numba's part
     except ImportError as error:
@@ -127,4 +181,9 @@ def _fast(program: Program, threads: int | None, ways: dict[str, Way]) -> RunBat
         ) from error
     laid_out = layout.laid_out(program)
     fast.Session(laid_out, samples=1, probes=()).prepare()
-    return partial(fast.run, laid_out, threads=threads, ways=ways)
+    return (
+        partial(fast.run, laid_out, threads=threads, ways=ways),
+        lambda samples, probes: fast.Session(
+            laid_out, samples=samples, probes=probes, threads=threads
+        ),
+    )

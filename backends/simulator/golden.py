@@ -30,7 +30,7 @@ from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["Golden", "advance", "refuse_wrapped", "run", "session"]
+__all__ = ["Chunks", "Golden", "advance", "refuse_wrapped", "run", "session"]
 
 #: Integers beyond this are not exact in float64.
 _EXACT = 1 << 53
@@ -136,6 +136,25 @@ def run(
     if strict:
         refuse_wrapped(golden.events)
     return Trace(values=trace.values, outputs=trace.outputs, events={**clipped, **golden.events})
+
+
+class Chunks:
+    """A session that takes data as they are read, and flushes its lags after the last chunk."""
+
+    def __init__(self, program: Program, *, samples: int, probes: Sequence[Probe]) -> None:
+        self._golden = session(program, samples=samples, probes=probes)
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        """What wrapped or saturated so far."""
+        return self._golden.events
+
+    def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
+        """Take the next steps; ``trace.events`` counts the inputs clipped among them."""
+        integers, clipped = to_integers(self._golden.program, inputs)
+        parts = [self._golden.run(integers), *([self._golden.finish()] if last else [])]
+        trace = Trace.joined(parts, axis="step")
+        return Trace(values=trace.values, outputs=trace.outputs, events=clipped)
 
 
 def refuse_wrapped(events: Mapping[str, int]) -> None:
