@@ -14,6 +14,7 @@ from spikec.models.build import (
     seed_lif,
     seed_network,
     seed_readout,
+    sparse,
     spikes,
 )
 from spikec.models.torch_export import export_torch
@@ -31,5 +32,6 @@ __all__ = [
     "seed_lif",
     "seed_network",
     "seed_readout",
+    "sparse",
     "spikes",
 ]

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from support.random_graphs import random_chain
+from support.random_graphs import random_chain, random_synapses
 from support.scalar_operators import taps
 
 from spikec.compiler.operators import (
@@ -17,11 +17,15 @@ from spikec.compiler.operators import (
     Permute,
     Reshape,
     Scale,
+    Sparse,
     Stage,
+    Synapses,
     average_pool,
     cast,
+    row_sums,
     weights_of,
     with_weight,
+    written_out,
 )
 
 
@@ -161,3 +165,88 @@ def test_a_chain_lists_its_weights_and_can_be_cast() -> None:
     assert [weight.shape for weight in weights_of(chain)] == [(2, 2), ()]
     assert {weight.dtype for weight in weights_of(cast(chain, np.float32))} == {np.dtype("f4")}
     assert weights_of(dense) == (dense.weight,)
+
+
+# Single synapses
+
+
+def drawn_sparse(seed: int, outputs: int, inputs: int) -> Sparse:
+    rng = np.random.default_rng(seed)
+    synapses = random_synapses(rng, outputs, inputs)
+    return Sparse(weight=rng.integers(-9, 10, len(synapses.targets)), synapses=synapses)
+
+
+@pytest.mark.parametrize("block", [1, 3, 1 << 20])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("seed", range(4))
+def test_sparse_equals_naive_loops_in_blocks_of_any_size(
+    seed: int, dtype: type, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spikec.compiler.operators._BLOCK", block)
+    sparse = drawn_sparse(seed, 5, 6)
+    values = np.random.default_rng(seed).integers(-2, 3, (3, 2, 3)).astype(dtype)
+    assert sparse.output_shape((2, 3)) == (5,)
+    result = sparse.apply(values)
+    assert result.dtype == dtype
+    assert result.tolist() == naive(sparse, values)
+    dense = written_out(sparse)
+    np.testing.assert_array_equal(dense.apply(values), result)
+    np.testing.assert_array_equal(row_sums(sparse), np.abs(dense.weight).sum(axis=1))
+    np.testing.assert_array_equal(row_sums(sparse), row_sums(dense))
+
+
+def test_sparse_operators_share_their_synapses() -> None:
+    sparse = drawn_sparse(0, 5, 6)
+    other = cast(sparse, np.float64)
+    assert isinstance(other, Sparse)
+    assert other.synapses is sparse.synapses
+    assert weights_of(other)[0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("targets", "pointers", "outputs", "message"),
+    [
+        ([0, 3], [0, 2], 3, r"targets span 0\.\.3, not 0\.\.2"),
+        ([-1, 1], [0, 2], 3, r"targets span -1\.\.1"),
+        ([1, 0], [0, 2], 3, "source 0 do not rise"),
+        ([0, 1, 1], [0, 1, 3], 3, "source 1 do not rise"),
+        ([0, 1], [0, 1], 3, "pointers begin at 0"),
+        ([0, 1], [1, 2], 3, "pointers begin at 0"),
+        ([0, 1], [0, 2, 1, 2], 3, "pointers begin at 0"),
+        ([0], [], 3, "pointers begin at 0"),
+        ([0], [0, 1], 0, "0 outputs"),
+        ([0.0], [0, 1], 3, "row of integers"),
+        ([1 << 40], [0, 1], 3, "targets span"),
+    ],
+)
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_synapses_that_make_no_matrix_are_refused(
+    targets: list[int],
+    pointers: list[int],
+    outputs: int,
+    message: str,
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("spikec.compiler.operators._BLOCK", block)
+    with pytest.raises(ValueError, match=message):
+        Synapses(targets=np.array(targets), pointers=np.array(pointers, dtype=int), outputs=outputs)
+
+
+def test_targets_may_fall_from_one_source_to_the_next() -> None:
+    Synapses(targets=np.array([2, 1, 0]), pointers=np.array([0, 0, 1, 2, 2, 3]), outputs=3)
+
+
+def test_sparse_weights_and_sources_must_fit() -> None:
+    sparse = drawn_sparse(0, 5, 6)
+    with pytest.raises(ValueError, match="the source has 7"):
+        sparse.output_shape((7,))
+    with pytest.raises(ValueError, match="have weights"):
+        with_weight(sparse, np.zeros(1000)).output_shape((6,))
+
+
+def test_a_large_sparse_operator_is_not_written_out() -> None:
+    count = 5000
+    synapses = Synapses(targets=np.arange(count), pointers=np.arange(count + 1), outputs=count)
+    with pytest.raises(ValueError, match="5,000 x 5,000"):
+        written_out(Sparse(weight=np.ones(count), synapses=synapses))

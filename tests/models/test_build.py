@@ -17,7 +17,7 @@ from spikec.compiler import reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import GraphError, UsageError
 from spikec.compiler.ir import LI, LIF, Graph
-from spikec.compiler.operators import Conv2d
+from spikec.compiler.operators import Conv2d, Sparse, written_out
 from spikec.compiler.passes.pipeline import canonicalise
 from spikec.compiler.trace import Probe
 from spikec.models import (
@@ -31,6 +31,7 @@ from spikec.models import (
     seed_lif,
     seed_network,
     seed_readout,
+    sparse,
     spikes,
 )
 
@@ -325,3 +326,47 @@ def test_a_loaded_network_gives_the_same_run(tmp_path: Path) -> None:
     assert before.spikes("n").any()
     for probe in before.values:
         np.testing.assert_array_equal(before[probe], after[probe])
+
+
+# Single synapses
+
+
+def test_sparse_synapses_come_in_any_order_and_pairs_add_up() -> None:
+    edge = sparse(
+        "a", "b", [1.0, 2.0, 4.0, 8.0], sources=[3, 0, 3, 1], targets=[1, 2, 1, 0], shape=(3, 4)
+    )
+    assert isinstance(edge.operator, Sparse)
+    expected = [[0, 8, 0, 0], [0, 0, 0, 5], [2, 0, 0, 0]]
+    assert written_out(edge.operator).weight.tolist() == expected
+    assert len(edge.operator.weight) == 3
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"sources": [4]}, {"sources": [-1]}, {"targets": [3]}, {"targets": [0.0]}, {"sources": [0, 1]},
+     {"weight": [[1.0]]}, {"shape": (0, 4)}],
+)  # fmt: skip
+def test_synapses_outside_the_matrix_are_refused(changed: dict[str, Any]) -> None:
+    words = {"weight": [1.0], "sources": [0], "targets": [0], "shape": (3, 4), **changed}
+    with pytest.raises(UsageError, match="sparse a -> b"):
+        sparse("a", "b", words.pop("weight"), **words)
+
+
+def test_a_sparse_network_runs_like_its_dense_one() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(0, 1, (5, 6)) * (rng.random((5, 6)) < 0.4)
+    targets, sources = np.nonzero(matrix)
+    nodes = [spikes("in", (2, 3)), seed_lif("out", 5, alpha=0.5, beta=0.9, gain=2.0)]
+    edges = [
+        dense("in", "out", matrix, name="w"),
+        sparse("in", "out", matrix[targets, sources], sources=sources, targets=targets,
+               shape=(5, 6), name="w"),
+    ]  # fmt: skip
+    inputs = (rng.random((2, 20, 2, 3)) < 0.5).astype(np.uint8)
+    runs = []
+    for edge in edges:
+        graph = canonicalise(network(nodes=nodes, edges=[edge], outputs=["out"]))
+        runs.append(recorded(graph, inputs))
+    for probe, values in runs[0].items():
+        np.testing.assert_allclose(values, runs[1][probe], rtol=1e-12, atol=1e-12)
+    assert runs[0]["out", "spikes"].any()
