@@ -21,6 +21,7 @@ from spikec.cli.main import app
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
+from spikec.compiler.event_file import read_events
 from spikec.compiler.ir import Graph
 from spikec.compiler.program import Program
 from spikec.compiler.program_file import read_program
@@ -602,6 +603,44 @@ def test_run_and_verify_use_lava() -> None:
         np.testing.assert_array_equal(two[probe], values)
     report = as_json("verify", *words, "--backends", "simulator,lava", "--backend-samples", "2")
     assert [rung["samples"] for rung in report["rungs"]] == [3, 3, 3, 3, 2]
+
+
+# Events
+
+
+@pytest.mark.parametrize("network_file", [GRAPH, "readout.safetensors"])
+@pytest.mark.parametrize("more", [[], ["--samples", "4"], ["--engine", "golden"]])
+def test_a_run_can_write_events_instead_of_a_trace(
+    network_file: str, more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spikec.cli.running._PIECE", 100)  # several pieces
+    words = ["run", network_file, "--data", DATA, *more]
+    whole = as_json(*words, "-o", "trace.npz")
+    streamed = as_json(*words, "--events", "events.npz")
+    assert {**streamed, "output": None} == {**whole, "output": None}
+    trace, events = read_trace("trace.npz"), read_events("events.npz")
+    assert events.predictions is not None
+    assert events.predictions.tolist() == whole["predictions"]
+    for name in events.columns:
+        np.testing.assert_array_equal(events.spikes(name), trace.spikes(name))
+    assert "wrote events.npz" in fine(*words, "--events", "events.npz")
+
+
+def test_events_take_data_of_one_step() -> None:
+    np.savez("image.npz", spikes=np.eye(INPUTS, dtype=np.uint8))
+    words = ["run", GRAPH, "--data", "image.npz", "--steps", "7"]
+    whole = as_json(*words)
+    assert as_json(*words, "--events", "events.npz") == {**whole, "output": "events.npz"}
+    assert read_events("events.npz").num_steps == 7
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["-o", "x.npz"], ["--probe", "layer1:voltage"], ["--backend", "reference"], ["--explain"]],
+)
+def test_events_go_with_spikes_of_the_simulator_only(more: list[str]) -> None:
+    assert "U032" in failed("run", GRAPH, "--data", DATA, "--events", "e.npz", *more)
+    assert not Path("e.npz").exists()
 
 
 # True processes

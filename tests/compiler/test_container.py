@@ -21,6 +21,7 @@ from spikec.compiler.errors import FrontendError, GraphError, SpikecError, Usage
 from spikec.compiler.files import canonical_json, read_npz, sha256_of, write_atomically, write_npz
 from spikec.compiler.frontends import native
 from spikec.compiler.ir import Choice, Graph
+from spikec.compiler.operators import Sparse
 from spikec.compiler.program import Program
 
 Header = dict[str, Any]
@@ -359,3 +360,18 @@ def test_npz_files_round_trip_byte_for_byte(tmp_path: Path) -> None:
     write_npz(tmp_path / "b.npz", loaded)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert loaded["a"].tolist() == arrays["a"].tolist()
+
+
+def test_synapses_that_a_damaged_file_holds_are_refused(tmp_path: Path) -> None:
+    graph = next(
+        graph
+        for graph in map(drawn_graph, range(100))
+        if any(isinstance(e.operator, Sparse) and len(e.operator.weight) > 1 for e in graph.edges)
+    )
+    native.write(graph, tmp_path / "good")
+    body, tensors = read_container(tmp_path / "good", schema="spikec.graph", version=1)
+    key = next(name for name in tensors if name.endswith("synapses/targets"))
+    damaged = {**tensors, key: tensors[key] + np.int32(1 << 20)}
+    write_container(tmp_path / "bad", schema="spikec.graph", version=1, body=body, tensors=damaged)
+    with pytest.raises(FrontendError, match="targets span"):
+        native.read(tmp_path / "bad")

@@ -20,7 +20,7 @@ from spikec.compiler.errors import FrontendError
 from spikec.compiler.frontends import load_graph
 from spikec.compiler.frontends.onnx_write import to_model, write
 from spikec.compiler.ir import LI, LIF, Graph, Input, SourceView
-from spikec.models import zoo
+from spikec.models import network, save, seed_lif, sparse, spikes, zoo
 
 SEEDS = range(80)
 
@@ -108,6 +108,26 @@ def test_what_the_form_cannot_hold_is_refused_by_name() -> None:
         to_model(graph.rewritten(nodes={"layer1": late}))
     messages = [item.message for item in caught.value.diagnostics]
     assert messages == ["the ONNX form has no late start", "the ONNX form has no shifted voltage"]
+
+
+@pytest.mark.parametrize("ending", ["onnx", "nir"])
+def test_a_large_sparse_operator_has_no_words(ending: str, tmp_path: Path) -> None:
+    count = 5000
+    ones = np.arange(count)
+    graph = network(
+        nodes=[spikes("in", count), seed_lif("out", count, alpha=0.5, beta=0.5)],
+        edges=[
+            sparse("in", "out", np.ones(count), sources=ones, targets=ones, shape=(count, count))
+        ],
+        outputs=["out"],
+    )
+    save(graph, tmp_path / "net.safetensors")
+    words = ["convert", str(tmp_path / "net.safetensors"), str(tmp_path / f"net.{ending}")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code != 0
+    assert "in->out" in result.stderr
+    assert "no sparse weights" in result.stderr
+    assert not (tmp_path / f"net.{ending}").exists()
 
 
 def test_a_format_without_a_writer_is_refused(tmp_path: Path) -> None:

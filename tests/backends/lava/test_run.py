@@ -19,7 +19,7 @@ from spikec.backends.simulator import golden
 from spikec.compiler.errors import BackendError, GraphError
 from spikec.compiler.files import npz_bytes
 from spikec.compiler.ir import SourceView
-from spikec.compiler.operators import Dense
+from spikec.compiler.operators import Dense, Sparse, Synapses
 from spikec.compiler.program import Connection, Program
 
 ALL = ("spikes", "voltage", "current")
@@ -55,6 +55,33 @@ def test_check_refuses_wide_messages(build):
     assert [item.code for item in LavaBackend().check(build(kind="graded", high=1 << 23))] == [
         "B043"
     ]
+
+
+def test_check_refuses_sparse_synapses_of_a_large_matrix(build):
+    program = build()
+    many = 5000
+    numbers = np.arange(many)
+    synapses = Synapses(targets=numbers, pointers=np.arange(many + 1), outputs=many)
+    sparse = replace(
+        program.connections[0],
+        operator=Sparse(weight=np.full(many, 2, np.int16), synapses=synapses),
+    )
+    cells = program.populations[0]
+    large = replace(
+        program,
+        inputs=(replace(program.inputs[0], shape=(many,)),),
+        populations=(
+            replace(cells, shape=(many,), **{
+                name: values.flat[0]
+                for name in cells.PER_NEURON
+                if (values := getattr(cells, name)) is not None
+            }),
+        ),
+        connections=(sparse,),
+    )  # fmt: skip
+    (finding,) = LavaBackend().check(large)
+    assert finding.code == "B046"
+    assert "5,000 x 5,000" in finding.message
 
 
 def test_load_raises_what_check_finds(build):
