@@ -8,7 +8,7 @@ needs no wrapping and counts none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from spikec.backends.names import identifiers
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX
-from spikec.compiler.operators import Conv2d, Dense
+from spikec.compiler.operators import Conv2d, Dense, Sparse, written_out
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
 __all__ = ["Cell", "Link", "Plan", "Source", "check", "integer_type", "plan"]
@@ -72,8 +72,10 @@ class Link:
 
     @property
     def operator(self) -> Dense | Conv2d:
-        """The operator as the program holds it."""
-        return self.connection.operator
+        """The operator, sparse ones as matrices."""
+        operator = self.connection.operator
+        assert not isinstance(operator, Sparse), "written out before there were links"
+        return operator
 
     @cached_property
     def reach(self) -> Array:
@@ -168,7 +170,30 @@ def integer_type(low: int, high: int) -> tuple[str, type[np.signedinteger | np.u
     return "int64_t", np.int64
 
 
+def _without_sparse(program: Program) -> tuple[Program, list[Diagnostic]]:
+    """Return ``program`` with matrices for sparse synapses; large ones are left out and named."""
+    written = [_with_matrix(item) for item in program.connections]
+    connections = tuple(item for item in written if isinstance(item, Connection))
+    findings = [item for item in written if isinstance(item, Diagnostic)]
+    return replace(program, connections=connections), findings
+
+
+def _with_matrix(connection: Connection) -> Connection | Diagnostic:
+    if not isinstance(connection.operator, Sparse):
+        return connection
+    try:
+        return replace(connection, operator=written_out(connection.operator))
+    except ValueError as error:
+        return Diagnostic(
+            code="B055",
+            where=f"connection '{connection.name}'",
+            message=f"generated C holds matrices: {error}",
+            hint="run it on the simulator",
+        )
+
+
 def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
+    program, unwritten = _without_sparse(program)
     senders: list[ProgramInput | Neurons] = [*program.inputs, *program.populations]
     names = [item.name for item in senders]
     idents = identifiers(names, is_taken=_KEYWORDS.__contains__)
@@ -203,7 +228,7 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
         bound = _bound(neurons, links)
         cells.append(Cell(neurons=neurons, ident=idents[neurons.name], links=links, bound=bound))
     built = Plan(program=program, sources=tuple(sources.values()), cells=tuple(cells))
-    return built, [*_too_wide(built), *_too_large(built)]
+    return built, [*unwritten, *_too_wide(built), *_too_large(built)]
 
 
 def _without_low_zeros(weights: Array) -> tuple[Array, int]:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from support.c_programs import STRICT, build
 from support.random_programs import random_program
 
 from spikec.backends.c.emit import emit
+from spikec.backends.c.plan import check
 from spikec.compiler.errors import UsageError
-from spikec.compiler.operators import Dense
+from spikec.compiler.operators import Dense, Sparse, Synapses
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
 FILES = {"Makefile", "README.md", "main.c", "manifest.json", "network.c", "network.h"}
@@ -163,3 +165,20 @@ def test_replaces_its_own_directory_and_no_other(tmp_path: Path) -> None:
     (lava / "manifest.json").write_text('{"schema": "spikec.lava", "files": []}')
     with pytest.raises(UsageError, match="U060"):
         emit(small(), lava)
+
+
+def test_sparse_synapses_of_a_large_matrix_are_refused() -> None:
+    many = 5000
+    program = small()
+    neurons = {"du": 4095, "dv": 0, "vth": 1, "reset": "zero", "reset_order": "at_spike"}
+    synapses = Synapses(targets=np.arange(many), pointers=np.arange(many + 1), outputs=many)
+    sparse = Sparse(weight=np.full(many, 2), synapses=synapses)
+    large = replace(
+        program,
+        inputs=(replace(program.inputs[0], shape=(many,)),),
+        populations=(Neurons(name="cells", shape=(many,), **neurons),),  # type: ignore[arg-type]
+        connections=(replace(program.connections[0], operator=sparse),),
+    )
+    (finding,) = check(large)
+    assert finding.code == "B055"
+    assert "5,000 x 5,000" in finding.message
