@@ -407,6 +407,7 @@ class _Lowering:
             reset_drops_input=neuron.reset_drops_input,
             compare=">" if neuron.gate.strict else ">=",
             max_spikes=int(min(neuron.max_spikes, MOST_SPIKES)),
+            reset_twice=neuron.reset_twice,
             **linear,
         )
 

@@ -9,6 +9,8 @@ M is U                   the spike of the last step's voltage (the seed model): 
 M is U'                  the voltage after the step, which a reset by the old voltage's
                          spike has already entered (snnTorch): reset at the next step
 M is U' without gates    the voltage before the reset: reset at the spike
+the same less amount*r   what snnTorch compares with ``reset_delay=False``, where r is the
+                         gate of U: also at the spike, ``reset_twice``
 =======================  ==============================================================
 
 What is left of U' beside the leak, the drive and the constant is the reset.
@@ -70,6 +72,7 @@ class Neuron:
     reset_value: Array | None
     reset_drops_input: bool
     floor: Array | None = None
+    reset_twice: bool = False
 
     @property
     def max_spikes(self) -> float:
@@ -109,9 +112,14 @@ def find_neuron(gate: Gate, states: Sequence[StepState]) -> Neuron:
     """
     where = gate.origin or "a threshold"
     for state in states:
-        timing, scale = _timing(gate, state)
+        timing, scale = _timing(gate.form, state)
         if timing is not None:
             return _neuron(gate, state, timing, scale, states, where)
+        if _resets_twice(gate, state):
+            timing, scale = _timing(gate.form.free(), state)
+            assert timing is not None
+            neuron = _neuron(gate, state, timing, scale, states, where)
+            return replace(neuron, reset_twice=True)
     if not any(isinstance(atom, State) for atom in gate.form.atoms) and not gate.form.gates:
         return _stateless(gate, where)
     _refuse_clamp(gate, states, where)
@@ -136,7 +144,7 @@ def old_versions(gates: Sequence[Gate], states: Sequence[StepState]) -> dict[Gat
     """Return, for gates that only repeat a spike of the last step, the gate of that spike."""
     versions: dict[Gate, Gate] = {}
     for state in states:
-        timed = {gate: _timing(gate, state) for gate in gates}
+        timed = {gate: _timing(gate.form, state) for gate in gates}
         for gate, (timing, scale) in timed.items():
             if timing != "new":
                 continue
@@ -168,10 +176,10 @@ _Reset: TypeAlias = tuple[Reset, ResetOrder, "Array | None", bool]
 _NO_RESET: _Reset = ("none", "at_spike", None, False)
 
 
-def _timing(gate: Gate, state: StepState) -> tuple[Timing | None, Array]:
-    """Say which membrane the gate looks at, and the factor it has there."""
+def _timing(form: Form, state: StepState) -> tuple[Timing | None, Array]:
+    """Say which membrane a gate's form looks at, and the factor it has there."""
     own = State(state.name)
-    compared = gate.form.without_constant()
+    compared = form.without_constant()
     candidates: tuple[tuple[Timing, Form], ...] = (
         ("old", Form(state.after.shape, {(frozenset(), own): np.ones(1)})),
         ("new", state.after.without_constant()),
@@ -184,6 +192,29 @@ def _timing(gate: Gate, state: StepState) -> tuple[Timing | None, Array]:
                 return "before_reset", scale
             return timing, scale
     return None, np.ones(1)
+
+
+def _resets_twice(gate: Gate, state: StepState) -> bool:
+    """Say whether a voltage left above threshold counts against the next spike.
+
+    With ``r = H(U > vth)``: ``s = H(M - amount * r > vth)``, ``U' = M - amount * s``, and the
+    same vth and amount in both.
+    """
+    if len(gate.form.gates) != 1 or state.after.gates != {gate} or gate.most > 1:
+        return False
+    (left,) = gate.form.gates
+    timing, scale = _timing(gate.form.free(), state)
+    own = Form(state.after.shape, {(frozenset(), State(state.name)): np.ones(1)})
+    share = membrane_scale(left.form, own)
+    if timing != "before_reset" or share is None or (left.strict, left.most) != (gate.strict, 1):
+        return False
+    counted, taken = gate.form.gated(left), state.after.gated(gate)
+    return (
+        not counted.atoms
+        and not taken.atoms
+        and _agree(counted.constant / scale, taken.constant)
+        and _agree(-left.form.constant / share, state.after.constant - gate.form.constant / scale)
+    )
 
 
 def membrane_scale(form: Form, membrane: Form) -> Array | None:

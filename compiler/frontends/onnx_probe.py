@@ -51,7 +51,8 @@ def compare(
     """Return ``graph`` with the outcome recorded; raise if spikes differ without a tie.
 
     Both run in float32 on random binary input of three densities; where neurons send
-    several spikes a step, or have a floor, once more on input strong enough for both.
+    several spikes a step, have a floor or are reset twice, once more on input strong enough
+    for that.
     ``output_of`` names the file's output for each output population. A difference is a
     tie when some voltage is within 1e-5 of its threshold.
     """
@@ -101,11 +102,12 @@ def _spikes(
 def _strong(
     rng: np.random.Generator, graph: Graph, shapes: Mapping[str, Shape], steps: int
 ) -> list[dict[str, Array]]:
-    """Return runs of random numbers so large that counts and floors come into play."""
+    """Return runs of random numbers so large that counts, floors, second resets matter."""
     several = [node.name for node in graph.populations
                if isinstance(node, LIF) and node.max_spikes > 1]  # fmt: skip
     floors = {node.name: node.floor for node in graph.populations if node.floor is not None}
-    if not several and not floors:
+    twice = [node for node in graph.populations if isinstance(node, LIF) and node.reset_twice]
+    if not several and not floors and not twice:
         return []
     strength = 1
     while strength < _MOST_STRENGTH:
@@ -116,13 +118,14 @@ def _strong(
         }
         ours = _fed(graph, inputs)
         probes: list[Probe] = [(name, "spikes") for name in several]
-        probes += [(name, "voltage") for name in floors]
+        probes += [(name, "voltage") for name in {*floors, *(node.name for node in twice)}]
         trace = reference.run(graph, ours, dtype=np.float32, probes=probes)
         counted = all(trace.spikes(name).max() > 1 for name in several)
         floored = all(
             (trace[name, "voltage"] <= level + _TIE).any() for name, level in floors.items()
         )
-        if counted and floored:
+        left = all((trace[node.name, "voltage"] > node.vth).any() for node in twice)
+        if counted and floored and left:
             break
     return [inputs]
 
@@ -258,11 +261,23 @@ def _to_threshold(node: LIF, trace: Trace) -> Array:
     if (node.reset, node.reset_order) != ("subtract", "at_spike"):
         return above
     before: Array = above + node.reset_amount * trace.spikes(node.name)
+    if node.reset_twice:
+        return _nearer(node, above, before)
     if node.max_spikes == 1:
         return before
     passed = np.clip(np.round(before / node.reset_amount), 0, node.max_spikes - 1)
     left: Array = before - passed * node.reset_amount
     return left
+
+
+def _nearer(node: LIF, above: Array, before: Array) -> Array:
+    """Return the lesser distance: of the voltage a step starts from, or of what it reaches."""
+    start = np.broadcast_to(node.initial_state[1] - node.vth, above[:, :1].shape)
+    started = np.concatenate([start, above[:, :-1]], axis=1)
+    left = started > 0 if node.compare == ">" else started >= 0
+    reached = before - node.reset_amount * left
+    nearer: Array = np.where(np.abs(started) < np.abs(reached), started, reached)
+    return nearer
 
 
 def _differs(path: Path, name: str, step: StepModel) -> FrontendError:

@@ -61,8 +61,6 @@ def _findings(node: Node) -> list[Diagnostic]:
         problems += [("late start", as_read)] if node.start else []
         problems += [(f"lag {node.view.lag}", as_read)] if node.view.lag not in (0, -1) else []
         problems += [("shifted voltage", as_read)] if node.view.voltage_offset.any() else []
-    if isinstance(node, LIF) and node.reset_twice:
-        problems.append(("second reset", "keep the network in our own format"))
     if isinstance(node, LIF) and node.refractory:
         problems.append(("refractory period", "keep the network in our own format"))
     return [
@@ -348,6 +346,8 @@ def _function_name(node: LIF | LI) -> str:
             parts.append("drops_input")
         if node.max_spikes > 1:
             parts.append("several")
+        if node.reset_twice:
+            parts.append("twice")
     if node.floor is not None:
         parts.append("floored")
     return "_".join(parts)
@@ -417,6 +417,11 @@ def _spike_lines(
         return
     inputs.append("vth")
     kind = "Greater" if node.compare == ">" else "GreaterOrEqual"
+    if node.reset_twice:
+        inputs.append("amount")
+        lines += _twice_lines(kind, membrane)
+        _last_lines(node, "reset_now", inputs, lines)
+        return
     one = "fired" if node.max_spikes > 1 else "s_new"
     lines += [f"fires = {kind} ({membrane}, vth)", f"{one} = Cast <to = 1> (fires)"]
     if node.reset_order == "at_spike" and node.reset == "subtract":
@@ -429,6 +434,21 @@ def _spike_lines(
         lines.append(f"reset_now = Where (fires, reset_voltage, {membrane})")
         membrane = "reset_now"
     _last_lines(node, membrane, inputs, lines)
+
+
+def _twice_lines(kind: str, membrane: str) -> list[str]:
+    """Spike and reset as snnTorch does with ``reset_delay=False``, in its order of rounding."""
+    return [
+        f"was_above = {kind} (u, vth)",
+        "left = Cast <to = 1> (was_above)",
+        "counted = Mul (amount, left)",
+        f"lowered = Sub ({membrane}, counted)",
+        f"fires = {kind} (lowered, vth)",
+        "s_new = Cast <to = 1> (fires)",
+        "again = Sub (s_new, left)",
+        "taken = Mul (amount, again)",
+        "reset_now = Sub (lowered, taken)",
+    ]
 
 
 def _count_lines(node: LIF, membrane: str, inputs: list[str], lines: list[str]) -> None:

@@ -17,6 +17,7 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.errors import FrontendError
 from spikec.compiler.frontends import load, load_graph
 from spikec.compiler.ir import LIF, Graph
+from spikec.compiler.trace import Probe
 
 FOLDER = Path(__file__).parents[1] / "data" / "onnx"
 CASES = json.loads((FOLDER / "cases.json").read_text(encoding="utf-8"))
@@ -25,7 +26,6 @@ CASES = json.loads((FOLDER / "cases.json").read_text(encoding="utf-8"))
 REFUSED = {
     "sinabs-LIF-multi_spike-reset_to": "several spikes a step",
     "snntorch-Alpha-subtract": "several states",
-    "snntorch-Leaky-subtract-at_once": "threshold",
 }
 FILES = [file for case in CASES.values() for file in case["files"]]
 EXACT = [file for file in FILES if file.partition(".")[0] not in REFUSED]
@@ -96,6 +96,21 @@ def test_who_sends_several_spikes_and_who_has_a_floor(name: str) -> None:
     assert all("--max-spikes" in origin for origin in limits)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_who_counts_a_voltage_left_above_threshold(name: str) -> None:
+    if name in REFUSED:
+        return
+    graph = load_graph(FOLDER / CASES[name]["files"][0])
+    driven = [graph[layer] for layer in layers_of(graph)]
+    twice = [node for node in driven if isinstance(node, LIF) and node.reset_twice]
+    assert twice == (driven if name.endswith("at_once") else [])
+    (source,) = graph.inputs
+    given = recorded(name)[0].reshape(-1, len(recorded(name)[0][0]), *source.shape)
+    probes: list[Probe] = [(node.name, "voltage") for node in twice]
+    trace = reference.run(graph, {source.name: given}, dtype=np.float32, probes=probes)
+    assert all((trace[node.name, "voltage"] > node.vth).mean() > 0.05 for node in twice)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_outside_the_family_is_refused_with_the_reason(name: str) -> None:
     for file in CASES[name]["files"]:
@@ -113,6 +128,8 @@ def test_both_exporters_wrote_what_they_can() -> None:
     }
     assert set(failed) == {
         "snntorch-Leaky-subtract-at_once.dyn20",
+        "snntorch-RLeaky-subtract-learned-at_once.dyn20",
+        "snntorch-Synaptic-subtract-at_once.dyn20",
         "spikingjelly-IF-own_surrogate.ts17",
         "spikingjelly-LIF-own_surrogate.ts17",
         "spikingjelly-ParametricLIF-own_surrogate.ts17",

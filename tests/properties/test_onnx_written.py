@@ -35,7 +35,7 @@ def plain(node: Input | LIF | LI) -> Input | LIF | LI:
         return replace(node, shift=0)
     view = SourceView(lag=node.view.lag, current_lag=node.view.lag)
     moved = replace(node, start=0, view=view)
-    return replace(moved, refractory=0, reset_twice=False) if isinstance(moved, LIF) else moved
+    return replace(moved, refractory=0) if isinstance(moved, LIF) else moved
 
 
 def run_file(model: onnx.ModelProto, graph: Graph, inputs: dict[str, Array]) -> list[Array]:

@@ -285,6 +285,32 @@ def snntorch(b: Builder, x: str, shape: Shape, *, synaptic: bool, feedback: bool
     return spikes
 
 
+def snntorch_at_once(b: Builder, x: str, shape: Shape) -> str:
+    """Leaky, Synaptic, RLeaky with ``reset_delay=False``: subtraction at the spike, and before it.
+
+    A voltage left above threshold is lowered before it is compared; one that then spikes
+    is not lowered again, one that does not gets it back.
+    """
+    theta, beta, drive = b.threshold(shape), clamped(b, b.decay(shape)), x
+    current = b.state(shape, "syn") if b.chance() else None
+    mem = b.state(shape, "mem")
+    spk = b.state(shape, "spk") if current is None and b.chance() else None
+    if spk is not None:
+        drive = b.op("Add", x, recurrent(b, spk.before, shape))
+    if current is not None:
+        kept = b.op("Mul", clamped(b, b.decay(shape)), current.before)
+        drive = current.after = b.op("Add", kept, x)
+    left, _ = b.fires(mem.before, theta, strict=True)
+    whole = b.op("Add", b.op("Mul", beta, mem.before), drive)
+    lowered = b.op("Sub", whole, b.op("Mul", left, b.const(theta)))
+    spikes, _ = b.fires(lowered, theta, strict=True)
+    again = b.op("Sub", spikes, left)
+    mem.after = b.op("Sub", lowered, b.op("Mul", again, b.const(theta)))
+    if spk is not None:
+        spk.after = b.op("Identity", spikes)
+    return spikes
+
+
 def norse(b: Builder, x: str, shape: Shape, *, feedback: bool) -> str:
     """LIF and LIFRecurrent: forward Euler, hard reset at once."""
     theta, reset, leak = b.threshold(shape), b.offset(), b.offset()
@@ -506,7 +532,7 @@ def cuba(b: Builder, x: str, shape: Shape) -> str:
 
 
 def kinds() -> dict[str, Neuron]:
-    found: dict[str, Neuron] = {"norse LIFBox": norse_box}
+    found: dict[str, Neuron] = {"norse LIFBox": norse_box, "snntorch at once": snntorch_at_once}
     for name, several in (("LIF", False), ("LIF several", True)):
         found[f"rockpool {name}"] = lambda b, x, shape, k=several: rockpool(b, x, shape, several=k)
     for name, synaptic, feedback in (

@@ -308,6 +308,19 @@ def counting() -> dict[str, Cell]:
     }  # fmt: skip
 
 
+def at_once() -> dict[str, Cell]:
+    """snnTorch's second reset, behind a current, and with feedback and learned thresholds."""
+    learned = {"beta": per_neuron(0.5, 1.05), "threshold": per_neuron(0.6, 1.2),
+               "learn_beta": True, "learn_threshold": True}  # fmt: skip
+    return {
+        "snntorch-Synaptic-subtract-at_once": snn("Synaptic", "subtract", reset_delay=False),
+        "snntorch-RLeaky-subtract-learned-at_once": snn(
+            "RLeaky", "subtract", all_to_all=False, V=per_neuron(-0.4, 0.7), reset_delay=False,
+            **learned,
+        ),
+    }  # fmt: skip
+
+
 # --- the networks --------------------------------------------------------------------
 
 
@@ -414,6 +427,8 @@ def networks() -> Iterator[tuple[str, Callable[[], Network]]]:
         gain = gain_of(name)
         yield name, lambda cell=cell, gain=gain: dense(cell, gain)
     yield "conv-sinabs-IAF-multi_spike", lambda: convolutional(cells["sinabs-IAF-multi_spike"])
+    for name, cell in at_once().items():
+        yield name, lambda cell=cell: dense(cell, 1.5)
 
 
 # --- export --------------------------------------------------------------------------

@@ -413,6 +413,55 @@ def test_the_check_is_made_where_several_spikes_come(tmp_path: Path) -> None:
     assert check == "4 random runs of 8 steps: equal"
 
 
+#: snnTorch's ``reset_delay=False``: what the last step left above ``theta`` counts ``taken``.
+LEFT = [("Greater", "v theta", "was"), ("Cast", "was", "left"), ("Mul", "left taken", "counted"),
+        ("Sub", "u counted", "low"), ("Greater", "low theta", "above"), SPIKE[1]]  # fmt: skip
+TWICE: dict[str, Nodes] = {
+    "as snnTorch writes it": [("Sub", "spk left", "again"), ("Mul", "again taken", "more"),
+                              ("Sub", "low more", "v_next")],
+    "collected": [("Mul", "spk taken", "more"), ("Sub", "u more", "v_next")],
+    "chosen": [("Sub", "u taken", "less"), ("Where", "above less u", "v_next")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", TWICE)
+@pytest.mark.parametrize("theta", [1.0, np.array([0.5, 0.75, 1.25])])
+@pytest.mark.parametrize("taken", [None, 0.625])
+def test_a_second_reset_is_read_and_checked_where_it_matters(
+    spelling: str, theta: Array | float, taken: float | None, tmp_path: Path
+) -> None:
+    """Weights so weak that spikes of 1 leave nothing above threshold: stronger input is tried."""
+    weak = np.arange(12).reshape(4, 3) / 80
+    amount = theta if taken is None else taken
+    model = network([*STEP, *LEFT, *TWICE[spelling]], weight=weak, theta=theta, taken=amount)
+    onnx.save(model, tmp_path / "some.onnx")
+    graph = load_graph(tmp_path / "some.onnx")
+    (neuron,) = graph.populations
+    assert isinstance(neuron, LIF)
+    assert (neuron.reset_twice, neuron.reset, neuron.reset_order) == (True, "subtract", "at_spike")
+    np.testing.assert_array_equal(neuron.vth, np.broadcast_to(theta, 3))
+    np.testing.assert_array_equal(neuron.reset_amount, np.broadcast_to(amount, 3))
+    (check,) = (c.value for c in graph.choices if c.what == "checked against the file")
+    assert check == "4 random runs of 8 steps: equal"
+
+
+UNLIKE: dict[str, Nodes] = {
+    "another amount": [*LEFT, ("Mul", "spk half", "more"), ("Sub", "u more", "v_next")],
+    "another threshold": [("Greater", "v half", "was"), *LEFT[1:], *TWICE["collected"]],
+    "another comparison": [("GreaterOrEqual", "v theta", "was"), *LEFT[1:], *TWICE["collected"]],
+    "no reset": [*LEFT, ("Identity", "u", "v_next")],
+    "set to zero": [*LEFT, ("Where", "above zero u", "v_next")],
+    "lowered for good": [*LEFT, ("Mul", "spk taken", "more"), ("Sub", "low more", "v_next")],
+}
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_other_second_thresholds_are_refused(case: str, tmp_path: Path) -> None:
+    onnx.save(network([*STEP, *UNLIKE[case]], theta=1.0, taken=1.0), tmp_path / "some.onnx")
+    with pytest.raises(FrontendError, match=r"F100.*threshold"):
+        load_graph(tmp_path / "some.onnx")
+
+
 def test_a_membrane_cast_to_integers_is_refused(tmp_path: Path) -> None:
     model = network([*STEP, *SPIKE, ("Sub", "u spk", "w"), ("Cast", "w", "whole"),
                      ("Cast", "whole", "v_next")])  # fmt: skip
