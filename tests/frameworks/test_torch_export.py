@@ -306,6 +306,22 @@ def test_the_tracing_exporter_writes_the_same_network(name: str, tmp_path: Path)
     np.testing.assert_array_equal(spikes_of(tmp_path / "net.onnx", spikes), theirs)
 
 
+@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
+def test_the_tracing_exporter_writes_snntorch_without_reset_delay(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"beta": 0.9, "init_hidden": True, "reset_delay": False}
+    layers = (nn.Linear(20, 30), snn.Leaky(**given), nn.Linear(30, 10), snn.RLeaky(
+        **given, linear_features=10))  # fmt: skip
+    network = louder(nn.Sequential(*layers), 3)
+    graph = export_torch(network, tmp_path / "net.onnx", inputs=20, dynamo=False)
+    driven = [node for node in graph.populations if graph.edges_into(node.name)]
+    assert [getattr(node, "reset_twice", None) for node in driven] == [True, True]
+    spikes = given_spikes(20)
+    with torch.no_grad():
+        theirs = step_by_step(network.eval(), spikes).flatten(2).numpy()
+    np.testing.assert_array_equal(spikes_of(tmp_path / "net.onnx", spikes), theirs)
+    assert 0.005 < theirs.mean() < 0.95
+
+
 def everything(network: nn.Module) -> dict[str, Any]:
     """Return all that the modules hold: states, modes, methods, hooks."""
     held: dict[str, Any] = {}

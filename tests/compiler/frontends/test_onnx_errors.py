@@ -19,6 +19,7 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.errors import FrontendError, GraphError, UsageError
 from spikec.compiler.frontends import ReadOptions, affine, load_graph
 from spikec.compiler.frontends.affine import Form, Gate, Signal, State
+from spikec.compiler.frontends.onnx_probe import nearest_to_threshold
 from spikec.compiler.ir import LIF, Graph
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -443,6 +444,24 @@ def test_a_second_reset_is_read_and_checked_where_it_matters(
     np.testing.assert_array_equal(neuron.reset_amount, np.broadcast_to(amount, 3))
     (check,) = (c.value for c in graph.choices if c.what == "checked against the file")
     assert check == "4 random runs of 8 steps: equal"
+
+
+def test_ties_of_a_second_reset_are_at_either_of_its_thresholds(tmp_path: Path) -> None:
+    """The voltage that a step starts from, and what it reaches less what was left above."""
+    nodes = [("Mul", "x half", "drive"), ("Add", "v drive", "u"), *LEFT, *TWICE["collected"]]
+    model = network(nodes, shapes={"x": (1,), "v": (1,), "spk": (1,), "v_next": (1,)},
+                    theta=1.0, taken=1.0)  # fmt: skip
+    onnx.save(model, tmp_path / "some.onnx")
+    graph = load_graph(tmp_path / "some.onnx")
+
+    def nearest(*drives: float) -> float:
+        values = 2 * np.array(drives).reshape(1, -1, 1)
+        return nearest_to_threshold(graph, {"x": values}, len(drives) - 1)
+
+    assert nearest(2.5) == 1.0
+    assert nearest(2.5, 0.5 + 1e-6) == pytest.approx(1e-6)
+    assert nearest(2.0 + 1e-6, 3.0) == pytest.approx(1e-6)
+    assert nearest(0.5, 0.5 + 1e-6) == pytest.approx(1e-6)
 
 
 UNLIKE: dict[str, Nodes] = {
