@@ -13,7 +13,8 @@ from spikec.cli.loading import Loaded
 from spikec.cli.picture import draw
 from spikec.cli.running import climb_with
 from spikec.cli.session import progress_bar
-from spikec.cli.tables import say, table, verdict
+from spikec.cli.tables import say, table
+from spikec.cli.verification import verdict
 from spikec.compiler.files import canonical_json, make_folder, write_atomically
 from spikec.compiler.program_file import write_program
 from spikec.compiler.quantize import QuantizationReport, compile_graph

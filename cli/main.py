@@ -399,7 +399,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Climb the ladder: float, quantized float, integers, backends. Exits with 1 if it breaks."""
-    from spikec.cli import running, tables
+    from spikec.cli import running, verification
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
@@ -422,7 +422,7 @@ def verify(
     if as_json:
         print_json(report.as_dict())
     else:
-        tables.show_verification(report)
+        verification.show_verification(report)
     if not report.passed:
         raise typer.Exit(FAILED)
 

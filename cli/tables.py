@@ -10,17 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from spikec.compiler.targets import Target
-from spikec.compiler.verification import VerificationReport
-from spikec.compiler.verification.report import Comparison, Divergence
 
 __all__ = [
     "say",
     "show_emitted",
     "show_targets",
-    "show_verification",
     "show_zoo",
     "table",
-    "verdict",
 ]
 
 
@@ -74,80 +70,3 @@ def show_emitted(report: Mapping[str, Any]) -> None:
         for item in report["populations"]
     ]  # fmt: skip
     table("populations on Lava", ["population", "process", "model", "why"], rows)
-
-
-def show_verification(report: VerificationReport) -> None:
-    """Print the ladder, what differs between its rungs, and the verdict."""
-    rows = [
-        [item.name, item.meaning, str(item.samples), _percent(item.accuracy, 2),
-         _percent(item.agreement, 2),
-         ", ".join(f"{count} {event}" for event, count in item.events.items()) or "-"]
-        for item in report.rungs
-    ]  # fmt: skip
-    first = report.rungs[0].name
-    table(
-        f"ladder: {report.samples} samples of {report.steps} steps, readout {report.readout}",
-        ["rung", "meaning", "samples", "accuracy", f"same as {first}", "out of range"],
-        rows,
-    )
-    table(
-        "differences",
-        ["between", "population", "differing", "of spikes", "mismatch", "rate", "voltage rmse",
-         "identical samples"],
-        [row for item in report.comparisons for row in _difference_rows(item)],
-    )  # fmt: skip
-    margins = [
-        [item.population, item.rung, str(item.decisions), f"{item.smallest:.2g}",
-         f"{item.median:.2g}", _percent(item.near, 3)]
-        for item in report.margins
-    ]  # fmt: skip
-    if margins:
-        table(
-            "distance to threshold, relative to it",
-            ["population", "rung", "decisions", "smallest", "median", "within 1 %"],
-            margins,
-        )
-    for item in report.comparisons:
-        if item.first is not None:
-            say(f"{item.lower} and {item.upper} first part at {_place(item.first)}")
-    say(verdict(report))
-
-
-def verdict(report: VerificationReport) -> str:
-    """Return what the report says, in one or two sentences."""
-    broken = [item for item in report.comparisons if not item.passed]
-    if broken:
-        return "FAILED: " + "; ".join(
-            f"{item.upper} differs from {item.lower} in {item.differing} values" for item in broken
-        )
-    equal = [item for item in report.comparisons if item.must_agree]
-    same = ", ".join(f"{item.upper} ({item.samples} samples)" for item in equal)
-    promise = f"every recorded value of I equals {same}" if equal else "no backend was compared"
-    lower, integers = report.rungs[0], report.rung("I")
-    if lower.accuracy is None or integers.accuracy is None or lower.name != "F":
-        return f"passed: {promise}."
-    change = 100 * (integers.accuracy - lower.accuracy)
-    return f"passed: {promise}; integers change accuracy by {change:+.2f} points."
-
-
-def _difference_rows(item: Comparison) -> list[list[str]]:
-    return [
-        [f"{item.lower} -> {item.upper}", row.population, str(row.differing),
-         str(row.spikes) if row.mismatch is not None else "-", _percent(row.mismatch, 3),
-         _percent(row.rate_change, 3), _percent(row.voltage_rmse, 3),
-         f"{row.identical_samples} of {item.samples}"]
-        for row in item.populations
-    ]  # fmt: skip
-
-
-def _place(first: Divergence) -> str:
-    sides = "; ".join(
-        f"{name} " + ", ".join(f"{key} {value:.6g}" for key, value in state.items())
-        for name, state in first.states.items()
-    )
-    neuron = ",".join(map(str, first.neuron))
-    return f"sample {first.sample}, step {first.step}, {first.population}[{neuron}] ({sides})"
-
-
-def _percent(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f} %"

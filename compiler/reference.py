@@ -18,7 +18,7 @@ from spikec.compiler.operators import Operator, cast
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["in_source_units", "run", "session"]
+__all__ = ["Equations", "in_source_units", "run", "session"]
 
 
 def session(
@@ -43,7 +43,7 @@ def session(
         )
         for node in graph.populations
     }
-    typed = {node.name: _Equations(node, dtype) for node in graph.populations}
+    typed = {node.name: Equations(node, dtype) for node in graph.populations}
     return Timeline(
         order=graph.immediate_order(),
         links=links,
@@ -96,7 +96,7 @@ def _transmit(operator: Operator, dtype: type[np.floating]) -> Callable[[Array],
     return lambda values: typed.apply(values.astype(dtype))
 
 
-class _Equations:
+class Equations:
     """One population's parameters in the working precision, and its equations."""
 
     def __init__(self, node: Population, dtype: type[np.floating]) -> None:
@@ -128,24 +128,44 @@ class _Equations:
 
     def advance(self, state: State, arrivals: Sequence[Array]) -> State:
         """One step of the equations of :mod:`spikec.compiler.ir`."""
+        current, voltage = self.integrate(state, arrivals)
+        return self.settle(state, current, voltage, self.decide(state, voltage))
+
+    def integrate(self, state: State, arrivals: Sequence[Array]) -> tuple[Array, Array]:
+        """Current and voltage of the next step as the threshold sees them."""
         node = self.node
         current = self._synapse(state, arrivals)
         effective = current if node.coupling == "immediate" else state.current
         drive = self.gain * effective + self.bias
         if not isinstance(node, LIF):
-            voltage = self._floored(self._leak(state.voltage, drive))
-            return State(current=current, voltage=voltage, spikes=state.spikes, idle=state.idle)
-        voltage = self._integrate(node, state, drive)
-        active = state.idle == 0
-        voltage = np.where(active, voltage, state.voltage)
-        left = self._above(node, state.voltage) if node.reset_twice else None
-        lowered = voltage if left is None else voltage - self.amount * left
-        spikes = self._above(node, lowered) & active
+            return current, self._leak(state.voltage, drive)
+        return current, np.where(
+            state.idle == 0, self._integrate(node, state, drive), state.voltage
+        )
+
+    def decide(self, state: State, voltage: Array) -> Array:
+        """How often each neuron spikes at ``voltage``."""
+        node = self.node
+        if not isinstance(node, LIF):
+            return state.spikes
+        lowered = voltage - self.amount * self._left(state) if node.reset_twice else voltage
+        spikes: Array = self._above(node, lowered) & (state.idle == 0)
         if node.max_spikes > 1:
             spikes = np.where(spikes, self._count(node, voltage), 0)
-        if left is not None:  # rounded as in snnTorch: what was taken off is given back
-            again = spikes.astype(self.dtype) - left.astype(self.dtype)
-            voltage = np.where(active, lowered - again * self.amount, voltage)
+        return spikes
+
+    def settle(self, state: State, current: Array, voltage: Array, spikes: Array) -> State:
+        """The state that ``spikes`` at ``voltage`` leave behind."""
+        node = self.node
+        if not isinstance(node, LIF):
+            return State(
+                current=current, voltage=self._floored(voltage), spikes=spikes, idle=state.idle
+            )
+        if node.reset_twice:  # rounded as in snnTorch: what was taken off is given back
+            left = self._left(state).astype(self.dtype)
+            lowered = voltage - self.amount * left
+            again = spikes.astype(self.dtype) - left
+            voltage = np.where(state.idle == 0, lowered - again * self.amount, voltage)
         elif node.reset_order == "at_spike":
             voltage = self._reset(node, voltage, spikes)
         voltage = self._floored(voltage)
@@ -175,6 +195,12 @@ class _Equations:
         if node.reset_drops_input:
             return np.where(spiked, self.reset_voltage, self._leak(state.voltage, drive))
         return self._leak(np.where(spiked, self.reset_voltage, state.voltage), drive)
+
+    def _left(self, state: State) -> Array:
+        """Where the last reset left the voltage above threshold."""
+        node = self.node
+        assert isinstance(node, LIF)
+        return self._above(node, state.voltage)
 
     def _above(self, node: LIF, voltage: Array) -> Array:
         above: Array = voltage > self.vth if node.compare == ">" else voltage >= self.vth

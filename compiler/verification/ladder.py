@@ -6,7 +6,8 @@ backend is a promise: every recorded value must be equal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,10 +16,13 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
-from spikec.compiler.inputs import Dataset
+from spikec.compiler.inputs import Dataset, to_integers
 from spikec.compiler.ir import LIF, Graph
 from spikec.compiler.program import Neurons, Program
+from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import Probe, Quantity, Readout, Trace, default_readout, read_out
+from spikec.compiler.verification.certificate import Certificate, certify
+from spikec.compiler.verification.drift import DriftMeter
 from spikec.compiler.verification.metrics import (
     Tally,
     first_difference,
@@ -33,6 +37,7 @@ from spikec.compiler.verification.report import (
     VerificationReport,
 )
 from spikec.compiler.verification.rungs import Way, build_ways
+from spikec.compiler.verification.significance import AccuracyChange, accuracy_change
 
 __all__ = ["verify"]
 
@@ -67,8 +72,11 @@ def verify(
     probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))
     ways = build_ways(program, graph, golden, backends, backend_samples or {})
     sums = {way.name: _Sums() for way in ways}
-    for part in in_batches(data.num_samples, batch_size(program.num_neurons, data.num_steps)):
-        _climb(ways, sums, compared, probes, data, part, chosen)
+    states = _States(program, graph, ways)
+    # Voltages of four runs of a batch are held at once.
+    for part in in_batches(data.num_samples, batch_size(4 * program.num_neurons, data.num_steps)):
+        traces = _climb(ways, sums, compared, probes, data, part, chosen)
+        states.add(data.samples(part.start, part.stop), traces, part.start)
         if progress is not None:
             progress(part.stop, data.num_samples)
     labelled = data.labels is not None
@@ -83,7 +91,46 @@ def verify(
             if way.below is not None
         ),
         margins=_margins(ways[0], graph, program, data),
+        changes=tuple(_changes(ways, sums)) if labelled else (),
+        drifts=() if states.meter is None else states.meter.drifts(),
+        certificates=states.certificates,
     )
+
+
+class _States:
+    """What looks at all spikes and voltages of F, Q and I: drift and certificate."""
+
+    def __init__(self, program: Program, graph: Graph | None, ways: Sequence[Way]) -> None:
+        self.program = program
+        self.quantized = dequantize(program)
+        self.certificates: tuple[Certificate, ...] = ()
+        self.meter: DriftMeter | None = None
+        if graph is not None:
+            (scales,) = (way.scales for way in ways if way.name == "Q")
+            self.meter = DriftMeter(graph, self.quantized, scales)
+
+    def add(self, batch: Dataset, traces: Mapping[str, Trace], offset: int) -> None:
+        """Add a batch that every rung has run; ``offset`` numbers its first sample."""
+        messages, _ = to_integers(self.program, batch.inputs)
+        if self.meter is not None:
+            self.meter.add(messages, traces["F"], traces["Q"])
+        found = certify(self.quantized, messages, traces["I"], offset=offset)
+        known = self.certificates or tuple(Certificate(population=x.population) for x in found)
+        self.certificates = tuple(map(operator.add, known, found))
+
+
+def _changes(ways: Sequence[Way], sums: Mapping[str, _Sums]) -> Iterator[AccuracyChange]:
+    """Compare accuracies with the first rung's; backends equal the integers."""
+    for way in ways[1:]:
+        if not way.must_agree:
+            total = sums[way.name]
+            yield accuracy_change(
+                ways[0].name,
+                way.name,
+                samples=total.samples,
+                lost=total.lost,
+                gained=total.gained,
+            )
 
 
 @dataclass(eq=False, kw_only=True)
@@ -93,6 +140,8 @@ class _Sums:
     samples: int = 0
     right: int = 0
     agreeing: int = 0
+    lost: int = 0
+    gained: int = 0
     events: dict[str, int] = field(default_factory=dict)
     tallies: dict[Probe, Tally] = field(default_factory=dict)
     first: tuple[int, int, str, tuple[int, ...]] | None = None
@@ -102,7 +151,10 @@ class _Sums:
         self.samples += len(predicted)
         self.agreeing += int((predicted == first_rung[: len(predicted)]).sum())
         if labels is not None:
-            self.right += int((predicted == labels).sum())
+            right, before = predicted == labels, first_rung[: len(predicted)] == labels
+            self.right += int(right.sum())
+            self.lost += int((before & ~right).sum())
+            self.gained += int((right & ~before).sum())
 
     def add_events(self, events: Mapping[str, int]) -> None:
         """Count what went out of range."""
@@ -160,8 +212,9 @@ def _climb(
     data: Dataset,
     part: slice,
     readout: Readout,
-) -> None:
-    """Run one batch on every rung and add up what it shows."""
+) -> dict[str, Trace]:
+    """Run one batch on every rung, add up what it shows, and return the traces."""
+    voltages: tuple[Probe, ...] = tuple((name, "voltage") for name in ways[0].scales)
     traces: dict[str, Trace] = {}
     first_rung: Array | None = None
     for way in ways:
@@ -169,7 +222,8 @@ def _climb(
         if stop <= part.start:
             continue
         batch = data.samples(part.start, stop)
-        trace = way.run(batch.inputs, probes)
+        wanted = probes if way.must_agree else tuple(dict.fromkeys((*probes, *voltages)))
+        trace = way.run(batch.inputs, wanted)
         total = sums[way.name]
         predicted = read_out(trace, readout)
         first_rung = predicted if first_rung is None else first_rung
@@ -180,6 +234,7 @@ def _climb(
             below = next(item for item in ways if item.name == way.below)
             lower = _first_samples(traces[way.below], batch.num_samples)
             _add_comparison(total, below, way, lower, trace, compared, part.start)
+    return traces
 
 
 def _first_samples(trace: Trace, samples: int) -> Trace:

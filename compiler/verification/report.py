@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from spikec.compiler.verification.certificate import Certificate
+from spikec.compiler.verification.drift import Drift
+from spikec.compiler.verification.significance import AccuracyChange
+
 __all__ = [
     "Comparison",
     "Divergence",
@@ -103,7 +107,11 @@ class Margin:
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationReport:
-    """The whole ladder; ``passed`` is what the exit code says."""
+    """The whole ladder; ``passed`` is what the exit code says.
+
+    ``changes`` compare accuracies with the first rung's, where labels are known. ``drifts`` need
+    the float graph; ``certificates`` are the integers' against Q.
+    """
 
     samples: int
     steps: int
@@ -111,11 +119,19 @@ class VerificationReport:
     rungs: tuple[Rung, ...]
     comparisons: tuple[Comparison, ...]
     margins: tuple[Margin, ...]
+    changes: tuple[AccuracyChange, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+
+    @property
+    def unexplained(self) -> int:
+        """Spikes and voltages of the integers that truncation cannot explain."""
+        return sum(item.unexplained for item in self.certificates)
 
     @property
     def passed(self) -> bool:
-        """Whether everything that must be equal is."""
-        return all(item.passed for item in self.comparisons)
+        """Whether everything that must be equal is, and every integer is explained."""
+        return self.unexplained == 0 and all(item.passed for item in self.comparisons)
 
     def rung(self, name: str) -> Rung:
         """Return the rung called ``name``; ``KeyError`` if it was not climbed."""
@@ -127,4 +143,13 @@ class VerificationReport:
             {**asdict(item), "differing": item.differing, "passed": item.passed}
             for item in self.comparisons
         ]
-        return {**asdict(self), "comparisons": comparisons, "passed": self.passed}
+        certificates = [
+            {**asdict(item), "certified_share": item.certified_share} for item in self.certificates
+        ]
+        return {
+            **asdict(self),
+            "comparisons": comparisons,
+            "certificates": certificates,
+            "unexplained": self.unexplained,
+            "passed": self.passed,
+        }

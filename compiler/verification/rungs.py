@@ -17,7 +17,7 @@ from spikec.compiler.program import Program
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["Way", "build_ways"]
+__all__ = ["Scale", "Way", "build_ways"]
 
 #: Runs inputs and records probes.
 Run = Callable[[Mapping[str, Array], Sequence[Probe]], Trace]

@@ -18,12 +18,15 @@ from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.errors import SpikecError
 from spikec.compiler.inputs import Dataset, to_integers
 from spikec.compiler.ir import Graph
+from spikec.compiler.operators import Dense
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import compile_graph
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.targets import load_target
 from spikec.compiler.trace import Probe, Readout, Trace, read_out
 from spikec.compiler.verification import VerificationReport, verify
+from spikec.compiler.verification.drift import TAU, Drift
+from spikec.compiler.verification.trains import van_rossum, victor_purpura
 from spikec.models import seed_network
 
 SAMPLES, STEPS = 7, 15
@@ -278,6 +281,9 @@ def test_batches_change_nothing(
     for comparison in (*at_once["comparisons"], *in_parts["comparisons"]):
         for item in comparison["populations"]:  # sums of squares may round in another order
             item["voltage_rmse"] = pytest.approx(item["voltage_rmse"])
+    for item in (*at_once["drifts"], *in_parts["drifts"]):
+        for key in ("voltage_rmse", "van_rossum"):
+            item[key] = pytest.approx(item[key])
     assert in_parts == at_once
     assert in_parts["comparisons"][-1]["first"]["sample"] == 5
 
@@ -366,3 +372,111 @@ def test_the_report_is_plain_data() -> None:
     assert plain["rungs"][0]["name"] == "F"
     with pytest.raises(KeyError):
         report.rung("lava")
+
+
+def drift_of(report: VerificationReport, name: str, fed: str) -> Drift:
+    (found,) = (item for item in report.drifts if (item.population, item.fed) == (name, fed))
+    return found
+
+
+def with_wrong_weights(graph: Graph) -> Graph:
+    (edge,) = (item for item in graph.edges if item.name == "W1")
+    assert isinstance(edge.operator, Dense)
+    wrong = replace(edge, operator=Dense(weight=edge.operator.weight[:, ::-1]))
+    return graph.rewritten(edges={"W1": wrong})
+
+
+def test_teacher_forcing_leaves_out_what_is_inherited() -> None:
+    graph = chain()
+    right, wrong = (
+        climb(program_of(item), samples(), graph=graph)
+        for item in (graph, with_wrong_weights(graph))
+    )
+    for name, changes in (("layer1", True), ("layer2", False)):
+        before, after = (drift_of(item, name, "teacher-forced") for item in (right, wrong))
+        assert (before != after) == changes
+        assert before.mismatch is not None
+        assert before.mismatch > 0
+    before, after = (drift_of(item, "layer2", "end to end") for item in (right, wrong))
+    assert before.mismatch is not None
+    assert after.mismatch is not None
+    assert after.mismatch > before.mismatch
+
+
+@pytest.mark.parametrize("readout", [False, True])
+def test_drift_is_that_of_a_naive_recount(*, readout: bool) -> None:
+    graph = chain(readout=readout)
+    program, data = program_of(graph, bits=2), samples()
+    report = climb(program, data, graph=graph)
+    traces = naive_traces(graph, program, data)
+    ours, theirs = (traces[name].spikes("layer1").astype(int) for name in ("F", "Q"))
+    found = drift_of(report, "layer1", "end to end")
+    assert found.mismatch == (ours != theirs).sum() / ours.sum()
+    rates, others = (item.mean(axis=(0, 1)) for item in (ours, theirs))
+    assert found.rate_error == pytest.approx(np.abs(rates - others).mean() / rates.mean())
+    assert found.rate_emd == pytest.approx(np.abs(np.sort(rates) - np.sort(others)).mean())
+    assert found.silent == (rates == 0).sum()
+    assert found.other_silent == (others == 0).sum()
+    assert found.died == ((others == 0) & (rates > 0)).sum()
+    unit = program.population("layer1").lsb
+    error = traces["F"]["layer1", "voltage"] - unit * traces["Q"]["layer1", "voltage"]
+    assert found.voltage_rmse == pytest.approx(np.sqrt((error**2).mean()))  # the threshold is 1
+    assert found.van_rossum == pytest.approx(van_rossum(ours, theirs, TAU).mean())
+    trains = (item.transpose(0, 2, 1).reshape(-1, STEPS) for item in (ours, theirs))
+    assert found.victor_purpura == pytest.approx(victor_purpura(*trains, 1 / TAU).mean())
+    last = drift_of(report, "layer2", "end to end")
+    assert (last.mismatch is None) == readout
+
+
+def test_equal_parameters_drift_nowhere() -> None:
+    graph = dequantize(program_of(chain()))
+    program = program_of(chain())
+    report = climb(replace(program, populations=tuple(
+        replace(item, lsb=1.0) for item in program.populations
+    )), samples(), graph=graph)  # fmt: skip
+    for item in report.drifts:
+        assert (item.mismatch, item.rate_error, item.rate_emd, item.died) == (0, 0, 0, 0)
+        assert (item.voltage_rmse, item.van_rossum, item.victor_purpura) == (0, 0, 0)
+        assert item.coincidence == pytest.approx(1.0)
+
+
+def test_an_integer_engine_with_a_bug_fails_the_certificate() -> None:
+    program = program_of(chain())
+    for place in ((2, ("layer1", "spikes"), 7, 4), (6, ("layer2", "voltage"), 3, 1)):
+        report = verify(program, samples(), golden=Shifted(program, (place,)), backends={})
+        assert not report.passed
+        assert report.unexplained > 0
+        sample, (name, what), step, neuron = place
+        (first,) = (item.first for item in report.certificates if item.population == name)
+        assert first is not None
+        assert (first.sample, first.step, first.neuron) == (sample, step, (neuron,))
+        assert what == "voltage" or first.what == "spike"
+
+
+class Shifted(Planted):
+    """The simulator with a bug larger than rounding."""
+
+    def run(self, *args: Any, **options: Any) -> Trace:
+        trace = super().run(*args, **options)
+        values = dict(trace.values)
+        for sample, probe, step, neuron in self.places:
+            if probe[1] == "voltage" and probe in values:
+                values[probe] = values[probe].copy()
+                values[probe][sample, step, neuron] += 1000
+        return replace(trace, values=values)
+
+
+def test_accuracies_are_compared_on_the_same_samples() -> None:
+    graph = chain()
+    program, data = program_of(graph, bits=2), samples()
+    report = climb(program, data, graph=graph)
+    traces = naive_traces(graph, program, data)
+    right = {
+        name: np.array(read_out_naively(trace, readout=False)) == data.labels
+        for name, trace in traces.items()
+    }
+    assert [(item.lower, item.upper) for item in report.changes] == [("F", "Q"), ("F", "I")]
+    for change in report.changes:
+        assert change.lost == (right["F"] & ~right[change.upper]).sum()
+        assert change.gained == (right[change.upper] & ~right["F"]).sum()
+    assert climb(program, samples(labels=False), graph=graph).changes == ()
