@@ -429,6 +429,50 @@ def verify(
 
 @app.command()
 @guarded
+def diff(
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="A trace (.npz), a program, or a network.")
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another of the same network.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="D.npz", help="What programs and networks run on."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0.0, help="Differences up to it count as none.")
+    ] = 0.0,
+    samples: Samples = None,
+    steps: Steps = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs down to the first differing neuron and step. Exits with 1 if they differ."""
+    from spikec.cli import comparison
+
+    options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
+    with progress_bar("comparing", quiet=as_json) as progress:
+        report = comparison.diff(
+            first,
+            second,
+            data=data,
+            samples=samples,
+            steps=steps,
+            tolerance=tolerance,
+            options=options.read,
+            progress=progress,
+        )
+    print_json(report.as_dict()) if as_json else comparison.show(report)
+    if not report.same:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@guarded
 def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],

@@ -9,7 +9,8 @@ current ``lsb * current / current_scale``, under ``<population>/`` too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,15 @@ from spikec.compiler.files import read_npz, write_npz
 from spikec.compiler.program import Neurons
 from spikec.compiler.trace import QUANTITIES, Probe, Trace
 
-__all__ = ["read_trace", "write_trace"]
+__all__ = ["Unit", "read_trace", "read_trace_and_units", "write_trace"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Unit:
+    """The source's voltage of an integer v: ``voltage_offset + lsb * v``."""
+
+    lsb: float
+    voltage_offset: Array
 
 
 def write_trace(
@@ -46,6 +55,11 @@ def write_trace(
 
 def read_trace(path: str | Path) -> Trace:
     """Load a trace that :func:`write_trace` saved."""
+    return read_trace_and_units(path)[0]
+
+
+def read_trace_and_units(path: str | Path) -> tuple[Trace, dict[str, Unit]]:
+    """Load a trace, and what the voltages of an integer run are worth, by population."""
     arrays = read_npz(Path(path))
     if "output" not in arrays:
         raise FrontendError(
@@ -57,9 +71,29 @@ def read_trace(path: str | Path) -> Trace:
             )
         )
     values: dict[Probe, Array] = {}
+    units: dict[str, Unit] = {}
     for key, recorded in arrays.items():
         name, _, ending = key.rpartition("/")
         for quantity in QUANTITIES:
             if quantity == ending:
                 values[name, quantity] = recorded
-    return Trace(values=values, outputs=tuple(str(name) for name in arrays["output"]))
+        if ending == "lsb":
+            units[name] = _unit(Path(path), name, arrays)
+    trace = Trace(values=values, outputs=tuple(str(name) for name in arrays["output"]))
+    return trace, units
+
+
+def _unit(path: Path, name: str, arrays: Mapping[str, Array]) -> Unit:
+    lsb, offset = arrays[f"{name}/lsb"], arrays.get(f"{name}/voltage_offset", np.zeros(()))
+    neurons = {values.shape[2:] for key, values in arrays.items()
+               if key in (f"{name}/{quantity}" for quantity in QUANTITIES)}  # fmt: skip
+    if lsb.size != 1 or (offset.ndim and neurons != {offset.shape}):
+        raise FrontendError(
+            Diagnostic(
+                code="F031",
+                where=f"{path}, '{name}'",
+                message=f"lsb has shape {list(lsb.shape)} and voltage_offset {list(offset.shape)}",
+                hint="one number, and one per neuron, as 'spikec run' writes them",
+            )
+        )
+    return Unit(lsb=float(lsb.item()), voltage_offset=offset)

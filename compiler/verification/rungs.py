@@ -17,7 +17,7 @@ from spikec.compiler.program import Program
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["Scale", "Way", "build_ways"]
+__all__ = ["Scale", "Way", "build_ways", "float_scales", "integer_scales"]
 
 #: Runs inputs and records probes.
 Run = Callable[[Mapping[str, Array], Sequence[Probe]], Trace]
@@ -62,7 +62,7 @@ def build_ways(
     backend_samples: Mapping[str, int],
 ) -> list[Way]:
     """Return the rungs from the float reference up; without ``graph`` they start at Q."""
-    scales = _integer_scales(program)
+    scales = integer_scales(program)
     ways = [] if graph is None else [_float_way(graph)]
     ways.append(
         Way(
@@ -101,11 +101,7 @@ def _float_way(graph: Graph) -> Way:
     def run(inputs: Mapping[str, Array], probes: Sequence[Probe]) -> Trace:
         return reference.run(graph, inputs, probes=probes)
 
-    scales = {
-        node.name: Scale(vth=node.vth if isinstance(node, LIF) else None)
-        for node in graph.populations
-    }
-    return Way(name="F", meaning="float reference", run=run, scales=scales, below=None)
+    return Way(name="F", meaning="float reference", run=run, scales=float_scales(graph), below=None)
 
 
 def _quantized_run(program: Program) -> Run:
@@ -124,7 +120,16 @@ def _executable_run(executable: Executable) -> Run:
     return run
 
 
-def _integer_scales(program: Program) -> dict[str, Scale]:
+def float_scales(graph: Graph) -> dict[str, Scale]:
+    """Return the scales of a float run, whose voltages are the source's."""
+    return {
+        node.name: Scale(vth=node.vth + node.view.voltage_offset if isinstance(node, LIF) else None)
+        for node in graph.populations
+    }
+
+
+def integer_scales(program: Program) -> dict[str, Scale]:
+    """Return the scales of a program's integers."""
     return {
         item.name: Scale(
             unit=item.lsb,

@@ -75,3 +75,103 @@ def test_a_bug_of_the_engine_that_nothing_is_compared_with_ends_with_1(
     assert "beyond what truncation explains" in text
     assert "unexplained voltage at sample 0" in text
     assert as_json("verify", GRAPH, "--data", DATA, "--backends", "", code=1)["unexplained"] > 0
+
+
+def test_equal_traces_and_programs_do_not_differ() -> None:
+    out("compile", GRAPH, "-o", PROGRAM)
+    out("run", PROGRAM, "--data", DATA, "-o", "a.npz")
+    out("run", PROGRAM, "--data", DATA, "-o", "b.npz", "--engine", "golden")
+    assert "no difference" in out("diff", "a.npz", "b.npz")
+    report = as_json("diff", PROGRAM, PROGRAM, "--data", DATA)
+    assert report["same"] is True
+    assert report["first"] is None
+    assert (report["samples"], report["steps"]) == (SAMPLES, STEPS)
+    assert len(report["quantities"]) == 4
+    assert all(item["differing"] == 0 for item in report["quantities"])
+
+
+def changed_trace(place: tuple[int, ...], key: str, by: int = 1) -> None:
+    out("run", GRAPH, "--data", DATA, "-o", "a.npz", "--probe", "layer1:voltage")
+    arrays = dict(np.load("a.npz"))
+    arrays[key] = arrays[key].copy()
+    arrays[key][place] += by
+    np.savez("b.npz", **arrays)
+
+
+def test_the_first_differing_neuron_is_named_with_both_states() -> None:
+    changed_trace((3, 5, 2), "layer1/voltage", 7)
+    text = out("diff", "a.npz", "b.npz", code=1)
+    assert "first difference: sample 3, step 5, layer1[2]" in text
+    report = as_json("diff", "a.npz", "b.npz", code=1)
+    assert report["same"] is False
+    first = report["first"]
+    assert (first["sample"], first["step"], first["population"]) == (3, 5, "layer1")
+    assert first["neuron"] == [2]
+    a, b = first["states"]["a.npz"], first["states"]["b.npz"]
+    lsb = float(np.load("a.npz")["layer1/lsb"])
+    assert b["voltage"] - a["voltage"] == pytest.approx(7 * lsb)
+    assert a["spike"] == b["spike"]
+    differing = {(item["population"], item["quantity"]): item for item in report["quantities"]}
+    assert differing["layer1", "voltage"]["differing"] == 1
+    assert differing["layer1", "voltage"]["largest"] == 7
+    assert differing["layer1", "voltage"]["differing_samples"] == 1
+    assert out("diff", "a.npz", "b.npz", "--tolerance", "7")
+    assert "first difference" in out("diff", "a.npz", "b.npz", "--tolerance", "6", code=1)
+
+
+def test_the_earliest_step_of_the_first_sample_comes_first() -> None:
+    changed_trace((2, 7, 0), "layer1/spikes")
+    arrays = dict(np.load("b.npz"))
+    arrays["layer2/spikes"][2, 4, 1] ^= 1
+    arrays["layer1/spikes"][3, 0, 0] ^= 1
+    np.savez("b.npz", **arrays)
+    text = out("diff", "a.npz", "b.npz", code=1)
+    assert "sample 2, step 4, layer2[1]" in text
+
+
+def test_programs_of_other_weights_differ_in_spikes_and_say_what_was_not_compared() -> None:
+    out("compile", GRAPH, "-o", "eight.spk")
+    out("compile", GRAPH, "-o", "two.spk", "--weight-bits", "2")
+    report = as_json("diff", "eight.spk", "two.spk", "--data", DATA, code=1)
+    assert [item["quantity"] for item in report["quantities"]] == ["spikes", "spikes"]
+    assert report["left_out"] == [
+        "layer1/voltage: recorded in different units",
+        "layer2/voltage: recorded in different units",
+    ]
+    states = report["first"]["states"]
+    assert set(states) == {"eight.spk", "two.spk"}
+    assert states["two.spk"]["threshold"] == pytest.approx(1.0, rel=0.01)
+    assert states["eight.spk"]["spike"] != states["two.spk"]["spike"]
+    network = as_json("diff", GRAPH, "two.spk", "--data", DATA, code=1)
+    assert network["first"]["states"][GRAPH]["threshold"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["a.npz", GRAPH, "--data", DATA], "U112"),
+        ([GRAPH, GRAPH], "U112"),
+        (["a.npz", "a.npz", "--data", DATA], "U081"),
+        (["a.npz", "a.npz", "--samples", "3"], "U081"),
+        (["a.npz", "short.npz"], "U111"),
+        (["a.npz", "other.npz"], "U110"),
+        (["a.npz", DATA], "F030"),
+        (["a.npz", "none.npz"], "F001"),
+        ([GRAPH, "none.spk", "--data", DATA], "F001"),
+    ],
+)
+def test_what_cannot_be_compared_ends_with_2(words: list[str], code: str) -> None:
+    out("run", GRAPH, "--data", DATA, "-o", "a.npz")
+    out("run", GRAPH, "--data", DATA, "-o", "short.npz", "--samples", "2")
+    arrays = dict(np.load("a.npz"))
+    np.savez("other.npz", **{"else/spikes": arrays["layer1/spikes"], "output": ["else"]})
+    document = as_json("diff", *words, code=2)
+    assert {item["code"] for item in document["errors"]} == {code}
+
+
+def test_units_that_do_not_fit_are_refused() -> None:
+    out("run", GRAPH, "--data", DATA, "-o", "a.npz", "--probe", "layer1:voltage")
+    for key, value in (("lsb", np.ones(3)), ("voltage_offset", np.ones((2, 2)))):
+        np.savez("b.npz", **{**np.load("a.npz"), f"layer1/{key}": value})
+        document = as_json("diff", "a.npz", "b.npz", code=2)
+        assert [item["code"] for item in document["errors"]] == ["F031"]
