@@ -473,6 +473,49 @@ def diff(
 
 @app.command()
 @guarded
+def attribute(
+    file: NetworkFile,
+    data: DataFile,
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", metavar="FILE", help="The network a program came from."),
+    ] = None,
+    readout: Readout = None,
+    samples: Samples = None,
+    target: TargetName = None,
+    weight_bits: WeightBits = None,
+    calibrate: Calibrate = None,
+    steps: Steps = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Quantize one thing at a time, and all but one: what each choice costs, and what helps."""
+    from spikec.cli import attribution
+
+    options = _options(
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        steps,
+    )  # fmt: skip
+    with progress_bar("running variants", quiet=as_json) as progress:
+        report = attribution.attribute(
+            file,
+            data,
+            source=source,
+            readout=None if readout is None else readout.value,
+            samples=samples,
+            options=options,
+            progress=progress,
+        )
+    print_json(report.as_dict()) if as_json else attribution.show(report)
+
+
+@app.command()
+@guarded
 def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],

@@ -175,3 +175,19 @@ def test_units_that_do_not_fit_are_refused() -> None:
         np.savez("b.npz", **{**np.load("a.npz"), f"layer1/{key}": value})
         document = as_json("diff", "a.npz", "b.npz", code=2)
         assert [item["code"] for item in document["errors"]] == ["F031"]
+
+
+def test_attribute_names_what_costs_most() -> None:
+    text = out("attribute", GRAPH, "--data", DATA, "--weight-bits", "2")
+    for words in ("everything", "membrane decay", "population 'layer1'", "give them more bits"):
+        assert words in text
+    report = as_json("attribute", GRAPH, "--data", DATA, "--weight-bits", "2")
+    assert report["samples"] == SAMPLES
+    assert len(report["alone"]) == len(report["without"]) == 8
+    out("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "2")
+    assert as_json("attribute", PROGRAM, "--data", DATA) == report
+    Path(GRAPH).rename("elsewhere.safetensors")
+    document = as_json("attribute", PROGRAM, "--data", DATA, code=2)
+    assert document["errors"][0]["code"] == "U113"
+    found = as_json("attribute", PROGRAM, "--data", DATA, "--source", "elsewhere.safetensors")
+    assert found == report

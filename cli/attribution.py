@@ -1,0 +1,97 @@
+"""``spikec attribute``: what each choice of the quantizer costs, as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from spikec.cli.loading import CompileOptions, load, source_of
+from spikec.cli.tables import say, table
+from spikec.compiler.backend import Progress
+from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.inputs import read_dataset
+from spikec.compiler.passes.pipeline import canonicalise
+from spikec.compiler.trace import Readout
+from spikec.compiler.verification.attribution import Attribution, Cost
+from spikec.compiler.verification.attribution import attribute as measure
+
+__all__ = ["attribute", "show"]
+
+
+def attribute(
+    file: Path,
+    data_file: Path,
+    *,
+    source: Path | None,
+    readout: str | None,
+    samples: int | None,
+    options: CompileOptions,
+    progress: Progress | None,
+) -> Attribution:
+    """Measure the variants of the network in ``file``, or of the one a program came from."""
+    loaded = load(file, options)
+    if loaded.graph is not None and source is not None:
+        raise UsageError(
+            Diagnostic(
+                code="U081",
+                where="option --source",
+                message=f"it has no effect: {file} is the network itself",
+                hint="--source names the network that a compiled program came from",
+            )
+        )
+    graph = loaded.graph or source_of(loaded.program, file, source, options.read)
+    if graph is None:
+        raise UsageError(
+            Diagnostic(
+                code="U113",
+                where=str(file),
+                message="the network it was compiled from is not beside it",
+                hint="name it with --source FILE, or give the network instead of the program",
+            )
+        )
+    data = read_dataset(data_file, graph.inputs, samples=samples, steps=options.steps)
+    return measure(
+        canonicalise(graph),
+        loaded.program,
+        data,
+        readout=cast("Readout | None", readout),
+        progress=progress,
+    )
+
+
+def show(report: Attribution) -> None:
+    """Print one row per choice, alone and left out, and what to do."""
+    without = {item.what: item for item in report.without}
+    rows = [["everything", *_cells(report.everything), "-", "-"]]
+    for item in report.alone:
+        rest = without[item.what]
+        what = f"{item.what} (exact)" if item.exact else item.what
+        rows.append([what, *_cells(item), _lost(rest), _points(rest)])
+    accuracy = "" if report.accuracy is None else f", float accuracy {100 * report.accuracy:.2f} %"
+    table(
+        f"what quantizing costs: {report.samples} samples of {report.steps} steps, "
+        f"readout {report.readout}{accuracy}",
+        ["quantized alone", "spike mismatch", "readout rmse", "same as F", "accuracy",
+         "all but this: mismatch", "accuracy"],
+        rows,
+    )  # fmt: skip
+    for line in report.suggestions:
+        say(f"- {line}")
+
+
+def _cells(item: Cost) -> list[str]:
+    return [
+        "-" if item.mismatch is None else f"{100 * item.mismatch:.3f} %",
+        "-" if item.voltage_rmse is None else f"{100 * item.voltage_rmse:.3f} %",
+        f"{100 * item.agreement:.2f} %",
+        _points(item),
+    ]
+
+
+def _lost(item: Cost) -> str:
+    share = item.voltage_rmse if item.mismatch is None else item.mismatch
+    return "-" if share is None else f"{100 * share:.3f} %"
+
+
+def _points(item: Cost) -> str:
+    return "-" if item.change is None else f"{100 * item.change.change:+.2f}"
