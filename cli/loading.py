@@ -21,6 +21,7 @@ __all__ = [
     "CompileOptions",
     "Loaded",
     "backend_for",
+    "calibration_of",
     "load",
     "refuse_idle",
     "refuse_steps_alone",
@@ -58,20 +59,22 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     if isinstance(network, Program):
         refuse_idle(options, f"{path} is compiled already")
         return Loaded(graph=None, program=network)
-    calibration = (
-        None
-        if options.calibrate is None
-        else read_dataset(options.calibrate, network.inputs, steps=options.steps)
-    )
-    if calibration is not None:
-        _refuse_one_step(network, calibration)
     compilation = compile_graph(
         network,
         load_target(options.target or _TARGET),
         weight_bits=options.weight_bits or _WEIGHT_BITS,
-        calibration=calibration,
+        calibration=calibration_of(network, options),
     )
     return Loaded(graph=network, program=compilation.program, report=compilation.report)
+
+
+def calibration_of(network: Graph, options: CompileOptions) -> Dataset | None:
+    """Read the data of ``--calibrate`` for ``network``."""
+    if options.calibrate is None:
+        return None
+    calibration = read_dataset(options.calibrate, network.inputs, steps=options.steps)
+    _refuse_one_step(network, calibration)
+    return calibration
 
 
 def refuse_idle(options: CompileOptions, why: str) -> None:

@@ -449,12 +449,15 @@ def diff(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs down to the first differing neuron and step. Exits with 1 if they differ."""
     from spikec.cli import comparison
 
-    options = _options(None, None, None, dt, reset, reset_order, compare, discretization, profile)
+    options = _options(
+        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes
+    )
     with progress_bar("comparing", quiet=as_json) as progress:
         report = comparison.diff(
             first,
@@ -492,6 +495,7 @@ def attribute(
     compare: CompareOption = None,
     discretization: DiscretizationOption = None,
     profile: Profile = None,
+    max_spikes: MaxSpikes = None,
     as_json: AsJson = False,
 ) -> None:
     """Quantize one thing at a time, and all but one: what each choice costs, and what helps."""
@@ -499,7 +503,7 @@ def attribute(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        steps,
+        max_spikes, steps,
     )  # fmt: skip
     with progress_bar("running variants", quiet=as_json) as progress:
         report = attribution.attribute(
@@ -512,6 +516,61 @@ def attribute(
             progress=progress,
         )
     print_json(report.as_dict()) if as_json else attribution.show(report)
+
+
+@app.command()
+@guarded
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A network file.")],
+    data: DataFile,
+    bits: Annotated[
+        str, typer.Option("--bits", help="Bits per weight to try, e.g. 8,4,2.")
+    ] = "8,7,6,5,4,3,2,1",
+    targets: Annotated[
+        str, typer.Option("--targets", help="Targets to try: names or .toml files.")
+    ] = "loihi2",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="KNEE.png", help="Draw the trade-off.")
+    ] = None,
+    readout: Readout = None,
+    samples: Samples = None,
+    calibrate: Calibrate = None,
+    steps: Steps = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
+    max_spikes: MaxSpikes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile and run with every number of bits on every target: what memory buys."""
+    from spikec.cli import running, tables
+    from spikec.cli import sweep as sweeping
+
+    options = _options(
+        None, None, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        max_spikes, steps,
+    )  # fmt: skip
+    running.refuse_overwriting(plot, file, data, *([] if calibrate is None else [calibrate]))
+    with progress_bar("sweeping", quiet=as_json) as progress:
+        result = sweeping.sweep(
+            file,
+            data,
+            bits=bits,
+            targets=targets,
+            plot=plot is not None,
+            readout=None if readout is None else readout.value,
+            samples=samples,
+            options=options,
+            progress=progress,
+        )
+    if plot is not None:
+        sweeping.draw(result, plot)
+    print_json(result.as_dict()) if as_json else sweeping.show(result)
+    if plot is not None and not as_json:
+        tables.say(f"wrote {plot}")
 
 
 @app.command()

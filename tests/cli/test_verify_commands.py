@@ -191,3 +191,79 @@ def test_attribute_names_what_costs_most() -> None:
     assert document["errors"][0]["code"] == "U113"
     found = as_json("attribute", PROGRAM, "--data", DATA, "--source", "elsewhere.safetensors")
     assert found == report
+
+
+def test_a_sweep_tries_every_number_of_bits_on_every_target() -> None:
+    words = ["sweep", GRAPH, "--data", DATA, "--bits", "8,2", "--targets", "loihi2,loihi1"]
+    text = out(*words)
+    assert "loihi1" in text
+    assert "KiB" in text
+    report = as_json(*words)
+    points = report["points"]
+    assert [(item["target"], item["bits"]) for item in points] == [
+        ("loihi2", 8), ("loihi2", 2), ("loihi1", 8), ("loihi1", 2),
+    ]  # fmt: skip
+    weights = HIDDEN * INPUTS + HIDDEN * HIDDEN + CLASSES * HIDDEN
+    assert [item["weight_bytes"] for item in points] == [weights, weights / 4] * 2
+    for item in points:
+        out("compile", GRAPH, "-o", PROGRAM, "--weight-bits", str(item["bits"]),
+            "--target", item["target"])  # fmt: skip
+        ran = as_json("run", PROGRAM, "--data", DATA)
+        assert item["accuracy"] == ran["accuracy"]
+        verified = as_json("verify", PROGRAM, "--data", DATA)
+        assert item["agreement"] == verified["rungs"][2]["agreement"]
+        assert item["change"]["lost"] == verified["changes"][1]["lost"]
+    assert (
+        report["accuracy"]
+        == as_json("run", GRAPH, "--data", DATA, "--backend", "reference")["accuracy"]
+    )
+
+
+def test_the_knee_is_the_smallest_point_without_a_loss() -> None:
+    report = as_json("sweep", GRAPH, "--data", DATA)
+    assert len(report["points"]) == 8
+    good = [item for item in report["points"] if item["change"]["high"] >= 0]
+    smallest = min(good, key=lambda item: item["weight_bytes"])
+    assert report["points"][report["knee"]] == smallest
+
+
+def test_a_point_that_does_not_fit_says_why_and_the_others_go_on() -> None:
+    rng = np.random.default_rng(0)
+    save(
+        seed_network(feedforward=[rng.normal(0, 1, (3, 4))], alpha=0.9999, beta=0.9),
+        "slow.safetensors",
+    )
+    report = as_json("sweep", "slow.safetensors", "--data", DATA, "--bits", "8,1")
+    assert [bool(item["refused"]) for item in report["points"]] == [True, False]
+    assert report["points"][0]["accuracy"] is None
+    assert "Q0" in out("sweep", "slow.safetensors", "--data", DATA, "--bits", "8,1")
+
+
+def test_the_knee_plot_is_a_picture(folder: Path) -> None:
+    assert "wrote knee.png" in out(
+        "sweep", GRAPH, "--data", DATA, "--bits", "8,2", "--plot", "knee.png"
+    )
+    assert (folder / "knee.png").read_bytes().startswith(b"\x89PNG")
+    np.savez("unlabelled.npz", spikes=np.load(DATA)["spikes"])
+    words = ["sweep", GRAPH, "--data", "unlabelled.npz", "--bits", "8,2", "--plot", "knee.png"]
+    report = as_json(*words)
+    assert report["accuracy"] is None
+    assert report["points"][0]["change"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([GRAPH, "--bits", "9"], "U115"),
+        ([GRAPH, "--bits", ""], "U115"),
+        ([GRAPH, "--bits", "4,x"], "U115"),
+        ([GRAPH, "--targets", ","], "U115"),
+        ([GRAPH, "--targets", "chip"], "U020"),
+        ([GRAPH, "--plot", DATA], "U031"),
+        ([PROGRAM], "F003"),
+    ],
+)
+def test_sweeps_that_cannot_be(words: list[str], code: str) -> None:
+    out("compile", GRAPH, "-o", PROGRAM)
+    document = as_json("sweep", *words, "--data", DATA, code=2)
+    assert [item["code"] for item in document["errors"]] == [code]
