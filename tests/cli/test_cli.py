@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +313,7 @@ class OffByOne:
 
     def load(self, program: Program) -> Any:
         plain = SimulatorBackend(engine="golden").load(program)
-        return _OffByOne(program=program, run_batch=plain.run_batch)
+        return _OffByOne(**{item.name: getattr(plain, item.name) for item in fields(plain)})
 
 
 class _OffByOne(SimulatorExecutable):
