@@ -21,7 +21,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 REUSED = 4
-_REPEATS, _SECONDS = 7, 0.02
+_REPEATS, _SECONDS, _CALLS, _DENSITY = 7, 0.02, 200, 0.05
 
 
 def measured(cache: Path) -> dict[str, float]:
@@ -35,7 +35,9 @@ def measured(cache: Path) -> dict[str, float]:
          "-o", library, HERE / "bound.c"],
         check=True,
     )  # fmt: skip
-    return _rates(ctypes.CDLL(str(library)))
+    native = ctypes.CDLL(str(library))
+    native.products.restype = ctypes.c_int64
+    return _rates(native)
 
 
 def _rates(native: ctypes.CDLL) -> dict[str, float]:
@@ -44,26 +46,15 @@ def _rates(native: ctypes.CDLL) -> dict[str, float]:
         f"add_{level}": _adding(native, rng, kilobytes)
         for level, kilobytes in (("L1", 16), ("L2", 768), ("L3", 16384))
     }
-    state = np.zeros((2, 1024), np.int32)
-    sums = rng.integers(-300, 300, 1024).astype(np.int16)
-    sent = np.zeros(1024, np.uint8)
-    seconds = _best(lambda: native.update(
-        *map(_pointer, (state[0], state[1], sums, sent)), ctypes.c_int64(1024), 3686, 3891, 160000
-    ))  # fmt: skip
-    result["update"] = 1024 / seconds
-    index = np.zeros(4096, np.int64)
-    costs = []
-    for density in (0.0, 0.1):
-        spikes = (rng.random((32, 4096)) < density).astype(np.uint8)
-        rows = [_pointer(row) for row in spikes]  # several: branches must not be learnt
-
-        def find(rows: list[ctypes.c_void_p] = rows) -> None:
-            for row in rows:
-                native.find(row, ctypes.c_int64(4096), _pointer(index))
-
-        costs.append((_best(find), float(spikes.sum())))
-    result["scan_place"] = costs[0][0] / (32 * 4096)
-    result["scan_spike"] = max(0.0, (costs[1][0] - costs[0][0]) / costs[1][1])
+    current, voltage = np.zeros((2, 1024), np.int32)
+    sums, sent = np.zeros(1024, np.int16), np.zeros(1024, np.uint8)
+    result["update"] = 1024 / _best(native.update_again, current, voltage, sums, sent, 1024)
+    index, rows, count = np.zeros(4096, np.int64), 64, 4096
+    silent, busy = np.zeros((rows, count), np.uint8), rng.random((rows, count)) < _DENSITY
+    least = _best(native.find_again, silent, rows, count, index)
+    most = _best(native.find_again, busy.astype(np.uint8), rows, count, index)
+    result["scan_place"] = least / count
+    result["scan_spike"] = max(0.0, most - least) / busy.mean() / count
     result["product"] = _products(native)
     return result
 
@@ -71,41 +62,45 @@ def _rates(native: ctypes.CDLL) -> dict[str, float]:
 def _adding(native: ctypes.CDLL, rng: np.random.Generator, kilobytes: int) -> float:
     width = 512
     weights = rng.integers(-100, 100, (kilobytes * 2, width)).astype(np.int8)
-    order = rng.permutation(len(weights)).astype(np.int64)[:252 * max(1, len(weights) // 252)]
+    order = rng.integers(0, len(weights), max(252, len(weights)))
     sums = np.zeros(width, np.int16)
-    seconds = _best(lambda: native.add_rows(
-        _pointer(weights), ctypes.c_int64(width), _pointer(order), ctypes.c_int64(len(order)),
-        _pointer(sums),
-    ))  # fmt: skip
+    seconds = _best(native.add_rows_again, weights, width, order, len(order), sums)
     return len(order) * width / seconds
 
 
 def _products(native: ctypes.CDLL) -> float:
-    weights = np.ones(16384, np.int8)
-    out = np.zeros(1, np.int32)
-    arguments = (_pointer(weights), ctypes.c_int64(16384), ctypes.c_int64(64), _pointer(out))
-    native.products.restype = ctypes.c_int64
-    count = native.products(*arguments)
-    return count / _best(lambda: native.products(*arguments))
-
-
-def _pointer(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def _best(call: Callable[[], object]) -> float:
-    """Return processor seconds of one call: the least of several tries."""
-    call()
-    begin = time.perf_counter()
-    call()
-    count = max(1, int(_SECONDS / max(1e-7, time.perf_counter() - begin)))
-    found = []
+    weights, out = np.ones(16384, np.int8), np.zeros(1, np.int32)
+    arguments = [*_native(weights, len(weights)), ctypes.c_int64(64), *_native(out)]
+    if not native.products(*arguments):
+        return 0.0
+    tries = []
     for _ in range(_REPEATS):
         begin = time.process_time()
-        for _ in range(count):
-            call()
-        found.append((time.process_time() - begin) / count)
-    return min(found)
+        for _ in range(_CALLS):
+            native.products(*arguments)
+        tries.append(time.process_time() - begin)
+    return weights.size * 64 * _CALLS / min(tries)
+
+
+def _native(*arguments: np.ndarray | int) -> list[ctypes.c_void_p | ctypes.c_int64]:
+    return [
+        ctypes.c_int64(item) if isinstance(item, int) else ctypes.c_void_p(item.ctypes.data)
+        for item in arguments
+    ]
+
+
+def _best(function: Callable[..., int], *arguments: np.ndarray | int) -> float:
+    """Return processor seconds of one of ``times`` calls: the least of several tries."""
+    given = _native(*arguments)
+    begin = time.perf_counter()
+    function(*given, ctypes.c_int64(10))
+    times = max(10, int(10 * _SECONDS / max(1e-7, time.perf_counter() - begin)))
+    tries = []
+    for _ in range(_REPEATS):
+        begin = time.process_time()
+        function(*given, ctypes.c_int64(times))
+        tries.append((time.process_time() - begin) / times)
+    return min(tries)
 
 
 def bound_seconds(

@@ -1,0 +1,99 @@
+"""What is measured with what, in the standard and in the quick form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tools import FRAMEWORKS, TOOLS
+from workloads import MAKERS, Workload, long, square
+
+ENGINES = ("spikec fast", "spikec c")
+ALL = tuple(tool.name for tool in TOOLS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One workload, a number of samples at a time, of threads, and the tools to compare.
+
+    ``curve`` names the plot that it is a point of, at ``at``.
+    """
+
+    workload: str
+    make: Callable[[], Workload]
+    batch: int = 1
+    threads: int = 1
+    tools: Sequence[str] = ENGINES
+    rounds: int = 5
+    curve: str = ""
+    at: float = 0
+
+
+def _case(name: str, **values: object) -> Case:
+    return Case(workload=name, make=MAKERS[name], **values)  # type: ignore[arg-type]
+
+
+def standard() -> list[Case]:
+    """Return all cases; those with two threads and those of curves come last."""
+    batched = (*ENGINES, *FRAMEWORKS)
+    wide = (*ENGINES, "Lava", "torch by hand", "SpikingJelly", "sinabs")
+    cases = [_case(name, tools=ALL) for name in ("W1", "W2", "W3")]
+    cases += [
+        _case(name, tools=wide if name == "W4-5" else wide[:4], rounds=3)
+        for name in ("W4-1", "W4-5", "W4-20")
+    ]
+    for name in ("W1", "W2", "W3"):
+        cases.append(_case(name, batch=64, tools=(*ENGINES, "torch by hand"), rounds=3))
+        cases.append(_case(name, batch=256, tools=batched, rounds=3))
+    cases += [
+        _case("W4-1", batch=64, tools=(*ENGINES, "torch by hand"), rounds=3),
+        _case("W4-5", batch=64, tools=(*ENGINES, "torch by hand", "SpikingJelly"), rounds=3),
+        _case("W4-20", batch=16, tools=(*ENGINES, "torch by hand"), rounds=3),
+    ]
+    cases += [
+        _case(name, batch=256, threads=2, tools=batched, rounds=3) for name in ("W1", "W2", "W3")
+    ]
+    cases.append(_case("W4-5", batch=64, threads=2, tools=(*ENGINES, "torch by hand"), rounds=3))
+    return cases + curves()
+
+
+def curves() -> list[Case]:
+    """Return the points of the plots."""
+    plain = (*ENGINES, "torch by hand")
+    points = [
+        Case(workload=f"W1-T{steps}", make=lambda steps=steps: long(steps), curve="steps", at=steps,
+             rounds=3, tools=(*plain, "Lava") if steps <= 300 else plain)
+        for steps in (10, 30, 100, 300, 1000)
+    ]  # fmt: skip
+    points += [
+        _case("W1", batch=batch, curve="batch", at=batch, rounds=3, tools=plain)
+        for batch in (1, 4, 16, 64, 256)
+    ]
+    points += [
+        _square(width, 5, curve="neurons", at=width, lava=width <= 1024)
+        for width in (256, 512, 1024, 2048, 4096)
+    ]
+    points += [
+        _square(1024, percent, curve="density", at=percent, lava=percent in (1, 10, 30))
+        for percent in (1, 2, 5, 10, 20, 30)
+    ]
+    return points
+
+
+def _square(width: int, percent: int, *, curve: str, at: float, lava: bool) -> Case:
+    tools = (*ENGINES, "torch by hand", *(["Lava"] if lava else []))
+    return Case(
+        workload=f"N{width}-{percent}", make=lambda: square(width, percent), tools=tools,
+        rounds=3, curve=curve, at=at,
+    )  # fmt: skip
+
+
+def quick() -> list[Case]:
+    """Return what shows in seconds that everything works: our engines and the baseline."""
+    tools = (*ENGINES, "spikec golden", "NumPy rows")
+    return [
+        *(_case(name, tools=tools, rounds=2) for name in ("W1", "W2", "W3")),
+        _case("W1", batch=64, threads=2, rounds=2),
+        Case(workload="W1-T10", make=lambda: long(10), curve="steps", at=10, rounds=2),
+        Case(workload="W1-T30", make=lambda: long(30), curve="steps", at=30, rounds=2),
+    ]

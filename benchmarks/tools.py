@@ -1,0 +1,118 @@
+"""The measured tools: what runs them, and the child process of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A script under ``peers/``, its argument, and the environment it runs in.
+
+    ``exact`` tools must give the golden engine's spikes in every layer. ``batches`` says
+    that it takes several samples at a time; ``dense_only`` that it has no convolution.
+    """
+
+    name: str
+    environment: str
+    script: str
+    argument: str = ""
+    exact: bool = False
+    batches: bool = True
+    dense_only: bool = False
+    own: bool = False
+
+
+TOOLS = (
+    Tool(name="spikec fast", environment="spikec", script="with_spikec.py", argument="fast",
+         exact=True, own=True),
+    Tool(name="spikec c", environment="spikec", script="with_spikec.py", argument="c",
+         exact=True, own=True),
+    Tool(name="spikec golden", environment="spikec", script="with_spikec.py",
+         argument="golden", exact=True, own=True),
+    Tool(name="NumPy rows", environment="spikec", script="with_numpy.py", exact=True),
+    Tool(name="Lava", environment="lava", script="with_lava.py", exact=True, batches=False),
+    Tool(name="Brian2 C++", environment="brian2", script="with_brian2.py", exact=True,
+         batches=False, dense_only=True),
+    Tool(name="NEST", environment="nest", script="with_nest.py", batches=False,
+         dense_only=True),
+    Tool(name="torch by hand", environment="torch", script="with_torch.py"),
+    Tool(name="snnTorch", environment="torch", script="with_snntorch.py"),
+    Tool(name="Norse", environment="torch", script="with_norse.py"),
+    Tool(name="SpikingJelly", environment="torch", script="with_spikingjelly.py"),
+    Tool(name="sinabs", environment="torch", script="with_sinabs.py"),
+)  # fmt: skip
+FRAMEWORKS = ("torch by hand", "snnTorch", "Norse", "SpikingJelly", "sinabs")
+
+#: Peers that are not run, and why.
+LEFT_OUT = {
+    "Brian2Loihi 0.5.2": "rests on Brian2 with cython < 3; measured once before (67 ms a sample of "
+    "W1, its first run takes 50 s): no faster than Lava",
+    "nengo-loihi 1.1": "fails on NumPy 2 and has a discretisation of its own",
+    "XyloSim 0.1.3": "other neurons (decay by shifts), lists of Python objects as input",
+    "SANA-FE 2.2.9": "needs 2 GB for 250,000 synapses: an architecture model, not an engine",
+    "snn-mlir 1.0": "running needs a tool built against LLVM",
+}
+
+
+class Child:
+    """A tool's process; ended when its ``with`` block is left."""
+
+    def __init__(self, tool: Tool, python: str, threads: int, log: Path) -> None:
+        self.tool = tool
+        variables = {name: str(threads) for name in
+                     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}  # fmt: skip
+        command = [python, str(HERE / "peers" / tool.script), *filter(None, [tool.argument])]
+        self._log = log.open("a", encoding="utf-8")
+        self._process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, **variables, "PYTHONWARNINGS": "ignore"},
+        )
+        ready = self._answer()
+        self.versions: Mapping[str, str] = ready.get("versions", {})
+        self.error = str(ready.get("error", ""))
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and return the answer; one with ``error`` if there is none."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return {"error": "its process ended"}
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            return {"error": f"its process ended, see {self._log.name}"}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __enter__(self) -> Child:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close its input, which ends it; wait, and end it if it does not."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(timeout=20)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
