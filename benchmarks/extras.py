@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def trained(
             result["engines"][engine] = {"wall": [], "processor": []}
         for _ in range(rounds):
             for engine, chip in chips.items():
-                wall, processor = _timed(lambda chip=chip: chip.run(inputs))  # type: ignore[misc]
+                wall, processor = _timed(partial(chip.run, inputs))
                 result["engines"][engine]["wall"].append(wall / samples)
                 result["engines"][engine]["processor"].append(processor / samples)
         if lava:
@@ -152,7 +153,7 @@ def profile(paths: Sequence[Path], engines: Sequence[str], rounds: int) -> list[
             times: dict[str, list[float]] = {name: [] for name in runs}
             for _ in range(rounds + 1):
                 for name, (chip, spikes) in runs.items():
-                    processor = _timed(lambda chip=chip, s=spikes: chip.run({"input": s}))[1]  # type: ignore[misc]
+                    processor = _timed(partial(chip.run, {"input": spikes}))[1]
                     times[name].append(processor / len(spikes))
             middle = {name: statistics.median(values[1:]) for name, values in times.items()}
             overhead = max(0.0, (10 * middle["tenth"] - middle["silent"]) / 9)

@@ -324,7 +324,9 @@ def _trained(results: Results) -> Iterator[str]:
 def _left_out(results: Results) -> Iterator[str]:
     yield "## Not run"
     yield ""
-    rows = [[name, reason] for name, reason in {**results["missing"], **results["left out"]}.items()]
+    rows = [
+        [name, reason] for name, reason in {**results["missing"], **results["left out"]}.items()
+    ]
     yield from _table(("tool", "why"), rows)
 
 

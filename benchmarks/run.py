@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import tempfile
 import time
@@ -146,7 +145,9 @@ class Session:
                 layers = [held[f"layer{i}"].reshape(-1) for i in range(len(work.layers))]
             result["tools"][name] = {
                 "exact": next(item.exact for item in TOOLS if item.name == name),
-                "equal": [bool(np.array_equal(*pair)) for pair in zip(layers, expected)],
+                "equal": [
+                    bool(np.array_equal(*pair)) for pair in zip(layers, expected, strict=True)
+                ],
                 "rates": [float(item.mean()) for item in layers],
             }
         return result

@@ -96,13 +96,13 @@ class Child:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            return {"error": f"its process ended, see {self._log.name}"}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        for line in self._process.stdout:
+            if line.startswith("{"):  # NEST greets when it is imported
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        return {"error": f"its process ended, see {self._log.name}"}
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Child:  # noqa: PYI034 - it is final
         """Return itself."""
         return self
 

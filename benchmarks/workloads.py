@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,7 @@ class Workload:
         return Program(
             target="loihi2",
             inputs=(
-                ProgramInput(
-                    name="input", shape=self.input_shape, kind="binary", low=0, high=1
-                ),
+                ProgramInput(name="input", shape=self.input_shape, kind="binary", low=0, high=1),
             ),
             populations=tuple(
                 Neurons(
@@ -164,7 +163,7 @@ def dense(
             if recurrent and index == 0
             else None,
         )
-        for index, (source, count) in enumerate(zip(widths, widths[1:], strict=False))
+        for index, (source, count) in enumerate(pairwise(widths))
     ]
     spikes = _spikes(rng, samples, (widths[0],), rate, steps)
     whole = Workload(
@@ -225,8 +224,14 @@ MAKERS: dict[str, Callable[[], Workload]] = {
         "W1", "dense 700-256-256-20", (700, 256, 256, 20), rate=0.03, hidden=0.05, samples=256
     ),
     "W2": lambda: dense(
-        "W2", "recurrent 700-256(rec)-20", (700, 256, 20), rate=0.03, hidden=0.05, samples=256,
-        recurrent=True, seed=2,
+        "W2",
+        "recurrent 700-256(rec)-20",
+        (700, 256, 20),
+        rate=0.03,
+        hidden=0.05,
+        samples=256,
+        recurrent=True,
+        seed=2,
     ),
     "W3": lambda: convolutional(samples=256),
     **{f"W4-{percent}": _wide(percent) for percent in (1, 5, 20)},

@@ -17,6 +17,7 @@ import os
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import numpy as np
 
@@ -52,16 +53,14 @@ def processor_seconds():
 
 def _children():
     try:
-        with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
-            return file.read().split()
+        return Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     except OSError:
         return []
 
 
 def _seconds_of(process):
     try:
-        with open(f"/proc/{process}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -130,12 +129,6 @@ def _measured(state, batch, network, request):
 
 
 def _versions(names):
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import version
 
-    found = {"python": sys.version.split()[0]}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "?"
-    return found
+    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}

@@ -52,12 +52,12 @@ def chain(network, threads, neurons):
 
     def run(spikes):
         found = []
-        for weights, cell in zip(layers, cells):
+        for weights, cell in zip(layers, cells, strict=True):
             spikes = cell(weights(spikes))
             found.append(spikes.transpose(0, 1))
         return found
 
-    run.convert = lambda samples: torch.tensor(samples, dtype=torch.float32).transpose(
-        0, 1
-    ).contiguous()
+    run.convert = lambda samples: (
+        torch.tensor(samples, dtype=torch.float32).transpose(0, 1).contiguous()
+    )
     return run

@@ -91,9 +91,7 @@ def synapses(source, target, weight):
     """Connect all to all."""
     made = b.Synapses(source, target, "w : 1", on_pre="arrived_post += w")
     count, heard = weight.shape
-    made.connect(
-        i=np.repeat(np.arange(heard), count), j=np.tile(np.arange(count), heard)
-    )
+    made.connect(i=np.repeat(np.arange(heard), count), j=np.tile(np.arange(count), heard))
     made.w = weight.T.reshape(-1).astype(float)
     return made
 

@@ -62,7 +62,7 @@ def prepare(network, batch, threads):  # noqa: ARG001 - sums of rows use one
 
     def run(spikes):
         samples = [one(item) for item in spikes]
-        return [np.stack(layer) for layer in zip(*samples)]
+        return [np.stack(layer) for layer in zip(*samples, strict=True)]
 
     return run
 

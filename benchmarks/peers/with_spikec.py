@@ -7,9 +7,9 @@ from serve import serve
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from workloads import Layer, Workload  # noqa: E402 - benchmarks/ is no package
+from workloads import Layer, Workload
 
-from spikec.backends import open_backend  # noqa: E402
+from spikec.backends import open_backend
 
 
 def backend(name, threads):
@@ -21,10 +21,7 @@ def backend(name, threads):
 
 def prepare(network, batch, threads):  # noqa: ARG001 - any number of samples
     """Compile the workload for the engine."""
-    layers = tuple(
-        Layer(**{**item, "shape": tuple(item["shape"])})
-        for item in network.layers
-    )
+    layers = tuple(Layer(**{**item, "shape": tuple(item["shape"])}) for item in network.layers)
     workload = Workload(
         name=network.name, title="", input_shape=network.input_shape, layers=layers,
         spikes=network.spikes,
