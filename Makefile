@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LAVA := $(CURDIR)/.lava
 export SPIKEC_LAVA_PYTHON := $(LAVA)/bin/python
 
-.PHONY: demo test lava check lint types supported frameworks clean
+.PHONY: demo test lava check lint types supported frameworks bench bench-quick clean
 
 demo: $(VENV)/ready lava
 	$(BIN)/spikec demo
@@ -32,6 +32,13 @@ supported: $(VENV)/ready
 frameworks: $(VENV)/ready
 	$(BIN)/python .ci/frameworks.py
 
+# spikec beside its peers, which get environments of their own; the quick form only shows that it works.
+bench: $(VENV)/ready lava
+	$(BIN)/python benchmarks/run.py
+
+bench-quick: $(VENV)/ready
+	$(BIN)/python benchmarks/run.py --quick --output .bench
+
 # Lava runs on Python 3.10 only: an environment of its own, made from an installed
 # 3.10, pyenv's, or uv's.
 lava: $(VENV)/ready
@@ -45,4 +52,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .lava .supported build dist *.egg-info demo-output .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .lava .supported .bench build dist *.egg-info demo-output .coverage .mypy_cache .pytest_cache .ruff_cache

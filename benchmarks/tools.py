@@ -109,10 +109,12 @@ class Child:
     def __exit__(self, *_: object) -> None:
         """Close its input, which ends it; wait, and end it if it does not."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             self._process.stdin.close()
             self._process.wait(timeout=20)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()
         self._log.close()

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "models": ("models", "compiler"),
     "cli": ("cli", "models", "backends", "compiler"),
     "examples": ("models", "backends", "compiler"),
+    "benchmarks": ("models", "backends", "compiler"),
 }
 #: What modules (or all those of a folder) inside the compiler may not import.
 ABOVE_IR = (

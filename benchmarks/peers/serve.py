@@ -46,9 +46,9 @@ class Network:
         return self.spikes[places]
 
 
-def processor_seconds():
-    """Return the time of this process and of the children that it has now."""
-    return time.process_time() + sum(map(_seconds_of, _children()))
+def _children_seconds():
+    """Return the processor time of the children that this process has now."""
+    return sum(map(_seconds_of, _children()))
 
 
 def _children():
@@ -118,10 +118,11 @@ def _measured(state, batch, network, request):
     for _ in range(request["calls"]):
         run, first = state
         samples = _given(run, network, first, batch)
-        cpu, begin = processor_seconds(), time.perf_counter()
+        children, own, begin = _children_seconds(), time.process_time(), time.perf_counter()
         run(samples)
-        end, used = time.perf_counter(), processor_seconds()
-        seconds = getattr(run, "seconds", None) or (end - begin, used - cpu)
+        end, used = time.perf_counter(), time.process_time() - own
+        used += _children_seconds() - children
+        seconds = getattr(run, "seconds", None) or (end - begin, used)
         wall.append(seconds[0] / batch)
         processor.append(seconds[1] / batch)
         state[1] = (first + batch) % len(network.spikes)
