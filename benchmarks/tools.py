@@ -54,11 +54,14 @@ FRAMEWORKS = ("torch by hand", "snnTorch", "Norse", "SpikingJelly", "sinabs")
 
 #: Peers that are not run, and why.
 LEFT_OUT = {
-    "Brian2Loihi 0.5.2": "rests on Brian2 with cython < 3; measured once before (67 ms a sample of "
-    "W1, its first run takes 50 s): no faster than Lava",
-    "nengo-loihi 1.1": "fails on NumPy 2 and has a discretisation of its own",
-    "XyloSim 0.1.3": "other neurons (decay by shifts), lists of Python objects as input",
-    "SANA-FE 2.2.9": "needs 2 GB for 250,000 synapses: an architecture model, not an engine",
+    "Brian2Loihi 0.5.2": "needs an old Brian2 with cython < 3 and minutes to compile; no peer "
+    "script was written",
+    "nengo-loihi 1.1": "fails on NumPy 2 and has a discretisation of its own; no peer script was "
+    "written",
+    "XyloSim 0.1.3": "its layer, called without the framework around it, ended with a "
+    "segmentation fault; other neurons (decay by shifts)",
+    "SANA-FE 2.2.9": "an architecture model that needs gigabytes for these networks; no peer "
+    "script was written",
     "snn-mlir 1.0": "running needs a tool built against LLVM",
 }
 
