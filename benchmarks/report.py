@@ -328,6 +328,9 @@ def _left_out(results: Results) -> Iterator[str]:
         [name, reason] for name, reason in {**results["missing"], **results["left out"]}.items()
     ]
     yield from _table(("tool", "why"), rows)
+    if results["skipped"]:
+        yield f"Cases that time did not suffice for: {', '.join(results['skipped'])}."
+        yield ""
 
 
 AXES = {

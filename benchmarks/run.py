@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from environments import cache_folder, python_of
 from extras import profile, start_up, trained
 from machine import described, load, stolen
 from report import write
-from tools import LEFT_OUT, TOOLS, Child
+from tools import LEFT_OUT, TOOLS, Child, Tool
 from workloads import Workload, kept, operations, simulated
 
 from spikec.backends import open_backend
@@ -31,6 +32,8 @@ from spikec.compiler.errors import UsageError
 HERE = Path(__file__).parent
 #: Seconds that a tool's round of calls is meant to take, and the most calls in one.
 ROUND_SECONDS, MOST_CALLS = 0.25, 64
+#: Minutes kept for what comes after the cases.
+AFTERWARDS = 2.0
 
 
 class Session:
@@ -48,18 +51,33 @@ class Session:
         self.stack = stack
         self.given = dict(item.split("=", 1) for item in arguments.python)
 
+    def make_ready(self, cases: Sequence[Case]) -> None:
+        """Install what the cases need and make their workloads, before the clock runs."""
+        for case in cases:
+            kept(self.cache, case.workload, case.make)
+        for tool in TOOLS:
+            if any(tool.name in case.tools for case in cases):
+                self._python(tool)
+
+    def _python(self, tool: Tool) -> str:
+        """Return the tool's Python; where there is none, note why and return ""."""
+        if tool.own and not _available(tool.argument):
+            self.missing[tool.name] = "this version of spikec has no such backend"
+            return ""
+        install = not self.arguments.no_install
+        python, reason = python_of(tool.environment, self.given, install=install)
+        if not python:
+            self.missing[tool.name] = reason
+        return python
+
     def child(self, name: str, threads: int) -> Child | None:
         """Return the tool's process, started when first asked for; None if it cannot be had."""
         if name in self.missing:
             return None
         if (name, threads) not in self.children:
             tool = next(item for item in TOOLS if item.name == name)
-            install = not self.arguments.no_install
-            python, reason = python_of(tool.environment, self.given, install=install)
-            if tool.own and not _available(tool.argument):
-                reason, python = "this version of spikec has no such backend", ""
+            python = self._python(tool)
             if not python:
-                self.missing[name] = reason
                 return None
             child = self.stack.enter_context(
                 Child(tool, python, threads, self.cache / f"{Path(tool.script).stem}.log")
@@ -167,12 +185,14 @@ def _available(engine: str) -> bool:
 def main() -> int:
     """Run, write the results, and return 1 if spikes differ that must not."""
     arguments = _arguments()
-    begin, before = time.time(), stolen()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the children as well
     cases = quick() if arguments.quick else standard()
     if arguments.only:
         cases = [item for item in cases if item.workload in arguments.only.split(",")]
     with contextlib.ExitStack() as stack:
         session = Session(arguments, stack)
+        session.make_ready(cases)
+        begin, before = time.time(), stolen()
         results = _results(session, cases, quick=arguments.quick)
     results |= {"minutes": (time.time() - begin) / 60, "stolen": stolen() - before}
     output = Path(arguments.output)
@@ -194,8 +214,14 @@ def _results(session: Session, cases: Sequence[Case], *, quick: bool) -> dict[st
         "checks": [],
         "cases": [],
     }
+    end = time.time() + 60 * (session.arguments.minutes - AFTERWARDS)
+    skipped = []
     for case in cases:
-        print(f"{case.workload} batch {case.batch} threads {case.threads}", flush=True)
+        label = f"{case.workload} batch {case.batch} threads {case.threads}"
+        if time.time() > end:
+            skipped.append(label)
+            continue
+        print(label, flush=True)
         if case.batch == 1 and not case.curve:
             results["checks"].append(session.compare(case))
         results["cases"].append(session.measure(case))
@@ -211,6 +237,7 @@ def _results(session: Session, cases: Sequence[Case], *, quick: bool) -> dict[st
         engines, samples=200 if quick else 2000, rounds=few, lava=not quick
     )
     results["profile"] = profile([paths[name] for name in names], engines, few)
+    results["skipped"] = skipped
     results["missing"], results["versions"] = session.missing, session.versions
     results["rates after"] = measured(session.cache)
     return results
@@ -238,6 +265,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="our engines and NumPy only: seconds")
     parser.add_argument("--no-install", action="store_true", help="leave out peers not installed")
     parser.add_argument("--only", default="", help="workloads to run, with commas between")
+    parser.add_argument(
+        "--minutes", type=float, default=12,
+        help="cases that would begin too late for this are skipped (12); without installing",
+    )  # fmt: skip
     parser.add_argument(
         "--python", action="append", default=[], metavar="GROUP=PATH",
         help="the Python that has a group of peers (torch, brian2, nest, lava)",

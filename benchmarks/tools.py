@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            start_new_session=True,
             env={**os.environ, **variables, "PYTHONWARNINGS": "ignore"},
         )
         ready = self._answer()
@@ -117,7 +119,7 @@ class Child:
             self._process.stdin.close()
             self._process.wait(timeout=20)
         except (BrokenPipeError, subprocess.TimeoutExpired):
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)  # Lava's own processes, too
             self._process.wait()
         self._process.stdout.close()
         self._log.close()
