@@ -34,26 +34,27 @@ def _case(name: str, **values: object) -> Case:
 
 
 def standard() -> list[Case]:
-    """Return all cases; those with two threads and those of curves come last."""
-    batched = (*ENGINES, *FRAMEWORKS)
+    """Return all cases: first those that a ratio is wanted of, curves last."""
+    plain = (*ENGINES, "torch by hand")
+    batched = (*plain, *FRAMEWORKS[1:])
     wide = (*ENGINES, "Lava", "torch by hand", "SpikingJelly", "sinabs")
     cases = [_case(name, tools=ALL) for name in ("W1", "W2", "W3")]
     cases += [
         _case(name, tools=wide if name == "W4-5" else wide[:4], rounds=3)
         for name in ("W4-1", "W4-5", "W4-20")
     ]
-    for name in ("W1", "W2", "W3"):
-        cases.append(_case(name, batch=64, tools=(*ENGINES, "torch by hand"), rounds=3))
-        cases.append(_case(name, batch=256, tools=batched, rounds=3))
     cases += [
-        _case("W4-1", batch=64, tools=(*ENGINES, "torch by hand"), rounds=3),
-        _case("W4-5", batch=64, tools=(*ENGINES, "torch by hand", "SpikingJelly"), rounds=3),
-        _case("W4-20", batch=16, tools=(*ENGINES, "torch by hand"), rounds=3),
+        _case("W1", batch=256, threads=2, tools=batched, rounds=3),
+        _case("W3", batch=256, tools=batched, rounds=3),
+        _case("W1", batch=256, tools=batched, rounds=3),
+        _case("W2", batch=256, tools=batched, rounds=3),
+        *(_case(name, batch=64, tools=plain, rounds=3) for name in ("W1", "W2", "W3")),
+        _case("W4-1", batch=64, tools=plain, rounds=3),
+        _case("W4-5", batch=64, tools=(*plain, "SpikingJelly"), rounds=3),
+        _case("W4-20", batch=16, tools=plain, rounds=3),
+        *(_case(name, batch=256, threads=2, tools=batched, rounds=3) for name in ("W2", "W3")),
+        _case("W4-5", batch=64, threads=2, tools=plain, rounds=3),
     ]
-    cases += [
-        _case(name, batch=256, threads=2, tools=batched, rounds=3) for name in ("W1", "W2", "W3")
-    ]
-    cases.append(_case("W4-5", batch=64, threads=2, tools=(*ENGINES, "torch by hand"), rounds=3))
     return cases + curves()
 
 
