@@ -349,7 +349,8 @@ def _plots(results: Results, folder: Path) -> None:
         return
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "spikec"
-    _curves(results, folder)
+    if any(case["curve"] for case in results["cases"]):
+        _curves(results, folder)
     if results["rates"]:
         _roofline(results, folder)
 

@@ -10,7 +10,8 @@ import nest
 import numpy as np
 from serve import serve
 
-SAMPLES = 24
+#: More than are timed: after the last one nothing would enter.
+SAMPLES = 600
 
 
 def prepare(network, batch, threads):
