@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,6 +13,14 @@ import pytest
 from spikec.backends.c import compiler
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if find_spec("hypothesis"):  # the frameworks' environment has none
+    from hypothesis import settings
+
+    # The same examples in every run, so that a commit passes or fails for good;
+    # SPIKEC_RANDOM=1 draws new ones.
+    settings.register_profile("same", derandomize=not os.environ.get("SPIKEC_RANDOM"))
+    settings.load_profile("same")
 
 #: The frameworks have an environment of their own: ``make frameworks`` runs those tests.
 collect_ignore = [] if find_spec("torch") else ["frameworks"]

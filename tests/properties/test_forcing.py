@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from support.random_graphs import random_graph, random_graph_inputs
 
 from spikec.compiler import reference
+from spikec.compiler.errors import GraphError
 from spikec.compiler.ir import LIF, Graph, Input
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
 from spikec.compiler.trace import Probe, Trace
@@ -27,7 +28,12 @@ def test_its_own_spikes_give_its_own_run(seed: int, canonical: bool) -> None:
     graph = random_graph(rng, canonicalisable=canonical)
     inputs = random_graph_inputs(graph, rng, 3, 12)
     trace = _traced(graph, inputs)
-    replayed = run_passes(graph, canonical_passes(1))[0] if canonical else graph
+    try:
+        replayed = run_passes(graph, canonical_passes(1))[0] if canonical else graph
+    except GraphError as refusal:  # a gain that a convolution cannot absorb is refused, rightly
+        if refusal.diagnostics[0].code != "G060":
+            raise
+        reject()
     names = [node.name for node in replayed.populations if obstacle(replayed, node.name) is None]
     sent = {
         **inputs,
