@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from spikec.cli.loading import CompileOptions, load, source_of
+from spikec.cli.loading import CompileOptions, load, network_of
 from spikec.cli.tables import say, table
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError
@@ -30,16 +30,7 @@ def attribute(
 ) -> Attribution:
     """Measure the variants of the network in ``file``, or of the one a program came from."""
     loaded = load(file, options)
-    if loaded.graph is not None and source is not None:
-        raise UsageError(
-            Diagnostic(
-                code="U081",
-                where="option --source",
-                message=f"it has no effect: {file} is the network itself",
-                hint="--source names the network that a compiled program came from",
-            )
-        )
-    graph = loaded.graph or source_of(loaded.program, file, source, options.read)
+    graph = network_of(loaded, file, source, options.read)
     if graph is None:
         raise UsageError(
             Diagnostic(

@@ -23,6 +23,7 @@ __all__ = [
     "backend_for",
     "calibration_of",
     "load",
+    "network_of",
     "refuse_idle",
     "refuse_steps_alone",
     "source_of",
@@ -127,6 +128,24 @@ def refuse_steps_alone(options: CompileOptions) -> None:
                 hint="leave it out, or calibrate with data",
             )
         )
+
+
+def network_of(
+    loaded: Loaded, file: Path, source: Path | None, options: ReadOptions
+) -> Graph | None:
+    """Return the float network of ``file``: itself, or the one that its program came from."""
+    if loaded.graph is None:
+        return source_of(loaded.program, file, source, options)
+    if source is not None:
+        raise UsageError(
+            Diagnostic(
+                code="U081",
+                where="option --source",
+                message=f"it has no effect: {file} is the network itself",
+                hint="--source names the network that a compiled program came from",
+            )
+        )
+    return loaded.graph
 
 
 def source_of(

@@ -19,8 +19,8 @@ from spikec.cli.loading import (
     backend_for,
     idle,
     load,
+    network_of,
     refuse_idle,
-    source_of,
 )
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
@@ -385,16 +385,7 @@ def verify(
 ) -> VerificationReport:
     """Climb the ladder with the network in ``file`` and the data in ``data_file``."""
     loaded = load(file, options)
-    if loaded.graph is not None and source is not None:
-        raise UsageError(
-            Diagnostic(
-                code="U081",
-                where="option --source",
-                message=f"it has no effect: {file} is the network itself",
-                hint="--source names the network that a compiled program came from",
-            )
-        )
-    graph = loaded.graph or source_of(loaded.program, file, source, options.read)
+    graph = network_of(loaded, file, source, options.read)
     data = read_dataset(data_file, loaded.program.inputs, samples=samples, steps=options.steps)
     return climb_with(
         Loaded(graph=graph, program=loaded.program),
