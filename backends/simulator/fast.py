@@ -143,6 +143,7 @@ class Session:
         layout, rows = self._layout, slice(self._back, self._back + steps)
         self._fresh = rows
         events: dict[str, int] = {}
+        converted: dict[str, Array] = {}
         for entry in layout.program.inputs:
             values = np.asarray(inputs[entry.name])
             flat = values.reshape(*values.shape[:2], size(entry.shape))
@@ -152,8 +153,8 @@ class Session:
             if not graded and values.dtype in (np.uint8, np.bool_) and flat.max(initial=0) <= 1:
                 self._sent[:, rows, place] = flat
                 continue
-            converted, clipped = to_integers(layout.program, {**inputs, entry.name: values})
-            events |= clipped
+            if not converted:
+                converted, events = to_integers(layout.program, inputs)
             integers = converted[entry.name].reshape(flat.shape)
             (self._integers if graded else self._sent)[:, rows, place] = integers
         return events
