@@ -14,7 +14,12 @@ from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, read_dataset
 from spikec.compiler.ir import LI, Graph
 from spikec.compiler.program import Program
-from spikec.compiler.quantize import QuantizationReport, compile_graph
+from spikec.compiler.quantize import (
+    QuantizationReport,
+    WeightBits,
+    compile_graph,
+    parse_weight_bits,
+)
 from spikec.compiler.targets import load_target
 
 __all__ = [
@@ -40,7 +45,7 @@ class CompileOptions:
 
     read: ReadOptions = field(default_factory=ReadOptions)
     target: str | None = None
-    weight_bits: int | None = None
+    weight_bits: str | None = None
     calibrate: Path | None = None
     steps: int | None = None
 
@@ -63,7 +68,7 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     compilation = compile_graph(
         network,
         load_target(options.target or _TARGET),
-        weight_bits=options.weight_bits or _WEIGHT_BITS,
+        weight_bits=_weight_bits(options.weight_bits),
         calibration=calibration_of(network, options),
     )
     return Loaded(graph=network, program=compilation.program, report=compilation.report)
@@ -76,6 +81,12 @@ def calibration_of(network: Graph, options: CompileOptions) -> Dataset | None:
     calibration = read_dataset(options.calibrate, network.inputs, steps=options.steps)
     _refuse_one_step(network, calibration)
     return calibration
+
+
+def _weight_bits(text: str | None) -> int | WeightBits:
+    """Return a plain number as one: reports have always said it so."""
+    bits = parse_weight_bits(text or str(_WEIGHT_BITS))
+    return bits if bits.named or bits.default is None else bits.default
 
 
 def refuse_idle(options: CompileOptions, why: str) -> None:

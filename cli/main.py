@@ -101,7 +101,12 @@ TargetName = Annotated[
     typer.Option("--target", help="A name of 'spikec targets', or a .toml file. Default: loihi2."),
 ]
 WeightBits = Annotated[
-    int | None, typer.Option("--weight-bits", min=1, max=8, help="Bits per weight. Default: 8.")
+    str | None,
+    typer.Option(
+        "--weight-bits",
+        metavar="BITS",
+        help="Bits per weight: 8 (default), 'auto' for all that fit, or layer1=6,readout=8.",
+    ),
 ]
 Dt = Annotated[
     float | None, typer.Option("--dt", help="Time step in seconds, if the file does not say.")
@@ -160,7 +165,7 @@ TimeLimit = Annotated[
 
 def _options(
     target: str | None,
-    weight_bits: int | None,
+    weight_bits: str | None,
     calibrate: Path | None,
     dt: float | None,
     reset: ResetName | None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from spikec.compiler.quantize.bits import WeightBits, parse_weight_bits
 from spikec.compiler.quantize.lower import Compilation, compile_graph
 from spikec.compiler.quantize.report import QuantizationReport
 
-__all__ = ["Compilation", "QuantizationReport", "compile_graph"]
+__all__ = ["Compilation", "QuantizationReport", "WeightBits", "compile_graph", "parse_weight_bits"]

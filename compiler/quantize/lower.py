@@ -18,6 +18,7 @@ from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import weights_of, with_weight
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.plan import Bounds, Plan, input_resolution, plan_populations
@@ -52,37 +53,31 @@ def compile_graph(
     graph: Graph,
     target: Target,
     *,
-    weight_bits: int = 8,
+    weight_bits: int | WeightBits = 8,
     calibration: Dataset | None = None,
 ) -> Compilation:
     """Compile ``graph`` to integers for ``target`` with weights of ``weight_bits`` bits (1..8).
 
+    Bits may differ between populations and edges, or be as many as fit: :class:`WeightBits`.
     ``calibration`` supplies the range of analog inputs that declare none, and
     keeps the scale small enough for the voltages seen on its first samples. Raises
     :class:`QuantizationError` naming each population that does not fit, by how
     much, and what would make it fit.
     """
-    if weight_bits not in target.weight_bits:
-        raise QuantizationError(
-            _finding(
-                "Q001",
-                f"target '{target.name}'",
-                f"weights of {weight_bits} bits do not exist",
-                f"choose {target.weight_bits}",
-            )
-        )
+    bits = weight_bits if isinstance(weight_bits, WeightBits) else WeightBits(default=weight_bits)
+    bits.check(graph, target)
     canonical, changed = run_passes(graph, canonical_passes(target.delay.low))
     bounds, origins = _input_bounds(canonical, calibration)
     raise_if_any(QuantizationError, list(_unsupported(canonical, target)))
     seen = {} if calibration is None else _seen_voltages(canonical, calibration)
     sendable = {**bounds, **_spike_bounds(canonical)}
-    plans, frac_bits = _planned(canonical, target, weight_bits, sendable, seen)
+    plans, frac_bits = _planned(canonical, target, bits, sendable, seen)
     inputs = _program_inputs(canonical, bounds, frac_bits)
     sent = {item.name: (item.low, item.high) for item in inputs.values()} | _spike_bounds(canonical)
     parts = [_lower(plan, inputs, sent) for plan in plans]
     report = QuantizationReport(
         target=target.name,
-        weight_bits=weight_bits,
+        weight_bits=weight_bits if isinstance(weight_bits, int) else str(bits),
         passes=changed,
         populations=tuple(part.loss for part in parts),
         weights=tuple(loss for part in parts for loss in part.weights),
@@ -120,18 +115,20 @@ def compile_graph(
 
 
 def _planned(
-    graph: Graph, target: Target, bits: int, bounds: Bounds, seen: Mapping[str, float]
+    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, seen: Mapping[str, float]
 ) -> tuple[list[Plan], dict[str, int]]:
     """Plan all populations and inputs; a refusal names the bits that would fit, tried."""
     try:
         return _plan_once(graph, target, bits, bounds, seen)
     except QuantizationError as refusal:
-        for fewer in range(bits - 1, target.weight_bits.low - 1, -1):
+        for fewer in _alternatives(bits, target):
             try:
                 _plan_once(graph, target, fewer, bounds, seen)
             except QuantizationError:
                 continue
             hint = f"--weight-bits {fewer} fits"
+            if fewer.default is not None:
+                hint += ", and 'auto' keeps more where they fit"
             most = max((node.max_spikes for node in _repeating(graph)), default=1)
             if most > 1:
                 hint += f"; or lower --max-spikes: the proof counts up to {most} spikes a step"
@@ -141,8 +138,17 @@ def _planned(
         raise
 
 
+def _alternatives(bits: WeightBits, target: Target) -> Iterator[WeightBits]:
+    """Yield what to try after a refusal: fewer bits everywhere, or as many as fit."""
+    if bits.named:
+        yield WeightBits(default=None)
+    elif bits.default is not None:
+        for fewer in range(bits.default - 1, target.weight_bits.low - 1, -1):
+            yield WeightBits(default=fewer)
+
+
 def _plan_once(
-    graph: Graph, target: Target, bits: int, bounds: Bounds, seen: Mapping[str, float]
+    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, seen: Mapping[str, float]
 ) -> tuple[list[Plan], dict[str, int]]:
     plans = plan_populations(graph, target, bits, bounds, seen)
     return plans, input_resolution(graph, plans, bounds, target)
@@ -427,7 +433,7 @@ def _connection(plan: Plan, index: int, inputs: Mapping[str, ProgramInput]) -> C
     shift = plan.powers[index] + plan.exponent - (source.frac_bits if source else 0)
     if grid.widest_step == 0:
         shift = grid.top_shift
-    mantissas, exponent, stored = grid.mantissas(plan.step(index), shift)
+    mantissas, exponent, stored = grid.mantissas(plan.levels[index], shift)
     return Connection(
         name=edge.name,
         source=edge.source,
@@ -442,7 +448,7 @@ def _connection(plan: Plan, index: int, inputs: Mapping[str, ProgramInput]) -> C
 
 def _weight_loss(plan: Plan, index: int, connection: Connection) -> WeightLoss:
     grid, step = plan.grids[index], plan.step(index)
-    largest, relative = grid.errors(step)
+    largest, relative = grid.errors(step, plan.levels[index])
     return WeightLoss(
         edge=connection.name,
         bits=grid.bits,

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from spikec.compiler.arrays import IntArray, Shape
+from spikec.compiler.arrays import Array, IntArray, Shape
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
-from spikec.compiler.ir import LI, LIF, Edge, Graph
+from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Chain, Weighted, with_weight
+from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import du_of, dv_of
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.weights import Grid, choose_unit
@@ -59,6 +60,7 @@ class Plan:
     powers: tuple[int, ...]
     du: IntArray
     dv: IntArray
+    levels: tuple[Array, ...]
     seen_voltage: float = 0.0
     exponent: int = 0
     limited_by: str = ""
@@ -94,37 +96,108 @@ class Plan:
 def plan_populations(
     graph: Graph,
     target: Target,
-    bits: int,
+    bits: WeightBits,
     bounds: Bounds,
     seen_voltages: Mapping[str, float],
 ) -> list[Plan]:
-    """Choose every population's scale; raise once with all that do not fit."""
+    """Choose every population's scale; raise once with all that do not fit.
+
+    Where ``bits`` leaves them open, each population gets the most for which it
+    fits, and the inputs keep enough levels.
+    """
     analog = {item.name for item in graph.inputs if item.kind == "analog"}
-    plans: list[Plan] = []
-    findings: list[Diagnostic] = []
-    for node in graph.populations:
-        edges = graph.edges_into(node.name)
-        operators = tuple(_weighted(edge) for edge in edges)
-        grids = tuple(Grid(weight=operator.weight, bits=bits) for operator in operators)
-        unit, powers = choose_unit(grids)
-        plan = Plan(
+    drafts = {
+        node.name: _Draft(
             node=node,
-            edges=edges,
-            operators=operators,
-            sources=tuple(graph[edge.source].shape for edge in edges),
-            grids=grids,
-            unit=unit,
-            powers=powers,
-            du=du_of(node.alpha, target.du),
-            dv=dv_of(node.beta, target.dv),
+            edges=graph.edges_into(node.name),
+            sources=tuple(graph[edge.source].shape for edge in graph.edges_into(node.name)),
             seen_voltage=seen_voltages.get(node.name, 0.0),
         )
+        for node in graph.populations
+    }
+    plans: dict[str, Plan] = {}
+    findings: list[Diagnostic] = []
+    for name, draft in drafts.items():
+        most = bits.most(draft.edges, target)
         try:
-            plans.append(_scaled(plan, bounds, analog, target))
+            plans[name] = _most_bits(draft, most, bits, bounds, analog, target)
         except QuantizationError as error:
             findings.extend(error.diagnostics)
     raise_if_any(QuantizationError, findings)
-    return plans
+    while coarse := _coarse(graph, list(plans.values()), bounds, target, bits):
+        for name in coarse:
+            draft = drafts[name]
+            fewer = _fewer(draft, [grid.bits for grid in plans[name].grids], bits, target)
+            assert fewer is not None, "these bits are open"
+            plans[name] = _most_bits(draft, fewer, bits, bounds, analog, target)
+    return list(plans.values())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Draft:
+    """What is known of a population before its bits are."""
+
+    node: LIF | LI
+    edges: tuple[Edge, ...]
+    sources: tuple[Shape, ...]
+    seen_voltage: float
+
+
+def _most_bits(
+    draft: _Draft,
+    most: Sequence[int],
+    bits: WeightBits,
+    bounds: Bounds,
+    analog: set[str],
+    target: Target,
+) -> Plan:
+    """Return the plan with ``most`` bits, or with as many as fit where they are open."""
+    tried: Sequence[int] | None = most
+    while True:
+        assert tried is not None
+        try:
+            return _scaled(_at(draft, tried, target), bounds, analog, target)
+        except QuantizationError:
+            tried = _fewer(draft, tried, bits, target)
+            if tried is None:
+                raise
+
+
+def _fewer(
+    draft: _Draft, tried: Sequence[int], bits: WeightBits, target: Target
+) -> tuple[int, ...] | None:
+    """Return one bit less for the open edges that have the most; None if there is none less."""
+    opened = [bits.wanted(edge) is None for edge in draft.edges]
+    top = max((count for count, free in zip(tried, opened, strict=True) if free), default=0)
+    if top <= target.weight_bits.low:
+        return None
+    return tuple(count - (free and count == top) for count, free in zip(tried, opened, strict=True))
+
+
+def _at(draft: _Draft, bits: Sequence[int], target: Target) -> Plan:
+    """Return the plan at ``bits`` for each edge, not scaled yet."""
+    operators = tuple(_weighted(edge) for edge in draft.edges)
+    grids = tuple(
+        Grid(weight=operator.weight, bits=count)
+        for operator, count in zip(operators, bits, strict=True)
+    )
+    unit, powers = choose_unit(grids)
+    return Plan(
+        node=draft.node,
+        edges=draft.edges,
+        operators=operators,
+        sources=draft.sources,
+        grids=grids,
+        unit=unit,
+        powers=powers,
+        levels=tuple(
+            grid.all_levels(math.ldexp(unit, power))
+            for grid, power in zip(grids, powers, strict=True)
+        ),
+        du=du_of(draft.node.alpha, target.du),
+        dv=dv_of(draft.node.beta, target.dv),
+        seen_voltage=draft.seen_voltage,
+    )
 
 
 def _weighted(edge: Edge) -> Weighted:
@@ -222,7 +295,7 @@ def _arrivals(plan: Plan, bounds: Bounds) -> Iterable[Arrival]:
         grid = plan.grids[index]
         if grid.widest_step == 0:
             continue
-        levels = with_weight(plan.operators[index], grid.all_levels(plan.step(index)))
+        levels = with_weight(plan.operators[index], plan.levels[index])
         low, high = (math.ldexp(bound, plan.powers[index]) for bound in bounds[edge.source])
         yield Arrival(levels, plan.sources[index], low, high)
 
@@ -235,10 +308,15 @@ def _does_not_fit(plan: Plan, limited_by: str, deficit: int) -> Diagnostic:
     return _finding(
         "Q010",
         f"population '{plan.node.name}'",
-        f"{plan.grids[0].bits}-bit weights do not fit: the {limited_by} fails by a factor of "
+        f"{_bits_text(plan)}-bit weights do not fit: the {limited_by} fails by a factor of "
         f"{1 << deficit}",
         "use fewer or smaller inputs, or a shorter synaptic time constant",
     )
+
+
+def _bits_text(plan: Plan) -> str:
+    counts = sorted({grid.bits for grid in plan.grids})
+    return "/".join(map(str, counts))
 
 
 def input_resolution(
@@ -253,14 +331,8 @@ def input_resolution(
     for node in graph.inputs:
         if node.kind != "analog":
             continue
-        room = [
-            power + plan.exponent - grid.least_shift
-            for plan in plans
-            for edge, grid, power in zip(plan.edges, plan.grids, plan.powers, strict=True)
-            if edge.source == node.name and grid.widest_step > 0
-        ]
-        reach = max(abs(bound) for bound in bounds[node.name]) or 1.0
-        payload = math.floor(math.log2(((1 << (target.graded_bits - 1)) - 1) / reach))
+        reach, payload = _payload(node, bounds, target)
+        room = [shift for _, _, shift in _rooms(node, plans)]
         frac_bits[node.name] = min([*room, payload])
         levels = math.ldexp(reach, frac_bits[node.name])
         if levels < _LEAST_LEVELS:
@@ -275,3 +347,37 @@ def input_resolution(
             )
     raise_if_any(QuantizationError, findings)
     return frac_bits
+
+
+def _rooms(node: Input, plans: Iterable[Plan]) -> Iterator[tuple[Plan, Edge, int]]:
+    """Yield the edges of an analog input and the fractional bits that each leaves it."""
+    for plan in plans:
+        for edge, grid, power in zip(plan.edges, plan.grids, plan.powers, strict=True):
+            if edge.source == node.name and grid.widest_step > 0:
+                yield plan, edge, power + plan.exponent - grid.least_shift
+
+
+def _payload(node: Input, bounds: Bounds, target: Target) -> tuple[float, int]:
+    """Return the largest magnitude of an input, and the fractional bits a message has for it."""
+    reach = max(abs(bound) for bound in bounds[node.name]) or 1.0
+    return reach, math.floor(math.log2(((1 << (target.graded_bits - 1)) - 1) / reach))
+
+
+def _coarse(
+    graph: Graph, plans: Sequence[Plan], bounds: Bounds, target: Target, bits: WeightBits
+) -> list[str]:
+    """Return the populations whose open bits leave an analog input too few levels."""
+    found: dict[str, None] = {}
+    for node in graph.inputs:
+        if node.kind != "analog":
+            continue
+        reach, _ = _payload(node, bounds, target)
+        for plan, _, shift in _rooms(node, plans):
+            opened = [
+                grid.bits > target.weight_bits.low
+                for other, grid in zip(plan.edges, plan.grids, strict=True)
+                if bits.wanted(other) is None
+            ]
+            if math.ldexp(reach, shift) < _LEAST_LEVELS and any(opened):
+                found[plan.node.name] = None
+    return list(found)

@@ -66,10 +66,14 @@ class InputLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationReport:
-    """All of it, with the passes that rewrote the graph before."""
+    """All of it, with the passes that rewrote the graph before.
+
+    ``weight_bits`` is what was asked for (a number, or the option's text); what each
+    edge got is in ``weights``.
+    """
 
     target: str
-    weight_bits: int
+    weight_bits: int | str
     passes: tuple[str, ...]
     populations: tuple[PopulationLoss, ...]
     weights: tuple[WeightLoss, ...]

@@ -92,7 +92,10 @@ class Grid:
 
     def levels(self, step: float, weight: Array) -> FloatArray:
         """Return the nearest level of each weight, clipped to the grid (half to even)."""
-        values = weight / step
+        return self.nearest(weight.astype(np.float64, copy=False) / step)
+
+    def nearest(self, values: FloatArray) -> FloatArray:
+        """Return the nearest level of each value that counts in levels."""
         if self.bits == 1 and self.sign_mode == "mixed":
             signs: FloatArray = np.where(values < 0, -1.0, 1.0)
             return signs
@@ -105,16 +108,17 @@ class Grid:
         parts = (weight / step for _, weight in self._blocks())
         return sum(int(((part < ends[0]) | (part > ends[1])).sum()) for part in parts)
 
-    def errors(self, step: float) -> tuple[float, float]:
-        """Return the largest rounding error, and the RMS error relative to the weights' RMS.
+    def errors(self, step: float, levels: Array) -> tuple[float, float]:
+        """Return the largest error of ``levels``, and the RMS error relative to the weights' RMS.
 
         Both are 0 where all weights are.
         """
         if self.widest_step == 0:
             return 0.0, 0.0
         largest, lost, power = 0.0, 0.0, 0.0
-        for _, weight in self._blocks():
-            error = weight - step * self.levels(step, weight)
+        chosen = levels.reshape(-1)
+        for place, weight in self._blocks():
+            error = weight - step * chosen[place].astype(np.float64)
             largest = max(largest, float(np.abs(error).max()))
             lost += float(np.sum(error * error))
             power += float(np.sum(weight * weight))
@@ -126,13 +130,12 @@ class Grid:
         error = weight - step * self.levels(step, weight)
         return float(np.mean(error * error))
 
-    def mantissas(self, step: float, shift: int) -> tuple[Array, int, int]:
+    def mantissas(self, levels: Array, shift: int) -> tuple[Array, int, int]:
         """Return mantissas, exponent and stored bits for levels that count ``2**shift`` each.
 
-        Below :attr:`top_shift` there is no exponent left to lower: the levels
+        ``levels`` are 16-bit integers. Below :attr:`top_shift` there is no exponent left to lower: the levels
         move down into low mantissa bits, which then must be stored.
         """
-        levels = self.all_levels(step)
         if shift >= self.top_shift:
             mantissas = sealed(levels << np.int16(self.top_shift))
             return mantissas, shift - self.top_shift, self.stored_bits

@@ -154,6 +154,13 @@ def test_compile_writes_a_program_and_reports_what_was_lost() -> None:
     assert f"wrote {PROGRAM}" in text
 
 
+def test_bits_are_said_by_population_or_left_open() -> None:
+    document = as_json("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "auto")
+    assert document["report"]["weight_bits"] == "auto"
+    assert "U082" in failed("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "many")
+    assert "choose 1..8" in failed("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "9")
+
+
 def test_the_same_input_gives_the_same_bytes() -> None:
     for name in ("first.spk", "second.spk"):
         fine("compile", GRAPH, "-o", name)
@@ -460,7 +467,7 @@ def test_words_that_make_no_sense_are_refused_and_leave_nothing_behind(
     "words",
     [["run", GRAPH, "--data", DATA, "--backend", "chip"], ["run", GRAPH],
      ["run", GRAPH, "--data", DATA, "--readout", "votes"], ["compile", GRAPH], ["nonsense"],
-     ["compile", GRAPH, "-o", "x.spk", "--weight-bits", "9"],
+     ["compile", GRAPH, "-o", "x.spk", "--steps", "0"],
      ["run", GRAPH, "--data", DATA, "--samples", "0"]],
 )  # fmt: skip
 def test_wrong_usage_ends_with_2(words: list[str]) -> None:

@@ -158,7 +158,7 @@ def test_mantissas_are_legal_in_a_program_and_count_what_they_should(
 ) -> None:
     grid = Grid(weight=drawn_weights(seed, mode), bits=bits)
     shift = min(grid.least_shift + above, grid.top_shift + 7)
-    mantissas, exponent, stored = grid.mantissas(grid.widest_step, shift)
+    mantissas, exponent, stored = grid.mantissas(grid.all_levels(grid.widest_step), shift)
     connection = Connection(
         name="c", source="in", target="n", operator=Dense(weight=mantissas), weight_exp=exponent,
         num_weight_bits=stored, sign_mode=grid.sign_mode, delay=1,
@@ -415,7 +415,7 @@ def test_a_refusal_names_population_factor_and_bits_that_fit() -> None:
     assert matched
     factor = int(matched[1])
     bits = int(finding.hint.split()[1])
-    assert finding.hint == f"--weight-bits {bits} fits"
+    assert finding.hint.startswith(f"--weight-bits {bits} fits, and 'auto'")
     assert factor == 2 ** (8 - bits)
     assert compile_graph(graph, LOIHI2, weight_bits=bits).report.weight_bits == bits
     refused(graph, weight_bits=bits + 1)

@@ -1,0 +1,89 @@
+"""How many bits the weights of each edge get: one number, a number by name, or all that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from spikec.compiler.errors import Diagnostic, QuantizationError, UsageError, raise_if_any
+from spikec.compiler.ir import Edge, Graph
+from spikec.compiler.targets import Target
+
+__all__ = ["AUTO", "WeightBits", "parse_weight_bits"]
+
+#: Stands for the most bits that the overflow proof and an input's resolution allow.
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightBits:
+    """Bits by population (all its incoming edges) or by edge; None means as many as fit.
+
+    An edge's own name comes before its population's, and that before ``default``.
+    """
+
+    default: int | None = 8
+    named: Mapping[str, int | None] = field(default_factory=dict)
+
+    def wanted(self, edge: Edge) -> int | None:
+        """Return the bits for ``edge``, None for as many as fit."""
+        return self.named.get(edge.name, self.named.get(edge.target, self.default))
+
+    def most(self, edges: Sequence[Edge], target: Target) -> tuple[int, ...]:
+        """Return the bits to try first."""
+        return tuple(self.wanted(edge) or target.weight_bits.high for edge in edges)
+
+    def __str__(self) -> str:
+        """Return it as an option says it: ``auto``, or ``layer1=6,readout=8,8``."""
+        parts = [f"{name}={bits or AUTO}" for name, bits in self.named.items()]
+        return ",".join([*parts, str(self.default or AUTO)])
+
+    def check(self, graph: Graph, target: Target) -> None:
+        """Raise :class:`QuantizationError` for bits the target lacks, and for unknown names."""
+        raise_if_any(QuantizationError, list(self._findings(graph, target)))
+
+    def _findings(self, graph: Graph, target: Target) -> Iterator[Diagnostic]:
+        for bits in {self.default, *self.named.values()} - {None}:
+            if bits not in target.weight_bits:
+                yield Diagnostic(
+                    code="Q001",
+                    where=f"target '{target.name}'",
+                    message=f"weights of {bits} bits do not exist",
+                    hint=f"choose {target.weight_bits}",
+                )
+        known = [*(node.name for node in graph.populations), *(edge.name for edge in graph.edges)]
+        for name in self.named:
+            if name not in known:
+                yield Diagnostic(
+                    code="Q012",
+                    where=f"weight bits of '{name}'",
+                    message="there is no such population or edge",
+                    hint=f"one of {', '.join(known)}",
+                )
+
+
+def parse_weight_bits(text: str) -> WeightBits:
+    """Return what an option says: ``8``, ``auto``, ``layer1=6,readout=8``, ``layer1=auto,4``.
+
+    A part without a name is the default (8 if there is none). Raises
+    :class:`UsageError` for anything else.
+    """
+    default: int | None = 8
+    named: dict[str, int | None] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().rpartition("=")
+        if value != AUTO and not value.isdecimal():
+            raise UsageError(
+                Diagnostic(
+                    code="U082",
+                    where="option --weight-bits",
+                    message=f"'{part.strip()}' is not a number of bits",
+                    hint="a number, 'auto', or a list such as layer1=6,readout=8 or layer1=auto,4",
+                )
+            )
+        bits = None if value == AUTO else int(value)
+        if name:
+            named[name.strip()] = bits
+        else:
+            default = bits
+    return WeightBits(default=default, named=named)
