@@ -152,6 +152,19 @@ def show_quantization(report: QuantizationReport) -> None:
          _percent(item.rms_error), f"{item.max_error:.3g}", f"{item.clipped} of {item.count}"]
         for item in report.weights
     ]  # fmt: skip
+    rounded = [
+        [item.population, _percent(item.response_error), _percent(item.nearest_response_error)]
+        for item in report.populations
+        if item.rounding == "calibrated"
+    ]
+    if rounded:
+        table(
+            f"weights fitted to {report.calibration_samples} samples: error of the voltage",
+            ["population", "fitted", "rounded to the nearest"],
+            rounded,
+        )
+    else:
+        say("weights are rounded to the nearest; --calibrate DATA fits them to data")
     table(
         "weights",
         ["edge", "bits", "exponent", "step", "rms error", "max error", "clipped"],

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from spikec.compiler import reference
 from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import STATE_MAX, VTH_SHIFT
 from spikec.compiler.inputs import Dataset
-from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
+from spikec.compiler.ir import LIF, Edge, Graph, Input
 from spikec.compiler.operators import weights_of, with_weight
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
+from spikec.compiler.quantize.observe import Observed, observe, repeating
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.plan import Bounds, Plan, input_resolution, plan_populations
 from spikec.compiler.quantize.report import (
@@ -29,13 +29,10 @@ from spikec.compiler.quantize.report import (
     WeightLoss,
 )
 from spikec.compiler.targets import Target
-from spikec.compiler.trace import Probe
 from spikec.compiler.version import VERSION
 
 __all__ = ["Compilation", "compile_graph"]
 
-#: Samples of the calibration data that are simulated to see how far voltages go.
-_CALIBRATION_SAMPLES = 128
 #: Weights (and one over them) beyond this are no numbers of a network.
 _LARGEST = 1e30
 
@@ -69,9 +66,9 @@ def compile_graph(
     canonical, changed = run_passes(graph, canonical_passes(target.delay.low))
     bounds, origins = _input_bounds(canonical, calibration)
     raise_if_any(QuantizationError, list(_unsupported(canonical, target)))
-    seen = {} if calibration is None else _seen_voltages(canonical, calibration)
+    observed = observe(canonical, calibration)
     sendable = {**bounds, **_spike_bounds(canonical)}
-    plans, frac_bits = _planned(canonical, target, bits, sendable, seen)
+    plans, frac_bits = _planned(canonical, target, bits, sendable, observed)
     inputs = _program_inputs(canonical, bounds, frac_bits)
     sent = {item.name: (item.low, item.high) for item in inputs.values()} | _spike_bounds(canonical)
     parts = [_lower(plan, inputs, sent) for plan in plans]
@@ -92,6 +89,7 @@ def compile_graph(
             for item in inputs.values()
             if item.kind == "analog"
         ),
+        calibration_samples=observed.samples,
     )
     program = Program(
         target=target.name,
@@ -115,21 +113,21 @@ def compile_graph(
 
 
 def _planned(
-    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, seen: Mapping[str, float]
+    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, observed: Observed
 ) -> tuple[list[Plan], dict[str, int]]:
     """Plan all populations and inputs; a refusal names the bits that would fit, tried."""
     try:
-        return _plan_once(graph, target, bits, bounds, seen)
+        return _plan_once(graph, target, bits, bounds, observed)
     except QuantizationError as refusal:
         for fewer in _alternatives(bits, target):
             try:
-                _plan_once(graph, target, fewer, bounds, seen)
+                _plan_once(graph, target, fewer, bounds, Observed(voltages=observed.voltages))
             except QuantizationError:
                 continue
             hint = f"--weight-bits {fewer} fits"
             if fewer.default is not None:
                 hint += ", and 'auto' keeps more where they fit"
-            most = max((node.max_spikes for node in _repeating(graph)), default=1)
+            most = max((node.max_spikes for node in repeating(graph)), default=1)
             if most > 1:
                 hint += f"; or lower --max-spikes: the proof counts up to {most} spikes a step"
             raise QuantizationError(
@@ -148,9 +146,9 @@ def _alternatives(bits: WeightBits, target: Target) -> Iterator[WeightBits]:
 
 
 def _plan_once(
-    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, seen: Mapping[str, float]
+    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, observed: Observed
 ) -> tuple[list[Plan], dict[str, int]]:
-    plans = plan_populations(graph, target, bits, bounds, seen)
+    plans = plan_populations(graph, target, bits, bounds, observed)
     return plans, input_resolution(graph, plans, bounds, target)
 
 
@@ -192,52 +190,6 @@ def _spike_bounds(graph: Graph) -> dict[str, tuple[int, int]]:
 def _carried(node: Input, target: Target) -> bool:
     most = (1 << (target.graded_bits - 1)) - 1
     return max(abs(node.low or 0), abs(node.high or 0)) <= most
-
-
-def _seen_voltages(graph: Graph, calibration: Dataset) -> dict[str, float]:
-    """Return the largest magnitude of every population's voltage on the first samples."""
-    probes: list[Probe] = [(node.name, "voltage") for node in graph.populations]
-    some = calibration.samples(0, _CALIBRATION_SAMPLES)
-    late = graph.rewritten(nodes={node.name: _reset_late(node) for node in graph.populations})
-    several = _repeating(late)
-    probes += [(node.name, "spikes") for node in several]
-    trace = reference.run(late, some.inputs, probes=probes)
-    seen = {
-        node.name: trace[node.name, "voltage"] - node.view.voltage_offset
-        for node in graph.populations
-    }
-    for node in several:
-        seen[node.name] = seen[node.name] + node.reset_amount * trace.spikes(node.name)
-    return {name: float(np.abs(values).max()) for name, values in seen.items()}
-
-
-def _repeating(graph: Graph) -> list[LIF]:
-    """Return the populations whose reset has no form one step later."""
-    return [
-        node
-        for node in graph.populations
-        if isinstance(node, LIF) and (node.max_spikes > 1 or node.reset_twice)
-    ]
-
-
-def _reset_late(node: LIF | LI) -> LIF | LI:
-    """Return a population with the same spikes whose voltage is seen before its reset.
-
-    A reset at the spike is the same reset of what is left of it one step later.
-    """
-    early = isinstance(node, LIF) and node.reset_order == "at_spike" and node.reset != "none"
-    if not isinstance(node, LIF) or not early or node.refractory:
-        return node
-    if node.max_spikes > 1 or node.reset_twice:
-        return node
-    if node.reset != "subtract":
-        return replace(node, reset_order="next_step", initial_voltage=_below(node))
-    amount = frozen(node.beta * node.reset_amount)
-    return replace(node, reset_order="next_step", reset_value=amount, initial_voltage=_below(node))
-
-
-def _below(node: LIF) -> Array:
-    return frozen(np.minimum(node.initial_state[1], np.nextafter(node.vth, -np.inf)))
 
 
 def _unsupported(graph: Graph, target: Target) -> Iterator[Diagnostic]:
@@ -501,10 +453,13 @@ def _population_loss(plan: Plan, neurons: Neurons, bound: int) -> PopulationLoss
         tau_syn_error=time_constant_error(node.alpha, alpha_of(plan.du)),
         tau_mem_error=time_constant_error(node.beta, beta_of(plan.dv)),
         vth_error=vth_error,
-        bias_error=float(np.abs(neurons.bias / scale - node.bias).max()),
+        bias_error=float(np.abs(neurons.bias / scale - plan.origin.bias).max()),
         scale=scale,
         proof_bound=bound,
         voltage_margin=_voltage_margin(plan, bound),
         proof_margin=STATE_MAX / bound if bound else float(STATE_MAX),
         limited_by=plan.limited_by,
+        rounding=plan.rounding,
+        response_error=plan.response_error,
+        nearest_response_error=plan.nearest_response_error,
     )

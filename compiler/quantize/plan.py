@@ -11,17 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, IntArray, Shape
+from spikec.compiler.arrays import Array, IntArray, Shape, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
-from spikec.compiler.operators import Chain, Weighted, with_weight
+from spikec.compiler.operators import Chain, Sparse, Weighted, with_weight
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import du_of, dv_of
+from spikec.compiler.quantize.observe import Observed
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
+from spikec.compiler.quantize.response import responses
+from spikec.compiler.quantize.rounding import fitted
 from spikec.compiler.quantize.weights import Grid, choose_unit
 from spikec.compiler.targets import Target
 
@@ -49,9 +53,12 @@ class Plan:
     A weight level of edge e counts ``2**(powers[e] + exponent)`` units of ``a``,
     one of which is ``unit / 2**exponent`` source volts. ``seen_voltage`` is the
     largest magnitude of the float voltage on calibration data, 0 without data.
+    ``node`` is what is rounded to integers, ``origin`` the population of the graph: they
+    differ by what makes up for rounding. Errors are those of the report.
     """
 
     node: LIF | LI
+    origin: LIF | LI
     edges: tuple[Edge, ...]
     operators: tuple[Weighted, ...]
     sources: tuple[Shape, ...]
@@ -64,6 +71,9 @@ class Plan:
     seen_voltage: float = 0.0
     exponent: int = 0
     limited_by: str = ""
+    rounding: Literal["nearest", "calibrated"] = "nearest"
+    response_error: float | None = None
+    nearest_response_error: float | None = None
 
     @property
     def scale(self) -> float:
@@ -98,12 +108,13 @@ def plan_populations(
     target: Target,
     bits: WeightBits,
     bounds: Bounds,
-    seen_voltages: Mapping[str, float],
+    observed: Observed,
 ) -> list[Plan]:
     """Choose every population's scale; raise once with all that do not fit.
 
     Where ``bits`` leaves them open, each population gets the most for which it
-    fits, and the inputs keep enough levels.
+    fits, and the inputs keep enough levels. What data show (``observed``) then
+    improves the levels, where that fits too.
     """
     analog = {item.name for item in graph.inputs if item.kind == "analog"}
     drafts = {
@@ -111,7 +122,7 @@ def plan_populations(
             node=node,
             edges=graph.edges_into(node.name),
             sources=tuple(graph[edge.source].shape for edge in graph.edges_into(node.name)),
-            seen_voltage=seen_voltages.get(node.name, 0.0),
+            seen_voltage=observed.voltages.get(node.name, 0.0),
         )
         for node in graph.populations
     }
@@ -130,7 +141,55 @@ def plan_populations(
             fewer = _fewer(draft, [grid.bits for grid in plans[name].grids], bits, target)
             assert fewer is not None, "these bits are open"
             plans[name] = _most_bits(draft, fewer, bits, bounds, analog, target)
+    for name in plans if observed.sent else ():
+        for better in _calibrated(plans[name], observed):
+            try:
+                scaled = _scaled(better, bounds, analog, target)
+            except QuantizationError:
+                continue
+            if _keeps_inputs(graph, plans[name], scaled):
+                plans[name] = scaled
+                break
     return list(plans.values())
+
+
+def _calibrated(plan: Plan, observed: Observed) -> Iterator[Plan]:
+    """Yield the plan with levels and bias fitted to what the population receives.
+
+    First at the best scale, then at the plan's own, which may fit where that does not.
+    Nothing where single synapses arrive: their rows have no matrix in common.
+    """
+    if any(isinstance(operator, Sparse) for operator in plan.operators):
+        return
+    blocks = responses(plan.node, plan.edges, plan.operators, plan.du, plan.dv, observed)
+    for search in (True, False):
+        fit = fitted(plan.grids, blocks, plan.unit, plan.powers, search=search)
+        bias = plan.node.bias.astype(np.float64)
+        for block, change in zip(blocks, fit.bias, strict=True):
+            rows = bias.reshape(len(plan.grids[block.edges[0]].weight), -1)[block.rows]
+            rows += change[:, None]
+        yield replace(
+            plan,
+            node=replace(plan.node, bias=frozen(bias)),
+            unit=fit.unit,
+            powers=fit.powers,
+            levels=fit.levels,
+            rounding="calibrated",
+            response_error=math.sqrt(fit.loss),
+            nearest_response_error=math.sqrt(fit.nearest_loss),
+        )
+
+
+def _keeps_inputs(graph: Graph, before: Plan, after: Plan) -> bool:
+    """Whether analog inputs keep their levels: finer weights must not coarsen them."""
+    return all(
+        new >= old
+        for node in graph.inputs
+        if node.kind == "analog"
+        for (_, _, old), (_, _, new) in zip(
+            _rooms(node, [before]), _rooms(node, [after]), strict=True
+        )
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -184,6 +243,7 @@ def _at(draft: _Draft, bits: Sequence[int], target: Target) -> Plan:
     unit, powers = choose_unit(grids)
     return Plan(
         node=draft.node,
+        origin=draft.node,
         edges=draft.edges,
         operators=operators,
         sources=draft.sources,

@@ -36,7 +36,11 @@ class PopulationLoss:
     without one), ``scale`` the integer units of v per source volt,
     ``proof_bound`` the largest current any accepted input can cause,
     ``proof_margin`` how many times that fits into 24 bits. ``limited_by`` names
-    what kept the scale from being twice as large.
+    what kept the scale from being twice as large. ``rounding`` is how weights
+    became levels: ``nearest``, or ``calibrated`` against data. ``response_error`` is the
+    RMS error of the voltage (teacher-forced, without resets) that rounding weights
+    causes on that data, relative to what weights do to it; ``nearest_response_error`` what the
+    nearest levels would have caused.
     """
 
     population: str
@@ -51,6 +55,9 @@ class PopulationLoss:
     proof_margin: float
     voltage_margin: float | None
     limited_by: str
+    rounding: str = "nearest"
+    response_error: float | None = None
+    nearest_response_error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,7 @@ class QuantizationReport:
     populations: tuple[PopulationLoss, ...]
     weights: tuple[WeightLoss, ...]
     inputs: tuple[InputLoss, ...] = ()
+    calibration_samples: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values that JSON can hold."""

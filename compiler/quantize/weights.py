@@ -133,8 +133,8 @@ class Grid:
     def mantissas(self, levels: Array, shift: int) -> tuple[Array, int, int]:
         """Return mantissas, exponent and stored bits for levels that count ``2**shift`` each.
 
-        ``levels`` are 16-bit integers. Below :attr:`top_shift` there is no exponent left to lower: the levels
-        move down into low mantissa bits, which then must be stored.
+        ``levels`` are 16-bit integers. Below :attr:`top_shift` there is no exponent left to
+        lower: the levels move down into low mantissa bits, which then must be stored.
         """
         if shift >= self.top_shift:
             mantissas = sealed(levels << np.int16(self.top_shift))

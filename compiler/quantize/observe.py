@@ -1,0 +1,104 @@
+"""What calibration data show: what every source sends, and how far voltages go.
+
+The float network runs on some samples. Its spikes then drive each population on
+their own (teacher forcing), so that a layer is judged by its own rounding alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array, frozen
+from spikec.compiler.batches import batch_size
+from spikec.compiler.inputs import Dataset
+from spikec.compiler.ir import LI, LIF, Graph, Input, SourceView
+from spikec.compiler.trace import Probe
+
+__all__ = ["CALIBRATION_SAMPLES", "Observed", "observe", "repeating"]
+
+#: The first samples of calibration data are simulated, no more than these.
+CALIBRATION_SAMPLES = 512
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Observed:
+    """``sent[source][sample, step, *shape]`` at the source's own steps; nothing without data.
+
+    ``voltages`` is the largest magnitude of every population's voltage.
+    """
+
+    sent: Mapping[str, Array] = field(default_factory=dict)
+    voltages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples that were run, 0 without data."""
+        return len(next(iter(self.sent.values()))) if self.sent else 0
+
+
+def observe(graph: Graph, calibration: Dataset | None) -> Observed:
+    """Run the canonical ``graph`` on the first samples of ``calibration``, if there is any."""
+    if calibration is None:
+        return Observed()
+    neurons = sum(node.num_neurons for node in graph.populations)
+    most = min(CALIBRATION_SAMPLES, batch_size(neurons, calibration.num_steps))
+    some = calibration.samples(0, most)
+    late = graph.rewritten(nodes={node.name: _reset_late(node) for node in graph.populations})
+    probes: list[Probe] = [(node.name, "voltage") for node in graph.populations]
+    spiking = [node for node in graph.populations if isinstance(node, LIF)]
+    probes += [(node.name, "spikes") for node in spiking]
+    trace = reference.run(late, some.inputs, probes=probes)
+    seen = {node.name: trace[node.name, "voltage"] for node in graph.populations}
+    for node in repeating(late):
+        seen[node.name] = seen[node.name] + node.reset_amount * trace.spikes(node.name)
+    sent = {node.name: _presented(node, some.inputs[node.name]) for node in graph.inputs}
+    return Observed(
+        sent=sent | {node.name: trace.spikes(node.name) for node in spiking},
+        voltages={name: float(np.abs(values).max()) for name, values in seen.items()},
+    )
+
+
+def repeating(graph: Graph) -> list[LIF]:
+    """Return the populations whose reset has no form one step later."""
+    return [
+        node
+        for node in graph.populations
+        if isinstance(node, LIF) and (node.max_spikes > 1 or node.reset_twice)
+    ]
+
+
+def _presented(node: Input, values: Array) -> Array:
+    """Return what an input sends: late by its shift, within the bounds it declares."""
+    if node.low is not None and node.high is not None:
+        values = np.clip(values, node.low, node.high)
+    if node.shift == 0:
+        return values
+    late = np.zeros_like(values)
+    late[:, node.shift :] = values[:, : -node.shift]
+    return late
+
+
+def _reset_late(node: LIF | LI) -> LIF | LI:
+    """Return a population with the same spikes whose voltage is seen before its reset.
+
+    A reset at the spike is the same reset of what is left of it one step later.
+    Lags are taken off: every value is recorded at the step at which it was computed.
+    """
+    node = replace(node, view=SourceView())
+    early = isinstance(node, LIF) and node.reset_order == "at_spike" and node.reset != "none"
+    if not isinstance(node, LIF) or not early or node.refractory:
+        return node
+    if node.max_spikes > 1 or node.reset_twice:
+        return node
+    if node.reset != "subtract":
+        return replace(node, reset_order="next_step", initial_voltage=_below(node))
+    amount = frozen(node.beta * node.reset_amount)
+    return replace(node, reset_order="next_step", reset_value=amount, initial_voltage=_below(node))
+
+
+def _below(node: LIF) -> Array:
+    return frozen(np.minimum(node.initial_state[1], np.nextafter(node.vth, -np.inf)))
