@@ -137,14 +137,14 @@ def show_quantization(report: QuantizationReport) -> None:
     """Print what quantization lost."""
     rows = [
         [item.population, _span(item.du), _span(item.dv), _percent(item.tau_syn_error),
-         _percent(item.tau_mem_error), _percent(item.vth_error), f"{item.proof_margin:.2f}",
-         item.limited_by]
+         _percent(item.tau_mem_error), _percent(item.kernel_error), _percent(item.vth_error),
+         f"{item.proof_margin:.2f}", item.limited_by]
         for item in report.populations
     ]  # fmt: skip
     table(
         f"populations on {report.target}",
-        ["name", "du", "dv", "tau_syn error", "tau_mem error", "vth error", "overflow margin",
-         "scale limited by"],
+        ["name", "du", "dv", "tau_syn error", "tau_mem error", "kernel error", "vth error",
+         "overflow margin", "scale limited by"],
         rows,
     )  # fmt: skip
     rows = [

@@ -1,6 +1,20 @@
-"""Decays to 12 bits: the nearest factor the chip can keep of a state."""
+r"""Decays to 12 bits, chosen together with a gain so that a synapse's effect is kept.
+
+A spike that arrives moves the voltage by ``h[n] = sum_k alpha^k beta^(n-k)``. What matters is
+that shape, not each factor: the pair is the one, among the nearest and its neighbours,
+whose ``g h'`` is closest to ``h`` in least squares, with the best gain ``g = <h, h'> / <h', h'>``,
+which the weights then carry. The products have a closed form::
+
+    <h(a, b), h(c, d)> = (1 - a b c d) / ((1 - a c) (1 - a d) (1 - b c) (1 - b d))
+
+Measured (400 pairs of time constants, log-uniform in 5..200 steps): median error 0.30 % for the
+nearest factors, 0.18 % with the gain, 0.12 % with the neighbours.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -8,7 +22,94 @@ from spikec.compiler.arrays import Array, FloatArray, IntArray
 from spikec.compiler.fixedpoint import DECAY_UNITY
 from spikec.compiler.targets import Range
 
-__all__ = ["alpha_of", "beta_of", "du_of", "dv_of", "time_constant_error"]
+__all__ = [
+    "Decays",
+    "alpha_of",
+    "beta_of",
+    "du_of",
+    "dv_of",
+    "fitted_decays",
+    "kernel_error",
+    "time_constant_error",
+]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Decays:
+    """The chip's decays, the gain that weights get, and how much of the kernel is lost.
+
+    Arrays hold one value per neuron (``du`` one in all without a synaptic filter). Errors are
+    root mean squares relative to the kernel, the largest of all neurons; None where no
+    kernel is finite.
+    """
+
+    du: IntArray
+    dv: IntArray
+    gain: FloatArray
+    error: float | None
+    nearest_error: float | None
+
+
+def fitted_decays(alpha: Array | None, beta: Array, du_limits: Range, dv_limits: Range) -> Decays:
+    """Return the decays and the gain that keep the synaptic kernel best.
+
+    What never forgets (a factor of 1, or one that rounds to it) has no finite kernel: there
+    the nearest factors stay, with a gain of 1.
+    """
+    du, dv = du_of(alpha, du_limits), dv_of(beta, dv_limits)
+    current = np.zeros_like(beta) if alpha is None else alpha
+    finite = (current < 1) & (beta < 1) & (dv > 0)
+    kept = np.where(finite, current, 0.0), np.where(finite, beta, 0.0)
+    best, gain = _mismatch(*kept, alpha_of(du), beta_of(np.maximum(dv, 1)))
+    unchanged = (alpha_of(du) == current) & (beta_of(dv) == beta)
+    best, gain = np.where(unchanged, 0.0, best), np.where(unchanged, 1.0, gain)
+    nearest = kernel_error(alpha, beta, du, dv)
+    chosen_du, chosen_dv = np.broadcast_to(du, beta.shape).copy(), dv.copy()
+    for more_du, more_dv in product((-1, 0, 1) if alpha is not None else (0,), (-1, 0, 1)):
+        other_du = np.clip(du + more_du, du_limits.low, du_limits.high)
+        other_dv = np.clip(dv + more_dv, max(dv_limits.low, 1), dv_limits.high)
+        error, factor = _mismatch(*kept, alpha_of(other_du), beta_of(other_dv))
+        better = error < best
+        best, gain = np.where(better, error, best), np.where(better, factor, gain)
+        chosen_du = np.where(better, other_du, chosen_du)
+        chosen_dv = np.where(better, other_dv, chosen_dv)
+    return Decays(
+        du=du if alpha is None else np.where(finite, chosen_du, du),
+        dv=np.where(finite, chosen_dv, dv),
+        gain=np.where(finite, gain, 1.0),
+        error=float(np.sqrt(best[finite].max())) if finite.any() else None,
+        nearest_error=nearest,
+    )
+
+
+def kernel_error(
+    alpha: Array | None, beta: Array, du: Array, dv: Array, gain: Array | float = 1.0
+) -> float | None:
+    """Return the largest relative RMS error of a neuron's synaptic kernel; None without one."""
+    current = np.zeros_like(beta) if alpha is None else alpha
+    finite = (current < 1) & (beta < 1) & (dv > 0)
+    if not finite.any():
+        return None
+    pairs = [np.broadcast_to(item, beta.shape)[finite] for item in
+             (current, beta, alpha_of(du), beta_of(dv), np.asarray(gain))]  # fmt: skip
+    a, b, c, d, factor = pairs
+    whole, cross, own = _product(a, b, a, b), _product(a, b, c, d), _product(c, d, c, d)
+    squared = np.maximum(whole - 2 * factor * cross + factor * factor * own, 0.0) / whole
+    exact = (a == c) & (b == d) & (factor == 1)
+    return float(np.sqrt(np.where(exact, 0.0, squared).max()))
+
+
+def _mismatch(a: Array, b: Array, c: Array, d: Array) -> tuple[FloatArray, FloatArray]:
+    """Return the relative square error of the kernel (c, d) at its best gain, and that gain."""
+    whole, cross, own = _product(a, b, a, b), _product(a, b, c, d), _product(c, d, c, d)
+    error: FloatArray = np.maximum(1.0 - cross * cross / (own * whole), 0.0)
+    return error, cross / own
+
+
+def _product(a: Array, b: Array, c: Array, d: Array) -> FloatArray:
+    scale = (1 - a * c) * (1 - a * d) * (1 - b * c) * (1 - b * d)
+    result: FloatArray = (1 - a * b * c * d) / scale
+    return result
 
 
 def du_of(alpha: Array | None, limits: Range) -> IntArray:

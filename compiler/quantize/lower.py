@@ -11,7 +11,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
-from spikec.compiler.fixedpoint import STATE_MAX, VTH_SHIFT
+from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LIF, Edge, Graph, Input
 from spikec.compiler.operators import weights_of, with_weight
@@ -438,6 +438,18 @@ def _voltage_margin(plan: Plan, current: int) -> float | None:
     return STATE_MAX / reach if reach else float(STATE_MAX)
 
 
+def _truncation(neurons: Neurons) -> float | None:
+    """Return the most that truncation toward zero takes off a voltage, relative to its threshold.
+
+    Each step takes less than 1 off u and off v: a geometric sum over what either keeps.
+    """
+    if neurons.vth is None or (neurons.dv == 0).any() or (neurons.vth <= 0).any():
+        return None
+    current = np.where(neurons.du == DECAY_UNITY - 1, 0.0, DECAY_UNITY / (neurons.du + 1.0))
+    voltage = (1.0 + current) * DECAY_UNITY / neurons.dv
+    return float((voltage / (neurons.vth << VTH_SHIFT)).max())
+
+
 def _population_loss(plan: Plan, neurons: Neurons, bound: int) -> PopulationLoss:
     node, scale = plan.node, plan.scale
     vth_error = None
@@ -450,15 +462,18 @@ def _population_loss(plan: Plan, neurons: Neurons, bound: int) -> PopulationLoss
         population=node.name,
         du=(int(neurons.du.min()), int(neurons.du.max())),
         dv=(int(neurons.dv.min()), int(neurons.dv.max())),
-        tau_syn_error=time_constant_error(node.alpha, alpha_of(plan.du)),
-        tau_mem_error=time_constant_error(node.beta, beta_of(plan.dv)),
+        tau_syn_error=time_constant_error(plan.origin.alpha, alpha_of(plan.du)),
+        tau_mem_error=time_constant_error(plan.origin.beta, beta_of(plan.dv)),
         vth_error=vth_error,
-        bias_error=float(np.abs(neurons.bias / scale - plan.origin.bias).max()),
+        bias_error=float(np.abs(neurons.bias / scale - node.bias).max()),
         scale=scale,
         proof_bound=bound,
         voltage_margin=_voltage_margin(plan, bound),
         proof_margin=STATE_MAX / bound if bound else float(STATE_MAX),
         limited_by=plan.limited_by,
+        kernel_error=plan.decays.error,
+        nearest_kernel_error=plan.decays.nearest_error,
+        truncation=_truncation(neurons),
         rounding=plan.rounding,
         response_error=plan.response_error,
         nearest_response_error=plan.nearest_response_error,

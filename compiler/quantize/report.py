@@ -36,7 +36,10 @@ class PopulationLoss:
     without one), ``scale`` the integer units of v per source volt,
     ``proof_bound`` the largest current any accepted input can cause,
     ``proof_margin`` how many times that fits into 24 bits. ``limited_by`` names
-    what kept the scale from being twice as large. ``rounding`` is how weights
+    what kept the scale from being twice as large. ``kernel_error`` is the largest relative RMS
+    error of what one spike does to a voltage over time, ``nearest_kernel_error`` that of the
+    nearest decays; ``truncation`` the most that rounding toward zero can take off a voltage,
+    relative to the threshold. ``rounding`` is how weights
     became levels: ``nearest``, or ``calibrated`` against data. ``response_error`` is the
     RMS error of the voltage (teacher-forced, without resets) that rounding weights
     causes on that data, relative to what weights do to it; ``nearest_response_error`` what the
@@ -55,6 +58,9 @@ class PopulationLoss:
     proof_margin: float
     voltage_margin: float | None
     limited_by: str
+    kernel_error: float | None
+    nearest_kernel_error: float | None
+    truncation: float | None
     rounding: str = "nearest"
     response_error: float | None = None
     nearest_response_error: float | None = None

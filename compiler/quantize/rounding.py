@@ -83,7 +83,7 @@ def fitted(
 
 def _levels(grids: Sequence[Grid], unit: float, powers: Sequence[int]) -> tuple[FloatArray, ...]:
     return tuple(
-        grid.levels(math.ldexp(unit, power), grid.weight)
+        grid.levels(math.ldexp(unit, power), grid.values())
         for grid, power in zip(grids, powers, strict=True)
     )
 
@@ -115,7 +115,7 @@ def _best_power(
         total = 0.0
         for block in mine:
             part = block.columns[block.edges.index(index)]
-            rows = grid.weight[block.rows].reshape(-1, part.stop - part.start)
+            rows = grid.values(block.rows).reshape(-1, part.stop - part.start)
             rows = rows[:: max(1, len(rows) // _SEARCH_ROWS)]
             step = math.ldexp(unit, power)
             problem = _Problem(
@@ -157,7 +157,7 @@ def _problem(grids: Sequence[Grid], block: Block, unit: float, powers: Sequence[
             for index, part in zip(block.edges, block.columns, strict=True)
         ]
     )
-    wanted = _gathered([grid.weight.astype(np.float64) for grid in grids], block)
+    wanted = _gathered([grid.values() for grid in grids], block)
     mine = [grids[index] for index in block.edges]
     return _Problem(wanted / steps[:, None], block.matrix, mine, block.columns, steps)
 
@@ -187,7 +187,7 @@ def _bias(
     error = np.zeros(block.rows.stop - block.rows.start)
     for index, part in zip(block.edges, block.columns, strict=True):
         kept = np.ldexp(unit * levels[index][block.rows], powers[index])
-        difference = grids[index].weight[block.rows].astype(np.float64) - kept
+        difference = grids[index].values(block.rows) - kept
         # Summed in NumPy's own order: a BLAS may choose another.
         error += (difference.reshape(len(error), -1) * block.bias[part]).sum(axis=1)
     return error

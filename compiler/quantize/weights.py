@@ -28,11 +28,12 @@ class Grid:
 
     Mixed signs store b bits including the sign, one sign stores b bits of
     magnitude. One mixed bit means the two levels -1 and +1, which take two
-    stored bits.
+    stored bits. What is rounded is ``gain`` times the weights: no copy of them is kept.
     """
 
     weight: Array
     bits: int
+    gain: float = 1.0
 
     @cached_property
     def sign_mode(self) -> SignMode:
@@ -73,10 +74,24 @@ class Grid:
         """The smallest step that clips no weight; 0 if all weights are 0."""
         above = float(self.weight.max(initial=0.0)) / max(self.high, 1)
         below = float(self.weight.min(initial=0.0)) / min(self.low, -1)
-        return max(above, below, 0.0)
+        return max(above, below, 0.0) * self.gain
+
+    def values(self, rows: slice = slice(None)) -> FloatArray:
+        """Return what is to be rounded of some rows of the weights."""
+        return self._wanted(self.weight[rows])
+
+    def sample(self) -> FloatArray:
+        """Return what is to be rounded, or as a sample of many both extremes and some between."""
+        return self._wanted(_sample(self.weight))
+
+    def _wanted(self, weight: Array) -> FloatArray:
+        wanted: FloatArray = weight.astype(np.float64)
+        if self.gain != 1:
+            wanted *= self.gain
+        return wanted
 
     def all_levels(self, step: float) -> Array:
-        """Return the level of every weight as 16-bit integers, read-only."""
+        """Return the level of every weight, as 16-bit integers, read-only."""
         levels = np.empty(self.weight.shape, np.int16)
         flat = levels.reshape(-1)
         for place, weight in self._blocks():
@@ -84,11 +99,11 @@ class Grid:
         return sealed(levels)
 
     def _blocks(self) -> Iterator[tuple[slice, FloatArray]]:
-        """Yield all weights, flat, some at a time."""
+        """Yield all that is to be rounded, flat, some at a time."""
         flat = self.weight.reshape(-1)
         for begin in range(0, flat.size, _BLOCK):
             place = slice(begin, begin + _BLOCK)
-            yield place, flat[place].astype(np.float64)
+            yield place, self._wanted(flat[place])
 
     def levels(self, step: float, weight: Array) -> FloatArray:
         """Return the nearest level of each weight, clipped to the grid (half to even)."""
@@ -153,7 +168,7 @@ def choose_unit(grids: Sequence[Grid]) -> tuple[float, tuple[int, ...]]:
     active = [grid for grid in grids if grid.widest_step > 0]
     if not active:
         return 1.0, (0,) * len(grids)
-    samples = {id(grid): _sample(grid.weight) for grid in active}
+    samples = {id(grid): grid.sample() for grid in active}
     units = {2.0 ** (index / _PER_OCTAVE) for index in range(_PER_OCTAVE)}
     units |= {math.ldexp(math.frexp(grid.widest_step)[0], 1) for grid in active}
 
@@ -175,6 +190,6 @@ def _sample(weight: Array) -> FloatArray:
     """Return the weights, or an evenly spaced sample of many that includes both extremes."""
     flat = weight.reshape(-1)
     if flat.size <= _SEARCH_SAMPLE:
-        return flat.astype(np.float64)
+        return flat
     stride = max(1, flat.size // _SEARCH_SAMPLE)
-    return np.concatenate([flat[::stride], [flat.min(), flat.max()]]).astype(np.float64)
+    return np.concatenate([flat[::stride], [flat.min(), flat.max()]])

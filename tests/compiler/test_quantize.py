@@ -534,7 +534,7 @@ def test_the_bounds_of_an_analog_input_round_within_the_room_left_for_it() -> No
 
 
 def test_parameters_per_neuron_are_rounded_one_by_one() -> None:
-    alpha, beta = np.array([0.1, 0.5, 0.93]), np.array([0.2, 0.999, 1.0])
+    alpha, beta = np.array([409, 2048, 3809]) / 4096, np.array([819, 4092, 4096]) / 4096
     vth, bias = np.array([0.5, 1.0, 1.5]), np.array([-0.01, 0.0, 0.02])
     node = seed_lif("n", 3, alpha=alpha, beta=beta, vth=vth, bias=bias)
     compilation = compile_graph(one_layer(np.eye(3) * 0.5, node), LOIHI2)
@@ -556,7 +556,7 @@ def test_parameters_per_neuron_are_rounded_one_by_one() -> None:
 def test_biases_fit_their_mantissas(seed: int) -> None:
     rng = np.random.default_rng(seed)
     bias = rng.normal(size=4) * 10.0 ** rng.uniform(-6, 1)
-    node = seed_lif("n", 4, alpha=0.5, beta=0.9, bias=bias)
+    node = seed_lif("n", 4, alpha=0.5, beta=0.875, bias=bias)
     (neurons,) = compile_graph(one_layer(rng.normal(size=(4, 2)), node), LOIHI2).program.populations
     for values, allowed in (
         (neurons.bias_mant, LOIHI2.bias_mant),
