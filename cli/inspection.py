@@ -152,6 +152,8 @@ def show_quantization(report: QuantizationReport) -> None:
          _percent(item.rms_error), f"{item.max_error:.3g}", f"{item.clipped} of {item.count}"]
         for item in report.weights
     ]  # fmt: skip
+    _show_tradeoff(report)
+    _show_activity(report)
     rounded = [
         [item.population, _percent(item.response_error), _percent(item.nearest_response_error)]
         for item in report.populations
@@ -159,7 +161,7 @@ def show_quantization(report: QuantizationReport) -> None:
     ]
     if rounded:
         table(
-            f"weights fitted to {report.calibration_samples} samples: error of the voltage",
+            f"voltage errors, {report.calibration_samples} samples",
             ["population", "fitted", "rounded to the nearest"],
             rounded,
         )
@@ -173,6 +175,38 @@ def show_quantization(report: QuantizationReport) -> None:
     for entry in report.inputs:
         say(f"input {entry.input}: integers {entry.low}..{entry.high}, one is "
             f"{entry.resolution:g} ({entry.bounds_from})")  # fmt: skip
+
+
+def _show_tradeoff(report: QuantizationReport) -> None:
+    """Print memory against loss, where bits were chosen by it."""
+    if report.tradeoff is None:
+        return
+    rows = [
+        ["->" if index == report.tradeoff.chosen else "",
+         ", ".join(f"{name} {bits}" for name, bits in item.bits.items()), str(item.bytes),
+         f"{item.loss:.3g}", _percent(item.drop)]
+        for index, item in enumerate(report.tradeoff.points)
+    ]  # fmt: skip
+    table(
+        f"memory of weights against loss (drop from {report.tradeoff.drop_from})",
+        ["", "bits", "bytes", "loss", "drop"],
+        rows,
+    )
+
+
+def _show_activity(report: QuantizationReport) -> None:
+    """Print how firing changed, where data showed it."""
+    rows = [
+        [item.population, f"{item.rate:.4f}", f"{item.quantized_rate:.4f}", _percent(item.drift),
+         f"{item.died} of {item.neurons}", str(item.woke), str(item.saturated)]
+        for item in report.activity
+    ]  # fmt: skip
+    if rows:
+        table(
+            "firing on the calibration data",
+            ["population", "rate", "quantized", "drift", "died", "woke", "saturated"],
+            rows,
+        )
 
 
 def _parameters(neurons: Neurons) -> dict[str, str]:

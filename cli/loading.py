@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from spikec.compiler.inputs import Dataset, read_dataset
 from spikec.compiler.ir import LI, Graph
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import (
+    Compilation,
     QuantizationReport,
     WeightBits,
     compile_graph,
+    compile_mixed,
     parse_weight_bits,
 )
 from spikec.compiler.targets import load_target
@@ -48,6 +51,8 @@ class CompileOptions:
     weight_bits: str | None = None
     calibrate: Path | None = None
     steps: int | None = None
+    budget: str | None = None
+    max_drop: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,12 +70,7 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     if isinstance(network, Program):
         refuse_idle(options, f"{path} is compiled already")
         return Loaded(graph=None, program=network)
-    compilation = compile_graph(
-        network,
-        load_target(options.target or _TARGET),
-        weight_bits=_weight_bits(options.weight_bits),
-        calibration=calibration_of(network, options),
-    )
+    compilation = _compiled(network, options, calibration_of(network, options))
     return Loaded(graph=network, program=compilation.program, report=compilation.report)
 
 
@@ -81,6 +81,58 @@ def calibration_of(network: Graph, options: CompileOptions) -> Dataset | None:
     calibration = read_dataset(options.calibrate, network.inputs, steps=options.steps)
     _refuse_one_step(network, calibration)
     return calibration
+
+
+def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | None) -> Compilation:
+    target = load_target(options.target or _TARGET)
+    if options.budget is None and options.max_drop is None:
+        return compile_graph(
+            network,
+            target,
+            weight_bits=_weight_bits(options.weight_bits),
+            calibration=calibration,
+        )
+    if calibration is None:
+        raise UsageError(
+            Diagnostic(
+                code="U083",
+                where="options --budget and --max-drop",
+                message="what bits cost is measured on data",
+                hint="add --calibrate DATA.npz",
+            )
+        )
+    if options.weight_bits is not None:
+        raise UsageError(idle("--weight-bits", "--budget and --max-drop choose the bits"))
+    return compile_mixed(
+        network,
+        target,
+        calibration=calibration,
+        budget=None if options.budget is None else parse_size(options.budget),
+        max_drop=None if options.max_drop is None else parse_share(options.max_drop),
+    )
+
+
+def parse_size(text: str) -> int:
+    """Return bytes: ``65536``, ``64KiB``, ``1.5MiB``, ``64kB``."""
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "kB": 1000, "MB": 1_000_000, "B": 1, "": 1}
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?) ?(KiB|MiB|kB|MB|B|)", text.strip())
+    if matched is None:
+        raise UsageError(_unreadable("--budget", text, "say 64KiB, 1.5MiB or a number of bytes"))
+    return int(float(matched[1]) * units[matched[2]])
+
+
+def parse_share(text: str) -> float:
+    """Return a share: ``0.5%`` is 0.005; a plain number must be a share already."""
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?) ?(%|)", text.strip())
+    if matched is None or float(matched[1]) > (100 if matched[2] else 1):
+        raise UsageError(_unreadable("--max-drop", text, "say 0.5%, or 0.005"))
+    return float(matched[1]) / (100 if matched[2] else 1)
+
+
+def _unreadable(option: str, text: str, hint: str) -> Diagnostic:
+    return Diagnostic(
+        code="U084", where=f"option {option}", message=f"'{text}' says no such amount", hint=hint
+    )
 
 
 def _weight_bits(text: str | None) -> int | WeightBits:
@@ -95,6 +147,8 @@ def refuse_idle(options: CompileOptions, why: str) -> None:
         "--target": options.target,
         "--weight-bits": options.weight_bits,
         "--calibrate": options.calibrate,
+        "--budget": options.budget,
+        "--max-drop": options.max_drop,
     }
     findings = [idle(name, why) for name, value in given.items() if value is not None]
     raise_if_any(UsageError, findings)

@@ -5,6 +5,7 @@ Heavy imports are inside the commands: ``spikec --help`` loads none of them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -238,6 +239,14 @@ def compile_command(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="64KiB", help="Choose bits that fit all weights into it."),
+    ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option("--max-drop", metavar="0.5%", help="Choose bits that cost no more."),
+    ] = None,
     steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
@@ -256,6 +265,7 @@ def compile_command(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
         max_spikes, steps,
     )  # fmt: skip
+    options = replace(options, budget=budget, max_drop=max_drop)
     loading.refuse_steps_alone(options)
     running.refuse_overwriting(output, file, *([] if calibrate is None else [calibrate]))
     loaded = loading.load(file, options)

@@ -17,6 +17,7 @@ from spikec.compiler.ir import LIF, Edge, Graph, Input
 from spikec.compiler.operators import weights_of, with_weight
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.quantize.activity import activity_changes
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
 from spikec.compiler.quantize.observe import Observed, observe, repeating
@@ -31,7 +32,7 @@ from spikec.compiler.quantize.report import (
 from spikec.compiler.targets import Target
 from spikec.compiler.version import VERSION
 
-__all__ = ["Compilation", "compile_graph"]
+__all__ = ["Compilation", "compile_graph", "with_report"]
 
 #: Weights (and one over them) beyond this are no numbers of a network.
 _LARGEST = 1e30
@@ -109,7 +110,16 @@ def compile_graph(
             "quantization": report.as_dict(),
         },
     )
+    if calibration is not None:
+        report = replace(report, activity=activity_changes(program, calibration.inputs, observed))
+        program = with_report(program, report)
     return Compilation(program=program, report=report, canonical=canonical)
+
+
+def with_report(program: Program, report: QuantizationReport) -> Program:
+    """Return the program with ``report`` as its provenance."""
+    provenance = {**program.provenance, "quantization": report.as_dict()}
+    return replace(program, provenance=provenance)
 
 
 def _planned(

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-__all__ = ["InputLoss", "PopulationLoss", "QuantizationReport", "WeightLoss"]
+__all__ = [
+    "ActivityChange",
+    "BitsLoss",
+    "InputLoss",
+    "PopulationLoss",
+    "QuantizationReport",
+    "Tradeoff",
+    "TradeoffPoint",
+    "WeightLoss",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +87,66 @@ class InputLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ActivityChange:
+    """One spiking population on calibration data: spikes per neuron and step, before and after.
+
+    ``drift`` is the mean change of a neuron's rate relative to the mean rate, ``died`` counts
+    neurons that no longer fire, ``woke`` those that did not before, ``saturated`` those that
+    now fire in nearly every step.
+    """
+
+    population: str
+    rate: float
+    quantized_rate: float
+    drift: float
+    died: int
+    woke: int
+    saturated: int
+    neurons: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitsLoss:
+    """One population at one number of bits, the others at their most.
+
+    ``loss`` is the mean square change of the output that this causes, relative to the output's
+    variance, on calibration data.
+    """
+
+    population: str
+    bits: int
+    memory_bits: int
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradeoffPoint:
+    """One choice of bits: its memory, the sum of its losses, and the drop where it was measured."""
+
+    bits: dict[str, int]
+    bytes: int
+    loss: float
+    drop: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tradeoff:
+    """Memory against loss: the table, the choices that none beats, and the one taken.
+
+    ``drop`` of a point is accuracy lost on the calibration data (``drop_from`` labels), or
+    the share of classes that change.
+    """
+
+    budget: int | None
+    max_drop: float | None
+    chosen: int
+    bytes_used: int
+    drop_from: str
+    table: tuple[BitsLoss, ...]
+    points: tuple[TradeoffPoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantizationReport:
     """All of it, with the passes that rewrote the graph before.
 
@@ -92,6 +161,8 @@ class QuantizationReport:
     weights: tuple[WeightLoss, ...]
     inputs: tuple[InputLoss, ...] = ()
     calibration_samples: int = 0
+    activity: tuple[ActivityChange, ...] = ()
+    tradeoff: Tradeoff | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values that JSON can hold."""

@@ -1,0 +1,221 @@
+"""Mixed precision: bits for each population that fit a memory, or keep the accuracy asked for.
+
+Each population is quantized to each number of bits on its own, the others at their most,
+and what that does to the output is measured on calibration data. The choice is then a
+multiple-choice knapsack: of all combinations those that no other beats in both memory
+and summed loss are kept, population by population, which loses none of the best. The chosen
+point is compiled and measured as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spikec.compiler import reference
+from spikec.compiler.arrays import Array, FloatArray
+from spikec.compiler.errors import Diagnostic, QuantizationError
+from spikec.compiler.inputs import Dataset, to_integers
+from spikec.compiler.ir import LI, Graph
+from spikec.compiler.program import Program
+from spikec.compiler.quantize.bits import WeightBits
+from spikec.compiler.quantize.dequantize import dequantize
+from spikec.compiler.quantize.lower import Compilation, compile_graph, with_report
+from spikec.compiler.quantize.report import BitsLoss, Tradeoff, TradeoffPoint
+from spikec.compiler.targets import Target
+from spikec.compiler.trace import Trace, default_readout, read_out
+
+__all__ = ["Option", "compile_mixed", "frontier", "weight_bytes"]
+
+#: Samples that fill the table, and that the points of the curve are measured on.
+_TABLE_SAMPLES, _MEASURED_SAMPLES = 64, 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One number of bits for one population: the memory (bits) and the loss it comes with."""
+
+    bits: int
+    memory: int
+    loss: float
+
+
+def weight_bytes(program: Program) -> int:
+    """Return what the stored bits of all weights take, packed."""
+    return math.ceil(sum(_memory(program, item.name) for item in program.populations) / 8)
+
+
+def frontier(
+    table: Mapping[str, Sequence[Option]],
+) -> list[tuple[int, float, dict[str, int]]]:
+    """Return all choices that no other beats in both memory and summed loss, by memory."""
+    points: list[tuple[int, float, dict[str, int]]] = [(0, 0.0, {})]
+    for name, options in table.items():
+        merged = sorted(
+            (
+                (memory + option.memory, loss + option.loss, {**chosen, name: option.bits})
+                for memory, loss, chosen in points
+                for option in options
+            ),
+            key=lambda item: (item[0], item[1]),
+        )
+        points = []
+        for point in merged:
+            if not points or point[1] < points[-1][1]:
+                points.append(point)
+    return points
+
+
+def compile_mixed(
+    graph: Graph,
+    target: Target,
+    *,
+    calibration: Dataset,
+    budget: int | None = None,
+    max_drop: float | None = None,
+) -> Compilation:
+    """Compile with the bits that cost least and fit ``budget`` bytes, or the other way round.
+
+    With ``max_drop`` (a share: 0.005 for half a point) the least memory is taken whose
+    accuracy on the calibration data falls by no more, found by halving the curve; without
+    labels, the share of samples whose class changes counts. With both, both hold. Raises
+    :class:`QuantizationError` where nothing fits, saying how near the curve comes.
+    """
+    judge = _Judge(graph, calibration)
+    table = _table(graph, target, calibration)
+    points = frontier(table)
+    affordable = [item for item in points if budget is None or item[0] <= 8 * budget]
+    if not affordable:
+        raise _refusal(
+            f"the least memory of its weights is {math.ceil(points[0][0] / 8)} bytes",
+            "raise --budget, or train a smaller network",
+        )
+    measured: dict[int, tuple[Compilation, float]] = {}
+
+    def at(index: int) -> tuple[Compilation, float]:
+        if index not in measured:
+            bits = WeightBits(named=affordable[index][2])
+            compilation = compile_graph(graph, target, weight_bits=bits, calibration=calibration)
+            measured[index] = compilation, judge.drop(compilation.program)
+        return measured[index]
+
+    chosen = len(affordable) - 1
+    if max_drop is not None:
+        if at(chosen)[1] > max_drop:
+            raise _refusal(
+                f"the best of {len(affordable)} choices loses {100 * at(chosen)[1]:.2f} points",
+                "allow a larger --max-drop, or a larger --budget",
+            )
+        low = 0
+        while low < chosen:
+            middle = (low + chosen) // 2
+            low, chosen = (low, middle) if at(middle)[1] <= max_drop else (middle + 1, chosen)
+    compilation, _ = at(chosen)
+    used = weight_bytes(compilation.program)
+    if budget is not None and used > budget:
+        raise _refusal(f"the chosen point takes {used} bytes once compiled", "lower the budget")
+    tradeoff = Tradeoff(
+        budget=budget,
+        max_drop=max_drop,
+        chosen=chosen,
+        bytes_used=used,
+        drop_from="labels" if calibration.labels is not None else "changed classes",
+        table=tuple(
+            BitsLoss(population=name, bits=item.bits, memory_bits=item.memory, loss=item.loss)
+            for name, options in table.items()
+            for item in options
+        ),
+        points=tuple(
+            TradeoffPoint(
+                bits=choice,
+                bytes=math.ceil(memory / 8),
+                loss=loss,
+                drop=measured[index][1] if index in measured else None,
+            )
+            for index, (memory, loss, choice) in enumerate(points)
+        ),
+    )
+    report = replace(compilation.report, tradeoff=tradeoff)
+    program = with_report(compilation.program, report)
+    return replace(compilation, program=program, report=report)
+
+
+def _table(graph: Graph, target: Target, calibration: Dataset) -> dict[str, list[Option]]:
+    """Measure every population at every number of bits up to the most that fits."""
+    some = calibration.samples(0, _TABLE_SAMPLES)
+    most = compile_graph(
+        graph, target, weight_bits=WeightBits(default=None), calibration=calibration
+    )
+    named: dict[str, int | None] = {item.edge: item.bits for item in most.report.weights}
+    judge = _Judge(graph, some)
+    table: dict[str, list[Option]] = {}
+    for node in graph.populations:
+        mine = {edge.name: named[edge.name] for edge in graph.edges_into(node.name)}
+        top = max((bits for bits in mine.values() if bits), default=target.weight_bits.low)
+        table[node.name] = []
+        for bits in range(target.weight_bits.low, top + 1):
+            fewer = {name: min(bits, count or bits) for name, count in mine.items()}
+            program = compile_graph(
+                graph,
+                target,
+                weight_bits=WeightBits(named={**named, **fewer}),
+                calibration=some,
+            ).program
+            option = Option(
+                bits=bits, memory=_memory(program, node.name), loss=judge.distance(program)
+            )
+            table[node.name].append(option)
+    return table
+
+
+def _memory(program: Program, name: str) -> int:
+    return sum(
+        int(item.operator.weight.size) * item.num_weight_bits
+        for item in program.connections_into(name)
+    )
+
+
+class _Judge:
+    """How far a program's output is from the float network's, on some data."""
+
+    def __init__(self, graph: Graph, data: Dataset) -> None:
+        self.data = data.samples(0, _MEASURED_SAMPLES)
+        node = graph[graph.outputs[0]]
+        self.probe = (node.name, "voltage" if isinstance(node, LI) else "spikes")
+        leaks = not isinstance(node, LI) or bool((node.beta < 1).any())
+        self.readout = default_readout(spikes=not isinstance(node, LI), leaks=leaks)
+        trace = reference.run(graph, self.data.inputs, probes=[self.probe])  # type: ignore[list-item]
+        self.wanted = self._scores(trace, 1.0)
+        self.classes = read_out(trace, self.readout)
+
+    def distance(self, program: Program) -> float:
+        """Return the mean square change of the output over time, relative to its variance."""
+        lsb = program.population(self.probe[0]).lsb if self.probe[1] == "voltage" else 1.0
+        error = self._scores(self._trace(program), lsb) - self.wanted
+        return float((error * error).mean() / max(float(self.wanted.var()), 1e-30))
+
+    def drop(self, program: Program) -> float:
+        """Return the accuracy lost; without labels, the share of classes that change."""
+        found = read_out(self._trace(program), self.readout)
+        if self.data.labels is None:
+            return float((found != self.classes).mean())
+        right = (self.classes == self.data.labels).mean()
+        return float(right - (found == self.data.labels).mean())
+
+    def _trace(self, program: Program) -> Trace:
+        integers, _ = to_integers(program, self.data.inputs)
+        return reference.run(dequantize(program), integers, probes=[self.probe])  # type: ignore[list-item]
+
+    def _scores(self, trace: Trace, lsb: float) -> FloatArray:
+        values: Array = trace.values[self.probe]  # type: ignore[index]
+        scores: FloatArray = values.astype(np.float64) * lsb
+        return scores.sum(axis=1) if self.probe[1] == "spikes" else scores
+
+
+def _refusal(message: str, hint: str) -> QuantizationError:
+    return QuantizationError(
+        Diagnostic(code="Q013", where="mixed precision", message=message, hint=hint)
+    )
