@@ -166,7 +166,7 @@ def _calibrated(plan: Plan, observed: Observed) -> Iterator[Plan]:
     """Yield the plan with levels and bias fitted to what the population receives.
 
     First at the best scale, then at the plan's own, which may fit where that does not.
-    Nothing where single synapses arrive: their rows have no matrix in common.
+    Nothing where single synapses arrive: each of their rows has a matrix of its own.
     """
     if any(isinstance(operator, Sparse) for operator in plan.operators):
         return

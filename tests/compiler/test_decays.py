@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from spikec.backends.simulator import golden
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
+from spikec.compiler.ir import Edge
+from spikec.compiler.operators import Dense, Sparse, Synapses
 from spikec.compiler.quantize import compile_graph
 from spikec.compiler.quantize.decay import (
     Decays,
@@ -22,6 +24,7 @@ from spikec.compiler.quantize.decay import (
     fitted_decays,
     kernel_error,
 )
+from spikec.compiler.quantize.weights import Grid, choose_unit
 from spikec.compiler.targets import load_target
 from spikec.models import dense, network, seed_lif, seed_readout, spikes
 
@@ -138,3 +141,37 @@ def test_a_bias_keeps_the_voltage_it_leads_to_and_a_current_its_unit() -> None:
     current = golden.run(compilation.program, data, probes=[("n", "current")])["n", "current"]
     wanted = reference.run(graph, data, probes=[("n", "current")])["n", "current"]
     assert current[0, -1, 0] * neurons.lsb / scale == pytest.approx(wanted[0, -1, 0], rel=1e-2)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.floats(0.9, 1.1))
+@settings(max_examples=30, deadline=None)
+def test_a_grid_with_a_gain_is_one_of_weights_multiplied(seed: int, bits: int, gain: float) -> None:
+    weight = np.random.default_rng(seed).normal(size=(5, 7))
+    lazy, plain = Grid(weight=weight, bits=bits, gain=gain), Grid(weight=weight * gain, bits=bits)
+    assert lazy.widest_step == pytest.approx(plain.widest_step, rel=1e-12)
+    step = 2.0 ** choose_unit([plain])[1][0]
+    levels = plain.all_levels(step)
+    np.testing.assert_array_equal(lazy.all_levels(step), levels)
+    np.testing.assert_array_equal(lazy.values(), plain.weight)
+    assert lazy.errors(step, levels) == plain.errors(step, levels)
+    assert lazy.clipped(step) == plain.clipped(step)
+
+
+def test_single_synapses_carry_the_gain_of_their_targets() -> None:
+    rng = np.random.default_rng(0)
+    synapses = Synapses(targets=np.tile([0, 2, 3], 6), pointers=np.arange(7) * 3, outputs=4)
+    weight = rng.normal(size=18)
+    matrix = np.zeros((4, 6))
+    matrix[synapses.targets, np.repeat(np.arange(6), 3)] = weight
+    node = seed_lif("n", 4, alpha=0.85, beta=np.array([0.8, 0.9, 0.97, 0.993]))
+    found = []
+    for operator in (Sparse(weight=weight, synapses=synapses), Dense(weight=matrix)):
+        edge = Edge(name="W", source="in", target="n", operator=operator, delay=1)
+        graph = network(nodes=[spikes("in", 6), node], edges=[edge], outputs=["n"])
+        compiled = compile_graph(graph, LOIHI2)
+        assert (fitted_decays(node.alpha, node.beta, LOIHI2.du, LOIHI2.dv).gain != 1).any()
+        found.append(compiled.program.connections[0].effective.weight)
+    sparse, whole = found
+    np.testing.assert_allclose(
+        sparse, whole[synapses.targets, np.repeat(np.arange(6), 3)], rtol=0, atol=0
+    )

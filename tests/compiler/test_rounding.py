@@ -16,7 +16,7 @@ from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import QuantizationError
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LI, Edge, Graph
-from spikec.compiler.operators import Conv2d, Dense, Weighted, with_weight
+from spikec.compiler.operators import Conv2d, Dense, Sparse, Synapses, Weighted, with_weight
 from spikec.compiler.quantize import Compilation, compile_graph
 from spikec.compiler.quantize.decay import alpha_of, beta_of
 from spikec.compiler.quantize.observe import observe
@@ -241,3 +241,18 @@ def test_the_report_says_how_weights_were_rounded() -> None:
     assert loss.rounding == "calibrated"
     assert report.calibration_samples == 200
     assert size(data.shape[:1]) == 200
+
+
+def test_single_synapses_are_rounded_to_the_nearest() -> None:
+    rng = np.random.default_rng(0)
+    synapses = Synapses(targets=np.tile([0, 2, 3], 6), pointers=np.arange(7) * 3, outputs=4)
+    operator = Sparse(weight=rng.normal(size=18), synapses=synapses)
+    edge = Edge(name="W", source="in", target="n", operator=operator, delay=1)
+    node = seed_lif("n", 4, alpha=0.5, beta=0.9)
+    graph = network(nodes=[spikes("in", 6), node], edges=[edge], outputs=["n"])
+    data = Dataset(inputs={"in": (rng.random((5, 20, 6)) < 0.3).astype(np.uint8)})
+    compilation = compile_graph(graph, LOIHI2, weight_bits=4, calibration=data)
+    assert compilation.report.populations[0].rounding == "nearest"
+    (plain,) = compile_graph(graph, LOIHI2, weight_bits=4).program.connections
+    (found,) = compilation.program.connections
+    np.testing.assert_array_equal(found.operator.weight, plain.operator.weight)
