@@ -152,8 +152,21 @@ def show_quantization(report: QuantizationReport) -> None:
          _percent(item.rms_error), f"{item.max_error:.3g}", f"{item.clipped} of {item.count}"]
         for item in report.weights
     ]  # fmt: skip
+    table(
+        "weights",
+        ["edge", "bits", "exponent", "step", "rms error", "max error", "clipped"],
+        rows,
+    )
+    for entry in report.inputs:
+        say(f"input {entry.input}: integers {entry.low}..{entry.high}, one is "
+            f"{entry.resolution:g} ({entry.bounds_from})")  # fmt: skip
+    _show_rounding(report)
     _show_tradeoff(report)
     _show_activity(report)
+
+
+def _show_rounding(report: QuantizationReport) -> None:
+    """Say how weights became levels, and what fitting them to data gained."""
     rounded = [
         [item.population, _percent(item.response_error), _percent(item.nearest_response_error)]
         for item in report.populations
@@ -167,14 +180,6 @@ def show_quantization(report: QuantizationReport) -> None:
         )
     else:
         say("weights are rounded to the nearest; --calibrate DATA fits them to data")
-    table(
-        "weights",
-        ["edge", "bits", "exponent", "step", "rms error", "max error", "clipped"],
-        rows,
-    )
-    for entry in report.inputs:
-        say(f"input {entry.input}: integers {entry.low}..{entry.high}, one is "
-            f"{entry.resolution:g} ({entry.bounds_from})")  # fmt: skip
 
 
 def _show_tradeoff(report: QuantizationReport) -> None:

@@ -1,14 +1,15 @@
 r"""Decays to 12 bits, chosen together with a gain so that a synapse's effect is kept.
 
 A spike that arrives moves the voltage by ``h[n] = sum_k alpha^k beta^(n-k)``. What matters is
-that shape, not each factor: the pair is the one, among the nearest and its neighbours,
-whose ``g h'`` is closest to ``h`` in least squares, with the best gain ``g = <h, h'> / <h', h'>``,
-which the weights then carry. The products have a closed form::
+that shape, not each factor: the pair is the one, among the nearest and its neighbours up to two
+steps away, whose ``g h'`` is closest to ``h`` in least squares, with the best gain
+``g = <h, h'> / <h', h'>``, which the weights then carry. The products have a closed form::
 
     <h(a, b), h(c, d)> = (1 - a b c d) / ((1 - a c) (1 - a d) (1 - b c) (1 - b d))
 
-Measured (400 pairs of time constants, log-uniform in 5..200 steps): median error 0.30 % for the
-nearest factors, 0.18 % with the gain, 0.12 % with the neighbours.
+Measured (4,000 pairs of time constants, uniform in 5..200 steps): median error 0.62 % for the
+nearest factors, 0.36 % with the gain, 0.21 % with one neighbour, 0.196 % with two; 0.194 % is
+the best of all pairs. Log-uniform: 0.265 %, 0.159 %, 0.104 %, 0.100 %, 0.099 %.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ __all__ = [
     "dv_of",
     "fitted_decays",
     "kernel_error",
+    "kernel_gain",
     "time_constant_error",
 ]
+
+#: How far from the nearest decays the best pair is looked for.
+_NEIGHBOURS = (-2, -1, 0, 1, 2)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,7 +70,7 @@ def fitted_decays(alpha: Array | None, beta: Array, du_limits: Range, dv_limits:
     best, gain = np.where(unchanged, 0.0, best), np.where(unchanged, 1.0, gain)
     nearest = kernel_error(alpha, beta, du, dv)
     chosen_du, chosen_dv = np.broadcast_to(du, beta.shape).copy(), dv.copy()
-    for more_du, more_dv in product((-1, 0, 1) if alpha is not None else (0,), (-1, 0, 1)):
+    for more_du, more_dv in product(_NEIGHBOURS if alpha is not None else (0,), _NEIGHBOURS):
         other_du = np.clip(du + more_du, du_limits.low, du_limits.high)
         other_dv = np.clip(dv + more_dv, max(dv_limits.low, 1), dv_limits.high)
         error, factor = _mismatch(*kept, alpha_of(other_du), beta_of(other_dv))
@@ -97,6 +102,22 @@ def kernel_error(
     squared = np.maximum(whole - 2 * factor * cross + factor * factor * own, 0.0) / whole
     exact = (a == c) & (b == d) & (factor == 1)
     return float(np.sqrt(np.where(exact, 0.0, squared).max()))
+
+
+def kernel_gain(
+    alpha: Array | None, beta: Array, new_alpha: Array | None, new_beta: Array
+) -> FloatArray:
+    """Return the gain that makes the kernel of the new factors most like the old one's.
+
+    It is 1 where nothing changes, and where a kernel is not finite.
+    """
+    a, b, c, d = np.broadcast_arrays(
+        0.0 if alpha is None else alpha, beta, 0.0 if new_alpha is None else new_alpha, new_beta
+    )
+    same = ((a == c) & (b == d)) | (np.maximum(np.maximum(a, b), np.maximum(c, d)) >= 1)
+    factors = (np.where(same, 0.0, item) for item in (a, b, c, d))
+    gain: FloatArray = np.where(same, 1.0, _mismatch(*factors)[1])
+    return gain
 
 
 def _mismatch(a: Array, b: Array, c: Array, d: Array) -> tuple[FloatArray, FloatArray]:

@@ -15,13 +15,14 @@ from typing import Literal
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, FloatArray, IntArray, Shape, frozen, sealed
+from spikec.compiler.arrays import Array, IntArray, Shape, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Chain, Sparse, Weighted, with_weight
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import Decays, beta_of, fitted_decays
+from spikec.compiler.quantize.gain import compensated, with_gain
 from spikec.compiler.quantize.observe import Observed
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.response import responses
@@ -248,14 +249,14 @@ def _at(draft: _Draft, bits: Sequence[int], target: Target) -> Plan:
     common = float(decays.gain.flat[0]) if np.ptp(decays.gain) == 0 else None
     operators = tuple(_weighted(edge) for edge in draft.edges)
     if common is None:
-        operators = tuple(_with_gain(operator, decays.gain) for operator in operators)
+        operators = tuple(with_gain(operator, decays.gain) for operator in operators)
     grids = tuple(
         Grid(weight=operator.weight, bits=count, gain=common or 1.0)
         for operator, count in zip(operators, bits, strict=True)
     )
     unit, powers = choose_unit(grids)
     return Plan(
-        node=_with_decays(draft.node, decays),
+        node=compensated(draft.node, beta_of(decays.dv), decays.gain),
         origin=draft.node,
         edges=draft.edges,
         operators=operators,
@@ -269,35 +270,6 @@ def _at(draft: _Draft, bits: Sequence[int], target: Target) -> Plan:
         ),
         decays=decays,
         seen_voltage=draft.seen_voltage,
-    )
-
-
-def _with_gain(operator: Weighted, gain: FloatArray) -> Weighted:
-    """Return the operator with rows multiplied by their neurons' gain, a channel's by its mean."""
-    weight = operator.weight
-    if isinstance(operator, Sparse):
-        return with_weight(operator, sealed(gain.reshape(-1)[operator.synapses.targets] * weight))
-    rows = gain.reshape(len(weight), -1).mean(axis=1)
-    rows = rows.reshape(-1, *(1,) * (weight.ndim - 1))
-    return with_weight(operator, sealed(weight.astype(np.float64) * rows))
-
-
-def _with_decays(node: LIF | LI, decays: Decays) -> LIF | LI:
-    """Return the population as its decays on the chip want it.
-
-    Currents are larger by the gain; a bias keeps the voltage that it leads to.
-    """
-    if (decays.gain == 1).all() and (beta_of(decays.dv) == node.beta).all():
-        return node
-    gain = decays.gain
-    leaks = (node.beta < 1) & (decays.dv > 0)
-    steady = np.where(leaks, (1 - beta_of(decays.dv)) / np.where(leaks, 1 - node.beta, 1.0), 1.0)
-    view = replace(node.view, current_scale=frozen(node.view.current_scale * gain))
-    return replace(
-        node,
-        bias=frozen(node.bias * steady),
-        initial_current=frozen(node.initial_current * gain),
-        view=view,
     )
 
 

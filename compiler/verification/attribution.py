@@ -3,7 +3,9 @@
 A variant is the float network with some of its parameters replaced by the quantized ones,
 expressed in the source's units. What a choice costs *alone* is what it breaks; what is better
 *without* it is what leaving it in float would repair. The two differ where errors add up or
-cancel.
+cancel. A decay comes with its gain: weights and bias that it leaves in float are multiplied by
+what makes up best for it, those that are quantized lose the part that belongs to decays left in
+float.
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ import networkx as nx
 import numpy as np
 
 from spikec.compiler import reference
-from spikec.compiler.arrays import Array, frozen
+from spikec.compiler.arrays import Array, FloatArray, frozen
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, VTH_SHIFT
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Node
-from spikec.compiler.operators import weights_of, with_weight
+from spikec.compiler.operators import Chain, weights_of, with_weight
 from spikec.compiler.program import Connection, Neurons, Program
-from spikec.compiler.quantize.decay import alpha_of, beta_of
+from spikec.compiler.quantize.decay import alpha_of, beta_of, kernel_gain
+from spikec.compiler.quantize.gain import bias_factor, compensated, with_gain
 from spikec.compiler.trace import Probe, Readout, Trace, default_readout, read_out
 from spikec.compiler.verification.significance import AccuracyChange, accuracy_change
 
@@ -188,26 +191,47 @@ def replaced(canonical: Graph, program: Program, choices: Collection[Choice]) ->
     for connection in program.connections:
         kind: Kind = "recurrent weights" if connection.name in recurrent else "feed-forward weights"
         edge = next(item for item in canonical.edges if item.name == connection.name)
-        if (connection.target, kind) in choices:
-            other_edge = _quantized_edge(edge, connection, program)
-            if not _same_weights(edge, other_edge):
-                edges[edge.name] = other_edge
+        kinds = {chosen for name, chosen in choices if name == connection.target}
+        other_edge = _with_gains(edge, connection, program, canonical, kinds, kind)
+        if not _same_weights(edge, other_edge):
+            edges[edge.name] = other_edge
     return canonical.rewritten(nodes=nodes, edges=edges) if nodes or edges else canonical
 
 
-def _quantized_node(node: LIF | LI, neurons: Neurons, kinds: Collection[Kind]) -> LIF | LI:
-    if "synaptic decay" in kinds and node.alpha is not None:
-        node = replace(node, alpha=frozen(alpha_of(neurons.du)))
+def _decays(
+    node: LIF | LI, neurons: Neurons, kinds: Collection[Kind]
+) -> tuple[Array | None, Array]:
+    """Return the decays of a variant, alpha and beta."""
+    alpha, beta = node.alpha, node.beta
+    if "synaptic decay" in kinds and alpha is not None:
+        alpha = frozen(alpha_of(neurons.du))
     if "membrane decay" in kinds:
-        node = replace(node, beta=frozen(beta_of(neurons.dv)))
+        beta = frozen(beta_of(neurons.dv))
+    return alpha, beta
+
+
+def _gains(
+    node: LIF | LI, neurons: Neurons, kinds: Collection[Kind]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the gain of a variant's decays, and the one that the program's weights carry."""
+    mine, whole = (_decays(node, neurons, chosen) for chosen in (kinds, KINDS))
+    return kernel_gain(node.alpha, node.beta, *mine), kernel_gain(node.alpha, node.beta, *whole)
+
+
+def _quantized_node(node: LIF | LI, neurons: Neurons, kinds: Collection[Kind]) -> LIF | LI:
+    original = node.beta
+    alpha, beta = _decays(node, neurons, kinds)
+    gain, carried = _gains(node, neurons, kinds)
+    node = replace(compensated(node, beta, gain), alpha=alpha, beta=beta)
     if "bias" in kinds:
-        node = replace(node, bias=frozen(neurons.bias * neurons.lsb))
+        left = bias_factor(original, beta) / bias_factor(original, beta_of(neurons.dv))
+        node = replace(node, bias=frozen(neurons.bias * neurons.lsb * left))
     if "thresholds" not in kinds:
         return node
     node = replace(
         node,
         floor=None if neurons.floor is None else frozen(neurons.floor * neurons.lsb),
-        initial_current=frozen(neurons.initial_current * neurons.lsb),
+        initial_current=frozen(neurons.initial_current * neurons.lsb * (gain / carried)),
         initial_voltage=frozen(neurons.initial_voltage * neurons.lsb),
     )
     if not isinstance(node, LIF) or neurons.vth is None:
@@ -220,6 +244,26 @@ def _quantized_node(node: LIF | LI, neurons: Neurons, kinds: Collection[Kind]) -
     elif neurons.reset_value is not None:
         value = frozen(neurons.reset_value * neurons.lsb)
     return replace(node, vth=frozen(vth), reset_value=value)
+
+
+def _with_gains(
+    edge: Edge,
+    connection: Connection,
+    program: Program,
+    canonical: Graph,
+    kinds: Collection[Kind],
+    kind: Kind,
+) -> Edge:
+    """Return the edge, quantized if ``kinds`` hold its ``kind``, with the gain of the decays."""
+    node = canonical[edge.target]
+    assert isinstance(node, (LIF, LI))
+    gain, carried = _gains(node, program.population(edge.target), kinds)
+    if kind in kinds:
+        edge, gain = _quantized_edge(edge, connection, program), gain / carried
+    if (gain == 1).all():
+        return edge
+    assert not isinstance(edge.operator, Chain), "the canonical passes fuse chains"
+    return replace(edge, operator=with_gain(edge.operator, gain))
 
 
 def _quantized_edge(edge: Edge, connection: Connection, program: Program) -> Edge:

@@ -54,8 +54,8 @@ def parameters(graph: Graph) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("choice", "changed"),
     [
-        (("layer1", "synaptic decay"), {"layer1.alpha"}),
-        (("layer2", "membrane decay"), {"layer2.beta"}),
+        (("layer1", "synaptic decay"), {"layer1.alpha", "W1", "V1"}),  # with the gain
+        (("layer2", "membrane decay"), {"layer2.beta", "W2"}),
         (("layer1", "feed-forward weights"), {"W1"}),
         (("layer2", "feed-forward weights"), {"W2"}),
         (("layer1", "recurrent weights"), {"V1"}),
@@ -89,6 +89,33 @@ def test_everything_quantized_is_q(*, readout: bool) -> None:
         for neurons in found.program.populations:
             volts = neurons.lsb * theirs[neurons.name, "voltage"]
             np.testing.assert_allclose(ours[neurons.name, "voltage"], volts, atol=1e-9)
+
+
+def test_a_decay_comes_with_its_gain_and_weights_alone_have_none() -> None:
+    """Time constants that 12 bits keep badly: the gain is several times a weight's rounding."""
+    rng = np.random.default_rng(4)
+    weight = rng.normal(0.0, 0.01, (12, 6))
+    graph = seed_network(
+        feedforward=[weight], alpha=float(np.exp(-1 / 190)), beta=float(np.exp(-1 / 170)),
+        readout=True,
+    )  # fmt: skip
+    found = compiled(graph, bits=8)
+    (neurons,) = found.program.populations
+    name = neurons.name
+    gain = float(neurons.view.current_scale.flat[0])
+    (float_weight,) = weights_of(found.canonical.edges[0].operator)
+    step = found.report.weights[0].step
+    assert abs(gain - 1) > 0.004
+
+    def of(*kinds: str) -> np.ndarray:
+        graph = replaced(found.canonical, found.program, {(name, kind) for kind in kinds})  # type: ignore[misc]
+        return weights_of(graph.edges[0].operator)[0]
+
+    alone, whole = of("feed-forward weights"), of(*KINDS)
+    np.testing.assert_allclose(alone * gain, whole)
+    assert np.abs(alone - float_weight).max() <= step / gain / 2 * (1 + 1e-9)
+    np.testing.assert_allclose(of("synaptic decay", "membrane decay"), float_weight * gain)
+    np.testing.assert_array_equal(of("thresholds"), float_weight)
 
 
 def test_a_reached_threshold_and_a_floor_are_expressed_too() -> None:

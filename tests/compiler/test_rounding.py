@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from support.random_graphs import random_graph, random_graph_inputs
 
@@ -163,7 +163,11 @@ def calibrated(graph: Graph, rng: np.random.Generator, bits: int) -> Compilation
     data = Dataset(inputs=random_graph_inputs(graph, rng, 6, 12))
     try:
         return compile_graph(graph, LOIHI2, weight_bits=bits, calibration=data)
-    except (GraphError, QuantizationError):
+    except GraphError as refusal:
+        if refusal.diagnostics[0].code != "G060":  # chains that are larger than weights may be
+            raise
+        reject()
+    except QuantizationError:
         return None
 
 
@@ -174,7 +178,7 @@ def test_calibrated_networks_keep_their_proof_and_lose_no_more(seed: int, bits: 
     graph = random_graph(rng, canonicalisable=True, dyadic=bool(seed % 2))
     compilation = calibrated(graph, rng, bits)
     if compilation is None:
-        with pytest.raises((GraphError, QuantizationError)):  # data never make a network unfit
+        with pytest.raises(QuantizationError):  # data never make a network unfit
             compile_graph(graph, LOIHI2, weight_bits=bits)
         assume(False)
     assert compilation is not None
