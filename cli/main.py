@@ -590,6 +590,35 @@ def sweep(
 
 @app.command()
 @guarded
+def check(
+    file: NetworkFile,
+    target: TargetName = None,
+    weight_bits: WeightBits = None,
+    calibrate: Calibrate = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
+    max_spikes: MaxSpikes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which parts are stock on the chip, and why others are not. Exits with 1 if any is not."""
+    from spikec.cli import deployment, loading
+
+    options = _options(
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        max_spikes,
+    )  # fmt: skip
+    found = deployment.deployment(loading.load(file, options).program)
+    print_json(found.as_dict()) if as_json else deployment.show(found)
+    if not found.deployable:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@guarded
 def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],

@@ -1,4 +1,4 @@
-"""Which Lava process runs each population, and why: stock wherever stock is exact."""
+"""Which Lava process runs each part of a program, and why: stock wherever stock is exact."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from spikec.compiler.arrays import Array
+from spikec.compiler.errors import Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT, decay, saturate24
-from spikec.compiler.program import Neurons, Program
+from spikec.compiler.operators import Conv2d, Sparse, written_out
+from spikec.compiler.program import Connection, Neurons, Program
 
-__all__ = ["Placement", "ProcessName", "placement"]
+__all__ = [
+    "MAX_DELAY",
+    "EdgePlacement",
+    "Placement",
+    "ProcessName",
+    "edge_placement",
+    "edge_refusal",
+    "placement",
+]
+
+#: DelayDense takes delays up to 62 (Lava hangs above 63) and one step more.
+MAX_DELAY = 63
 
 ProcessName: TypeAlias = Literal["LIF", "LIFReset", "ExactLIF"]
 
@@ -22,7 +35,8 @@ class Placement:
     """The process of one population.
 
     ``stock`` processes are Lava's own; ``ExactLIF`` is ours and runs on CPUs only.
-    ``held_voltage`` is the voltage a ``LIFReset`` has until it clears itself.
+    ``held_voltage`` is the voltage a ``LIFReset`` has until it clears itself. ``alternative``
+    is what would make the population stock.
     """
 
     population: str
@@ -30,6 +44,17 @@ class Placement:
     stock: bool
     reason: str
     held_voltage: int = 0
+    alternative: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgePlacement:
+    """The process of one connection; None where Lava has none that does the same."""
+
+    connection: str
+    process: Literal["Dense", "DelayDense"] | None
+    reason: str
+    alternative: str = ""
 
 
 def placement(program: Program) -> tuple[Placement, ...]:
@@ -38,16 +63,73 @@ def placement(program: Program) -> tuple[Placement, ...]:
     return tuple(_place(item, arrivals.get(item.name)) for item in program.populations)
 
 
+def edge_placement(program: Program) -> tuple[EdgePlacement, ...]:
+    """Return the process that carries each connection for one sample, in order."""
+    return tuple(map(_carried, program.connections))
+
+
+def edge_refusal(connection: Connection) -> Diagnostic | None:
+    """Return why Lava cannot carry ``connection``, if it cannot."""
+    where = f"connection '{connection.name}'"
+    if connection.delay > MAX_DELAY:
+        return Diagnostic(
+            code="B042",
+            where=where,
+            message=f"a delay of {connection.delay} steps: Lava takes {MAX_DELAY} at most",
+            hint="insert a population that passes the spikes on, or shorten the delay",
+        )
+    if not isinstance(connection.operator, Sparse):
+        return None
+    try:
+        written_out(connection.operator)
+    except ValueError as error:
+        return Diagnostic(
+            code="B046",
+            where=where,
+            message=f"Lava's processes get matrices: {error}",
+            hint="run it with --backend simulator",
+        )
+    return None
+
+
+def _carried(connection: Connection) -> EdgePlacement:
+    refused = edge_refusal(connection)
+    if refused is not None:
+        return EdgePlacement(
+            connection=connection.name,
+            process=None,
+            reason=refused.message,
+            alternative=refused.hint or "",
+        )
+    reasons = ["one step on its way" if connection.delay == 1 else f"{connection.delay} steps"]
+    if isinstance(connection.operator, Conv2d):
+        reasons.append("a matrix: Lava's Conv ignores exponents and widths of weights")
+    if isinstance(connection.operator, Sparse):
+        reasons.append("a matrix for one sample, Sparse for several")
+    return EdgePlacement(
+        connection=connection.name,
+        process="Dense" if connection.delay == 1 else "DelayDense",
+        reason="; ".join(reasons),
+    )
+
+
 def _place(neurons: Neurons, first_arrival: int | None) -> Placement:
     obstacles = [*_other_neuron(neurons), *_out_of_range(neurons)]
     if obstacles:
-        return _exact(neurons, "; ".join(obstacles))
+        reasons, alternatives = zip(*obstacles, strict=True)
+        return _exact(neurons, "; ".join(reasons), "; ".join(dict.fromkeys(alternatives)))
     if neurons.start == 0:
         return _stock(neurons, "LIF", "resets to zero at the spike")
     if first_arrival is not None and first_arrival < neurons.start:
-        return _exact(neurons, f"input of step {first_arrival} must not count before its start")
+        return _exact(
+            neurons,
+            f"input of step {first_arrival} must not count before its start",
+            "delays that are the same on all ways to it",
+        )
     if neurons.initial_current.any() or neurons.initial_voltage.any():
-        return _exact(neurons, f"holds an initial state until step {neurons.start}")
+        return _exact(
+            neurons, f"holds an initial state until step {neurons.start}", "an initial state of 0"
+        )
     if not neurons.bias.any():
         return _stock(neurons, "LIF", f"resets to zero; rests at 0 until step {neurons.start}")
     return _cleared_at_start(neurons)
@@ -59,7 +141,11 @@ def _cleared_at_start(neurons: Neurons) -> Placement:
     for held in (0, -STATE_MAX):
         if not _spikes_early(neurons, held):
             return _stock(neurons, "LIFReset", reason, held)
-    return _exact(neurons, f"its bias alone would spike before its start at step {neurons.start}")
+    return _exact(
+        neurons,
+        f"its bias alone would spike before its start at step {neurons.start}",
+        "a smaller bias, or feed it through an input of its own",
+    )
 
 
 def _spikes_early(neurons: Neurons, held: int) -> bool:
@@ -72,35 +158,38 @@ def _spikes_early(neurons: Neurons, held: int) -> bool:
     return False
 
 
-def _other_neuron(neurons: Neurons) -> Iterator[str]:
-    """Yield what makes this another neuron than Lava's LIF."""
+def _other_neuron(neurons: Neurons) -> Iterator[tuple[str, str]]:
+    """Yield what makes this another neuron than Lava's LIF, and what would not."""
     if neurons.floor is not None:
-        yield "its voltage has a floor"
+        yield "its voltage has a floor", "train without a floor"
     if neurons.vth is None:
-        yield "never spikes: a leaky integrator"
+        yield "never spikes: a leaky integrator", "count the spikes of a population that spikes"
         return
     clears = neurons.reset in ("zero", "value") and not _any(neurons.reset_value)
     if not clears:
-        yield f"reset '{neurons.reset}' at '{neurons.reset_order}'"
+        yield (
+            f"reset '{neurons.reset}' at '{neurons.reset_order}'",
+            "train with a reset to zero at the spike",
+        )
     if neurons.reset_drops_input:
-        yield "the reset drops that step's input"
+        yield "the reset drops that step's input", "train with a reset that keeps it"
     if neurons.refractory:
-        yield f"{neurons.refractory} refractory steps"
+        yield f"{neurons.refractory} refractory steps", "train without refractory steps"
     if neurons.max_spikes > 1:
-        yield f"up to {neurons.max_spikes} spikes a step"
+        yield f"up to {neurons.max_spikes} spikes a step", "train with one spike a step"
     for name, values in (("du", neurons.du), ("dv", neurons.dv), ("vth", neurons.vth)):
         if values.size and values.min() != values.max():
-            yield f"{name} differs between neurons"
+            yield f"{name} differs between neurons", "one population for each value"
 
 
-def _out_of_range(neurons: Neurons) -> Iterator[str]:
+def _out_of_range(neurons: Neurons) -> Iterator[tuple[str, str]]:
     """Yield what the registers of Lava's LIF cannot hold, though its CPU model might."""
     if _any(neurons.dv == DECAY_UNITY):
-        yield "dv 4096 does not fit 12 bits"
+        yield "dv 4096 does not fit 12 bits", "a membrane that keeps 1/4096 a step"
     if neurons.vth is not None and _any(neurons.vth < 0):
-        yield "vth is negative"
+        yield "vth is negative", "a threshold above the resting voltage"
     if _any(neurons.bias_exp < 0):
-        yield "bias_exp is negative"
+        yield "bias_exp is negative", "a bias of whole units of v"
 
 
 def _first_arrivals(program: Program) -> dict[str, int]:
@@ -124,5 +213,11 @@ def _stock(neurons: Neurons, process: ProcessName, reason: str, held: int = 0) -
     )
 
 
-def _exact(neurons: Neurons, reason: str) -> Placement:
-    return Placement(population=neurons.name, process="ExactLIF", stock=False, reason=reason)
+def _exact(neurons: Neurons, reason: str, alternative: str) -> Placement:
+    return Placement(
+        population=neurons.name,
+        process="ExactLIF",
+        stock=False,
+        reason=reason,
+        alternative=alternative,
+    )

@@ -14,19 +14,18 @@ import numpy as np
 from spikec.backends.lava.child import ChildFailedError, run_child
 from spikec.backends.lava.emit import emit
 from spikec.backends.lava.environment import LavaPython, child_environment, require
+from spikec.backends.lava.placement import edge_refusal
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.files import npz_bytes, read_npz
 from spikec.compiler.inputs import to_integers
-from spikec.compiler.operators import Conv2d, Sparse, written_out
+from spikec.compiler.operators import Conv2d
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.trace import Probe, Quantity, Trace
 
-__all__ = ["MAX_DELAY", "LavaBackend", "LavaExecutable", "aligned"]
+__all__ = ["LavaBackend", "LavaExecutable", "aligned"]
 
-#: DelayDense takes delays up to 62 (Lava hangs above 63) and one step more.
-MAX_DELAY = 63
 #: Graded spikes have 24 bits, with sign.
 MAX_MESSAGE = (1 << 23) - 1
 #: Non-zero weights that may lie side by side in one run: more is slower and takes more memory.
@@ -60,8 +59,7 @@ class LavaBackend:
         shapes = {item.name: item.shape for item in program.inputs}
         shapes |= {item.name: item.shape for item in program.populations}
         findings = [
-            *(_check_delay(item) for item in program.connections),
-            *(_check_matrix(item) for item in program.connections),
+            *(edge_refusal(item) for item in program.connections),
             *(_check_message(item) for item in program.inputs),
             *(_check_shape(name, shape) for name, shape in shapes.items()),
         ]
@@ -226,32 +224,6 @@ def _num_weights(connection: Connection, program: Program) -> int:
         nonzero *= program.population(connection.target).num_neurons
         nonzero //= max(1, connection.operator.weight.shape[0])
     return nonzero
-
-
-def _check_delay(connection: Connection) -> Diagnostic | None:
-    if connection.delay <= MAX_DELAY:
-        return None
-    return Diagnostic(
-        code="B042",
-        where=f"connection '{connection.name}'",
-        message=f"a delay of {connection.delay} steps: Lava takes {MAX_DELAY} at most",
-        hint="insert a population that passes the spikes on, or shorten the delay",
-    )
-
-
-def _check_matrix(connection: Connection) -> Diagnostic | None:
-    if not isinstance(connection.operator, Sparse):
-        return None
-    try:
-        written_out(connection.operator)
-    except ValueError as error:
-        return Diagnostic(
-            code="B046",
-            where=f"connection '{connection.name}'",
-            message=f"Lava's processes get matrices: {error}",
-            hint="run it with --backend simulator",
-        )
-    return None
 
 
 def _check_message(item: ProgramInput) -> Diagnostic | None:
