@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LAVA := $(CURDIR)/.lava
 export SPIKEC_LAVA_PYTHON := $(LAVA)/bin/python
 
-.PHONY: demo test lava check lint types supported frameworks bench bench-quick clean
+.PHONY: demo test lava check lint types supported frameworks nightly bench bench-quick clean
 
 demo: $(VENV)/ready lava
 	$(BIN)/spikec demo
@@ -31,6 +31,10 @@ supported: $(VENV)/ready
 # Networks of the PyTorch frameworks, exported and compared, in an environment of their own.
 frameworks: $(VENV)/ready
 	$(BIN)/python .ci/frameworks.py
+
+# New random programs each day, many more than a commit is tested with: golden = fast = C = Lava.
+nightly: $(VENV)/ready lava
+	SPIKEC_NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=2 tests/nightly
 
 # spikec beside its peers, which get environments of their own; the quick form only shows that it works.
 bench: $(VENV)/ready lava

@@ -24,6 +24,8 @@ if find_spec("hypothesis"):  # the frameworks' environment has none
 
 #: The frameworks have an environment of their own: ``make frameworks`` runs those tests.
 collect_ignore = [] if find_spec("torch") else ["frameworks"]
+#: ``make nightly`` runs these, half an hour long.
+collect_ignore += [] if os.environ.get("SPIKEC_NIGHTLY") else ["nightly"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.random_programs import random_inputs, random_program
+from support.random_programs import merged, merged_inputs, random_inputs, random_program
 
 from spikec.backends.lava.environment import search
 from spikec.backends.lava.placement import placement
@@ -45,37 +44,6 @@ def backend() -> LavaBackend:
     return LavaBackend(python=str(result.found.path), timeout=300)
 
 
-def merged(programs: Sequence[Program]) -> Program:
-    """Put programs beside each other, with their number before every name."""
-
-    def name(number: int, text: str) -> str:
-        return f"{number}.{text}"
-
-    numbered = list(enumerate(programs))
-    return Program(
-        target="loihi",
-        inputs=tuple(
-            replace(item, name=name(n, item.name)) for n, one in numbered for item in one.inputs
-        ),
-        populations=tuple(
-            replace(item, name=name(n, item.name))
-            for n, one in numbered
-            for item in one.populations
-        ),
-        connections=tuple(
-            replace(
-                item,
-                name=name(n, item.name),
-                source=name(n, item.source),
-                target=name(n, item.target),
-            )
-            for n, one in numbered
-            for item in one.connections
-        ),
-        outputs=tuple(name(n, text) for n, one in numbered for text in one.outputs),
-    )
-
-
 def started_as_retimed(program: Program) -> Program:
     """Let no population start after its first input, as the retiming pass has it."""
     populations = [replace(item, start=min(item.start, 1)) for item in program.populations]
@@ -87,12 +55,8 @@ def draw(kind: str, seed: int) -> tuple[Program, dict[str, Array]]:
     programs = [random_program(rng, quiet_overflow=True, **LIMITS[kind]) for _ in range(SHARE)]
     if kind == "stock neurons":
         programs = [started_as_retimed(program) for program in programs]
-    inputs = {
-        f"{number}.{name}": values
-        for number, program in enumerate(programs)
-        for name, values in random_inputs(program, rng, SAMPLES, STEPS).items()
-    }
-    return merged(programs), inputs
+    inputs = [random_inputs(program, rng, SAMPLES, STEPS) for program in programs]
+    return merged(programs), merged_inputs(inputs)
 
 
 @pytest.mark.lava

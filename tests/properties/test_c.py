@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.c_programs import run_package
-from support.random_programs import random_inputs, random_program
+from support.random_programs import merged, merged_inputs, random_inputs, random_program
 
 from spikec.backends.c.plan import plan
 from spikec.backends.c.run import CBackend
-from spikec.backends.simulator import golden
+from spikec.backends.simulator import fast, golden
+from spikec.backends.simulator.layout import laid_out
 from spikec.compiler.arrays import Array
 from spikec.compiler.program import Program
 from spikec.compiler.trace import QUANTITIES, Probe
@@ -47,6 +48,28 @@ def assert_native_equals(program: Program, inputs: dict[str, Array]) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_the_native_engine_equals_golden(seed: int) -> None:
     assert_native_equals(*drawn(1, seed))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("block", range(40))
+def test_ten_programs_at_a_time_are_golden_in_both_engines(block: int) -> None:
+    """Compiling costs more than running: ten lie beside each other in one network."""
+    drawn_here = [drawn_for_a_block(block, number) for number in range(10)]
+    programs, inputs = zip(*drawn_here, strict=True)
+    program, joined = merged(programs), merged_inputs(inputs)
+    assert_native_equals(program, joined)
+    probes = all_probes(program)
+    found = fast.run(laid_out(program), joined, probes)
+    expected = golden.run(program, joined, probes=probes)
+    for probe in probes:
+        np.testing.assert_array_equal(found[probe], expected[probe], err_msg=str(probe))
+    assert dict(found.events) == dict(expected.events)
+
+
+def drawn_for_a_block(block: int, number: int) -> tuple[Program, dict[str, Array]]:
+    rng = np.random.default_rng([4, block, number])
+    program = random_program(rng, max_weight_exp=7 if number % 3 else 15)
+    return program, random_inputs(program, rng, 3, 14)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -13,7 +13,7 @@ from spikec.compiler.operators import Conv2d, Dense, Operator, Sparse, row_sums
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, SignMode
 from support.random_graphs import random_synapses
 
-__all__ = ["ALL_RESETS", "random_inputs", "random_program"]
+__all__ = ["ALL_RESETS", "merged", "merged_inputs", "random_inputs", "random_program"]
 
 ALL_RESETS: tuple[tuple[Reset, ResetOrder], ...] = (
     ("subtract", "at_spike"),
@@ -336,3 +336,43 @@ def _quiet(neurons: Neurons, draft: Draft, reach: Mapping[str, int]) -> Neurons:
     while worst(neurons.du) > STATE_MAX:
         draft.incoming.pop()
     return neurons
+
+
+def merged(programs: Sequence[Program]) -> Program:
+    """Put programs beside each other, with their number before every name."""
+
+    def name(number: int, text: str) -> str:
+        return f"{number}.{text}"
+
+    numbered = list(enumerate(programs))
+    return Program(
+        target="loihi",
+        inputs=tuple(
+            replace(item, name=name(n, item.name)) for n, one in numbered for item in one.inputs
+        ),
+        populations=tuple(
+            replace(item, name=name(n, item.name))
+            for n, one in numbered
+            for item in one.populations
+        ),
+        connections=tuple(
+            replace(
+                item,
+                name=name(n, item.name),
+                source=name(n, item.source),
+                target=name(n, item.target),
+            )
+            for n, one in numbered
+            for item in one.connections
+        ),
+        outputs=tuple(name(n, text) for n, one in numbered for text in one.outputs),
+    )
+
+
+def merged_inputs(inputs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the inputs of programs that :func:`merged` put beside each other."""
+    return {
+        f"{number}.{name}": values
+        for number, one in enumerate(inputs)
+        for name, values in one.items()
+    }
