@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.engines import HERE as NO_LAVA
+from support.engines import Engine, run_on
 
-from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import FrontendError, GraphError
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import ReadOptions, lava_net
 from spikec.compiler.program import Program
-from spikec.compiler.trace import Trace
+from spikec.compiler.trace import Probe, Trace
 
 h5py = pytest.importorskip("h5py")
 
@@ -44,14 +45,17 @@ def unpacked(recorded: dict[str, Array], name: str) -> Array:
     return np.unpackbits(recorded[name], count=math.prod(shape)).reshape(shape)
 
 
-def run(program: Program, values: Array) -> Trace:
-    probes = [
+GOLDEN: Engine = ("simulator", {"engine": "golden"})
+
+
+def run(program: Program, values: Array, engine: Engine = GOLDEN) -> Trace:
+    probes: list[Probe] = [
         (item.name, quantity)
         for item in program.populations
         for quantity in ("spikes", "current", "voltage")
         if item.vth is not None or quantity != "spikes"
     ]
-    trace = golden.run(program, {"input": values}, probes=probes, strict=True)  # type: ignore[arg-type]
+    trace = run_on(engine, program, {"input": values}, probes)
     assert not trace.events
     return trace
 
@@ -96,7 +100,8 @@ def test_dense_block(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trace["layer0", "current"][0], current)
 
 
-def test_ntidigits() -> None:
+@pytest.mark.parametrize("engine", NO_LAVA)
+def test_ntidigits(engine: Engine) -> None:
     """Three layers with axonal delays up to 62 over 3000 steps.
 
     SLAYER's input layer holds spikes back one step, netx's does not.
@@ -105,9 +110,9 @@ def test_ntidigits() -> None:
         recorded = dict(file)
     spikes, published = unpacked(recorded, "input"), unpacked(recorded, "output")
     program = read(HERE / "ntidigits.net")
-    probes = [("layer4", "spikes"), ("layer5", "voltage")]
+    probes: list[Probe] = [("layer4", "spikes"), ("layer5", "voltage")]
     values = spikes.reshape(1, -1, 1, 1, 64)
-    trace = golden.run(program, {"input": values}, probes=probes, strict=True)  # type: ignore[arg-type]
+    trace = run_on(engine, program, {"input": values}, probes)
     assert published.sum() > 22_000
     np.testing.assert_array_equal(trace.spikes("layer4")[0, :-1], published[1:])
     assert not trace.events
@@ -120,13 +125,14 @@ def test_ntidigits() -> None:
 LAYERS = ("input", "conv-0", "conv-1", "conv-2", "conv-3", "conv-4", "fc-0", "fc-1", "fc-2")
 
 
-def test_pilotnet_lif_as_on_loihi_2() -> None:
+@pytest.mark.parametrize("engine", NO_LAVA)
+def test_pilotnet_lif_as_on_loihi_2(engine: Engine) -> None:
     """Nine layers, 74,000 neurons, biases, uneven strides and paddings, flattening."""
     with np.load(HERE / "pilotnet_lif.npz") as file:
         recorded = dict(file)
     image = recorded["image"].astype(np.int64)
     program = read(HERE / "pilotnet_lif.net")
-    trace = run(program, np.broadcast_to(image, (1, 24, *image.shape)))
+    trace = run(program, np.broadcast_to(image, (1, 24, *image.shape)), engine)
     for index, name in enumerate(LAYERS):
         published = unpacked(recorded, name)
         population = program.populations[index].name

@@ -13,15 +13,15 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from support.engines import ENGINES, Engine, run_on
 
-from spikec.backends.c.run import CBackend
 from spikec.backends.simulator import golden
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.ir import LIF, Edge, Graph, Input, SourceView
 from spikec.compiler.operators import Conv2d, Dense, Operator
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
-from spikec.compiler.trace import QUANTITIES
+from spikec.compiler.trace import QUANTITIES, Probe
 
 DEFAULT = Path(__file__).parents[2] / "../shared/data"
 DATA = Path(os.environ.get("SPIKEC_SHARED_DATA", DEFAULT)).resolve()
@@ -57,7 +57,8 @@ def binary(name: str, *shape: int) -> ProgramInput:
     return ProgramInput(name=name, shape=shape, kind="binary", low=0, high=1)
 
 
-def test_lava_dl_dense_layer() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lava_dl_dense_layer(engine: Engine) -> None:
     """200 inputs, 256 neurons, 2000 steps: the ground truth of lava-dl's dense block."""
     folder = DATA / "lava" / "dense"
     weight, spikes_in = np.load(folder / "weight.npy"), np.load(folder / "in.npy")
@@ -68,17 +69,13 @@ def test_lava_dl_dense_layer() -> None:
         connections=(connected("in", "out", Dense(weight=weight)),),
         outputs=("out",),
     )
-    probes = [("out", quantity) for quantity in QUANTITIES]
-    trace = golden.run(program, {"in": spikes_in.T[None]}, probes=probes, strict=True)
+    probes: list[Probe] = [("out", quantity) for quantity in QUANTITIES]
+    trace = run_on(engine, program, {"in": spikes_in.T[None]}, probes)
     spikes, current = np.load(folder / "out.npy").T, np.load(folder / "current.npy").T
     np.testing.assert_array_equal(trace["out", "current"][0], current.astype(np.int64) << 6)
     np.testing.assert_array_equal(trace.spikes("out")[0], spikes)
     assert spikes.sum() > 1000
     assert not trace.events
-    with CBackend().load(program) as engine:
-        native = engine.run({"in": spikes_in.T[None]}, probes=probes)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(native["out", "current"][0], current.astype(np.int64) << 6)
-    np.testing.assert_array_equal(native.spikes("out")[0], spikes)
 
 
 #: Contiguous float32 datasets in tiny.net (HDF5, no compression): byte offset and shape of
@@ -131,38 +128,29 @@ def tiny_net(*, gated: bool = True) -> Program:
     )
 
 
-def test_lava_dl_tiny_net() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lava_dl_tiny_net(engine: Engine) -> None:
     """Three layers with biases and two convolutions over 16 steps, as netx runs them in Lava."""
     folder = DATA / "lava" / "tinynet"
-    program = tiny_net()
-    probes = [("in", "spikes"), ("l1", "spikes"), ("out", "spikes"), ("l1", "current")]
+    probes: list[Probe] = [
+        ("in", "spikes"), ("l1", "spikes"), ("out", "spikes"), ("l1", "current"),
+    ]  # fmt: skip
     silence = {"unused": np.zeros((1, 16, 1), np.uint8)}
-    trace = golden.run(program, silence, probes=probes, strict=True)  # type: ignore[arg-type]
+    trace = run_on(engine, tiny_net(), silence, probes)
     for name, file in (("in", "input"), ("l1", "layer1"), ("out", "output")):
         recorded = np.moveaxis(np.load(folder / f"{file}.npy"), -1, 1)
         np.testing.assert_array_equal(trace.spikes(name), recorded)
         assert recorded.any()
-    kernel = np.load(folder / "layer1_kernel.npy")  # Lava's own: (out, x, y, in), flipped
+    current = np.moveaxis(np.load(folder / "current.npy"), -1, 1).astype(np.int64)
+    np.testing.assert_array_equal(trace["l1", "current"], current << 6)
+    assert not trace.events
+
+
+def test_the_kernel_of_tiny_net_is_lavas() -> None:
+    kernel = np.load(DATA / "lava" / "tinynet" / "layer1_kernel.npy")  # (out, x, y, in), flipped
     np.testing.assert_array_equal(
         kernel, tiny("layer/1/weight")[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
     )
-    current = np.moveaxis(np.load(folder / "current.npy"), -1, 1).astype(np.int64)
-    np.testing.assert_array_equal(trace["l1", "current"], current << 6)
-    assert not trace.events
-
-
-def test_lava_dl_tiny_net_in_c() -> None:
-    """The native engine, against what netx recorded."""
-    folder = DATA / "lava" / "tinynet"
-    silence = {"unused": np.zeros((1, 16, 1), np.uint8)}
-    with CBackend().load(tiny_net()) as engine:
-        trace = engine.run(silence, probes=[("l1", "current")])  # type: ignore[arg-type]
-    for name, file in (("in", "input"), ("l1", "layer1"), ("out", "output")):
-        recorded = np.moveaxis(np.load(folder / f"{file}.npy"), -1, 1)
-        np.testing.assert_array_equal(trace.spikes(name), recorded)
-    current = np.moveaxis(np.load(folder / "current.npy"), -1, 1).astype(np.int64)
-    np.testing.assert_array_equal(trace["l1", "current"], current << 6)
-    assert not trace.events
 
 
 def test_lava_dl_tiny_net_needs_its_staggered_start() -> None:
