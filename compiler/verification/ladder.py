@@ -7,8 +7,9 @@ backend is a promise: every recorded value must be equal.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -39,7 +40,10 @@ from spikec.compiler.verification.report import (
 from spikec.compiler.verification.rungs import Way, build_ways
 from spikec.compiler.verification.significance import AccuracyChange, accuracy_change
 
-__all__ = ["verify"]
+__all__ = ["Watch", "readout_of", "verify"]
+
+#: Is shown every batch and what the rungs recorded of it, the lowest rung first.
+Watch: TypeAlias = Callable[[Dataset, Mapping[str, Trace]], None]
 
 #: Samples whose voltages are compared with the threshold.
 _MARGIN_SAMPLES = 64
@@ -56,6 +60,7 @@ def verify(
     graph: Graph | None = None,
     readout: Readout | None = None,
     backend_samples: Mapping[str, int] | None = None,
+    watch: Watch | None = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Climb the ladder with ``data`` and report every rung and every step between.
@@ -65,7 +70,7 @@ def verify(
     equal it in every recorded value, on all samples, or on the first
     ``backend_samples[name]``.
     """
-    chosen = readout or _default_readout(program)
+    chosen = readout or readout_of(program)
     _check_request(program, data, chosen, backend_samples or {})
     compared = program.default_probes
     quantity: Quantity = "spikes" if chosen == "spike-count" else "voltage"
@@ -76,7 +81,10 @@ def verify(
     # Voltages of four runs of a batch are held at once.
     for part in in_batches(data.num_samples, batch_size(4 * program.num_neurons, data.num_steps)):
         traces = _climb(ways, sums, compared, probes, data, part, chosen)
-        states.add(data.samples(part.start, part.stop), traces, part.start)
+        batch = data.samples(part.start, part.stop)
+        states.add(batch, traces, part.start)
+        if watch is not None:
+            watch(batch, traces)
         if progress is not None:
             progress(part.stop, data.num_samples)
     labelled = data.labels is not None
@@ -199,7 +207,8 @@ def _check_request(
     raise_if_any(UsageError, findings)
 
 
-def _default_readout(program: Program) -> Readout:
+def readout_of(program: Program) -> Readout:
+    """Return how classes are read from ``program`` if nobody says otherwise."""
     output = program.population(program.outputs[0])
     return default_readout(spikes=output.vth is not None, leaks=bool(output.dv.any()))
 
