@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+from spikec.cli import tables
 from spikec.cli.loading import CompileOptions, load, network_of
-from spikec.cli.tables import say, table
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.inputs import read_dataset
@@ -15,7 +15,7 @@ from spikec.compiler.trace import Readout
 from spikec.compiler.verification.attribution import Attribution, Cost
 from spikec.compiler.verification.attribution import attribute as measure
 
-__all__ = ["attribute", "show"]
+__all__ = ["attribute", "costs", "no_source", "show"]
 
 
 def attribute(
@@ -32,14 +32,7 @@ def attribute(
     loaded = load(file, options)
     graph = network_of(loaded, file, source, options.read)
     if graph is None:
-        raise UsageError(
-            Diagnostic(
-                code="U113",
-                where=str(file),
-                message="the network it was compiled from is not beside it",
-                hint="name it with --source FILE, or give the network instead of the program",
-            )
-        )
+        raise no_source(file)
     data = read_dataset(data_file, graph.inputs, samples=samples, steps=options.steps)
     return measure(
         canonicalise(graph),
@@ -50,33 +43,50 @@ def attribute(
     )
 
 
+def no_source(file: Path) -> UsageError:
+    """Return the error of a program without the network that it came from."""
+    return UsageError(
+        Diagnostic(
+            code="U113",
+            where=str(file),
+            message="the network it was compiled from is not beside it",
+            hint="name it with --source FILE, or give the network instead of the program",
+        )
+    )
+
+
 def show(report: Attribution) -> None:
     """Print one row per choice, alone and left out, and what to do."""
+    tables.show(costs(report))
+    for line in report.suggestions:
+        tables.say(f"- {line}")
+
+
+def costs(report: Attribution) -> tables.Table:
+    """Return one row per choice, alone and left out."""
     without = {item.what: item for item in report.without}
-    rows = [["everything", *_cells(report.everything), "-", "-"]]
+    rows = [("everything", *_cells(report.everything), "-", "-")]
     for item in report.alone:
         rest = without[item.what]
         what = f"{item.what} (exact)" if item.exact else item.what
-        rows.append([what, *_cells(item), _lost(rest), _points(rest)])
+        rows.append((what, *_cells(item), _lost(rest), _points(rest)))
     accuracy = "" if report.accuracy is None else f", float accuracy {100 * report.accuracy:.2f} %"
-    table(
-        f"what quantizing costs: {report.samples} samples of {report.steps} steps, "
+    return tables.Table(
+        title=f"what quantizing costs: {report.samples} samples of {report.steps} steps, "
         f"readout {report.readout}{accuracy}",
-        ["quantized alone", "spike mismatch", "readout rmse", "same as F", "accuracy",
-         "all but this: mismatch", "accuracy"],
-        rows,
+        columns=("quantized alone", "spike mismatch", "readout rmse", "same as F", "accuracy",
+                 "all but this: mismatch", "accuracy"),
+        rows=tuple(rows),
     )  # fmt: skip
-    for line in report.suggestions:
-        say(f"- {line}")
 
 
-def _cells(item: Cost) -> list[str]:
-    return [
+def _cells(item: Cost) -> tuple[str, str, str, str]:
+    return (
         "-" if item.mismatch is None else f"{100 * item.mismatch:.3f} %",
         "-" if item.voltage_rmse is None else f"{100 * item.voltage_rmse:.3f} %",
         f"{100 * item.agreement:.2f} %",
         _points(item),
-    ]
+    )
 
 
 def _lost(item: Cost) -> str:

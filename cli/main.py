@@ -396,6 +396,18 @@ def verify(
         Path | None,
         typer.Option("--source", metavar="FILE", help="The network a program came from."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="OUT.html", help="Write it all into one file: .html, .md or .json."
+        ),
+    ] = None,
+    attribute: Annotated[
+        bool,
+        typer.Option(
+            "--attribute", help="With what each choice costs in the report: takes longer."
+        ),
+    ] = False,
     readout: Readout = None,
     samples: Samples = None,
     target: TargetName = None,
@@ -414,14 +426,16 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Climb the ladder: float, quantized float, integers, backends. Exits with 1 if it breaks."""
-    from spikec.cli import running, verification
+    from spikec.cli import report as reporting
+    from spikec.cli import tables, verification
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
         max_spikes, steps,
     )  # fmt: skip
+    reporting.refuse(report, attribute=attribute, read=[file, data, source, calibrate])
     with progress_bar("verifying", quiet=as_json) as progress:
-        report = running.verify(
+        found = reporting.examine(
             file,
             data,
             backends=[name.strip() for name in backends.split(",") if name.strip()],
@@ -432,13 +446,19 @@ def verify(
             options=options,
             lava_python=lava_python,
             time_limit=time_limit,
+            with_evidence=reporting.has_drawings(report),
+            with_attribution=attribute,
             progress=progress,
         )
+    if report is not None:
+        reporting.write(found, report)
     if as_json:
-        print_json(report.as_dict())
+        print_json(found.as_dict())
     else:
-        verification.show_verification(report)
-    if not report.passed:
+        verification.show_verification(found.report)
+        if report is not None:
+            tables.say(f"wrote {report}")
+    if not found.report.passed:
         raise typer.Exit(FAILED)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,13 +19,12 @@ from spikec.cli.loading import (
     backend_for,
     idle,
     load,
-    network_of,
     refuse_idle,
 )
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array, size
-from spikec.compiler.backend import Progress
+from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.batches import batch_size, run_in_batches
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.event_file import EventWriter
@@ -55,13 +54,13 @@ __all__ = [
     "convert",
     "copy_from_zoo",
     "emit",
+    "machines",
     "refuse_overwriting",
     "refuse_with_events",
     "run",
     "run_events",
     "show",
     "show_ways",
-    "verify",
     "writer_for",
     "zoo_entries",
 ]
@@ -369,36 +368,6 @@ def show(result: RunResult | EventResult, path: Path | None) -> None:
         say(f"wrote {path}")
 
 
-def verify(
-    file: Path,
-    data_file: Path,
-    *,
-    backends: Sequence[str],
-    backend_samples: int,
-    source: Path | None,
-    readout: str | None,
-    samples: int | None,
-    options: CompileOptions,
-    lava_python: str | None,
-    time_limit: float,
-    progress: Progress | None,
-) -> VerificationReport:
-    """Climb the ladder with the network in ``file`` and the data in ``data_file``."""
-    loaded = load(file, options)
-    graph = network_of(loaded, file, source, options.read)
-    data = read_dataset(data_file, loaded.program.inputs, samples=samples, steps=options.steps)
-    return climb_with(
-        Loaded(graph=graph, program=loaded.program),
-        data,
-        backends=backends,
-        backend_samples=backend_samples,
-        readout=cast("Readout | None", readout),
-        lava_python=lava_python,
-        time_limit=time_limit,
-        progress=progress,
-    )
-
-
 def climb_with(
     loaded: Loaded,
     data: Dataset,
@@ -411,7 +380,27 @@ def climb_with(
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Open the named backends and climb the ladder."""
-    program = loaded.program
+    with machines(loaded.program, backends, lava_python=lava_python, time_limit=time_limit) as (
+        golden,
+        opened,
+    ):
+        return climb(
+            loaded.program,
+            data,
+            golden=golden,
+            backends=opened,
+            graph=loaded.graph,
+            readout=readout,
+            backend_samples={"lava": backend_samples},
+            progress=progress,
+        )
+
+
+@contextmanager
+def machines(
+    program: Program, backends: Sequence[str], *, lava_python: str | None, time_limit: float
+) -> Iterator[tuple[Executable, dict[str, Executable]]]:
+    """Give the golden engine and the named backends, with ``program`` loaded."""
     with ExitStack() as stack:
         opened = {
             name: stack.enter_context(
@@ -421,17 +410,7 @@ def climb_with(
             )
             for name in backends
         }
-        golden = stack.enter_context(open_backend("simulator", engine="golden").load(program))
-        return climb(
-            program,
-            data,
-            golden=golden,
-            backends=opened,
-            graph=loaded.graph,
-            readout=readout,
-            backend_samples={"lava": backend_samples},
-            progress=progress,
-        )
+        yield stack.enter_context(open_backend("simulator", engine="golden").load(program)), opened
 
 
 def emit(

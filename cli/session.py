@@ -18,7 +18,7 @@ from spikec.compiler.errors import Diagnostic, SpikecError, UsageError, Verifica
 if TYPE_CHECKING:  # it would load NumPy, which --help must not
     from spikec.compiler.backend import Progress
 
-__all__ = ["BAD_INPUT", "FAILED", "Commands", "guarded", "print_json", "progress_bar"]
+__all__ = ["BAD_INPUT", "FAILED", "Commands", "guarded", "plain_json", "print_json", "progress_bar"]
 
 #: Exit codes: 0 fine, 1 verification failed, 2 bad input or usage, 3 our own mistake.
 FAILED = 1
@@ -86,7 +86,12 @@ def guarded(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]
 
 def print_json(value: object) -> None:
     """Print one JSON document; numbers that JSON lacks become null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, sort_keys=True) + "\n")
+    sys.stdout.write(plain_json(value))
+
+
+def plain_json(value: object) -> str:
+    """Return one JSON document; numbers that JSON lacks become null."""
+    return json.dumps(_plain(value), indent=2, sort_keys=True) + "\n"
 
 
 @contextmanager

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich import table as rich_table
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from spikec.compiler.targets import Target
 
 __all__ = [
+    "Table",
     "say",
+    "show",
     "show_emitted",
     "show_targets",
     "show_zoo",
     "table",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table, for a terminal or a report."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 def say(text: str) -> None:
@@ -27,7 +39,7 @@ def say(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print one table; a terminal's width is kept, a pipe gets what it needs."""
-    drawn = Table(title=title, title_justify="left", header_style="bold")
+    drawn = rich_table.Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
@@ -36,6 +48,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
     console.print(drawn)
+
+
+def show(item: Table) -> None:
+    """Print a table."""
+    table(item.title, item.columns, item.rows)
 
 
 def show_targets(targets: Sequence[Target]) -> None:

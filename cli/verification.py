@@ -2,60 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from spikec.cli.tables import say, table
+from spikec.cli.tables import Table, say, show
 from spikec.compiler.verification import VerificationReport
 from spikec.compiler.verification.certificate import Breach
 from spikec.compiler.verification.drift import Drift
 from spikec.compiler.verification.report import Comparison, Divergence
 from spikec.compiler.verification.significance import AccuracyChange
 
-__all__ = ["show_verification", "verdict"]
+__all__ = [
+    "certificates",
+    "differences",
+    "drifts",
+    "ladder",
+    "margins",
+    "sentences",
+    "show_verification",
+    "tables",
+    "verdict",
+]
 
 
 def show_verification(report: VerificationReport) -> None:
     """Print the ladder, what differs between its rungs, and the verdict."""
+    for item in tables(report):
+        show(item)
+    for line in sentences(report):
+        say(line)
+    say(verdict(report))
+
+
+def tables(report: VerificationReport) -> tuple[Table, ...]:
+    """Return the ladder and what differs between its rungs."""
+    every = (
+        ladder(report),
+        differences(report),
+        margins(report),
+        drifts(report),
+        certificates(report),
+    )
+    return tuple(item for item in every if item.rows)
+
+
+def ladder(report: VerificationReport) -> Table:
+    """Return a row for each rung."""
     rows = [
-        [item.name, item.meaning, str(item.samples), _percent(item.accuracy, 2),
+        (item.name, item.meaning, str(item.samples), _percent(item.accuracy, 2),
          _percent(item.agreement, 2),
-         ", ".join(f"{count} {event}" for event, count in item.events.items()) or "-"]
+         ", ".join(f"{count} {event}" for event, count in item.events.items()) or "-")
         for item in report.rungs
     ]  # fmt: skip
     first = report.rungs[0].name
-    table(
-        f"ladder: {report.samples} samples of {report.steps} steps, readout {report.readout}",
-        ["rung", "meaning", "samples", "accuracy", f"same as {first}", "out of range"],
-        rows,
+    return Table(
+        title=f"ladder: {report.samples} samples of {report.steps} steps, readout {report.readout}",
+        columns=("rung", "meaning", "samples", "accuracy", f"same as {first}", "out of range"),
+        rows=tuple(rows),
     )
-    table(
-        "differences",
-        ["between", "population", "differing", "of spikes", "mismatch", "rate", "voltage rmse",
-         "identical samples"],
-        [row for item in report.comparisons for row in _difference_rows(item)],
+
+
+def differences(report: VerificationReport) -> Table:
+    """Return a row for each population between two rungs."""
+    return Table(
+        title="differences",
+        columns=("between", "population", "differing", "of spikes", "mismatch", "rate",
+                 "voltage rmse", "identical samples"),
+        rows=tuple(row for item in report.comparisons for row in _difference_rows(item)),
     )  # fmt: skip
-    margins = [
-        [item.population, item.rung, str(item.decisions), f"{item.smallest:.2g}",
-         f"{item.median:.2g}", _percent(item.near, 3)]
+
+
+def margins(report: VerificationReport) -> Table:
+    """Return how near to the threshold decisions are."""
+    rows = [
+        (item.population, item.rung, str(item.decisions), f"{item.smallest:.2g}",
+         f"{item.median:.2g}", _percent(item.near, 3))
         for item in report.margins
     ]  # fmt: skip
-    if margins:
-        table(
-            "distance to threshold, relative to it",
-            ["population", "rung", "decisions", "smallest", "median", "within 1 %"],
-            margins,
-        )
-    _show_drifts(report.drifts)
-    _show_certificates(report)
-    for change in report.changes:
-        say(_significance(change))
-    for item in report.comparisons:
-        if item.first is not None:
-            say(f"{item.lower} and {item.upper} first part at {_place(item.first)}")
-    for certificate in report.certificates:
-        if certificate.first is not None:
-            say(_unexplained(certificate.first))
-    say(verdict(report))
+    return Table(
+        title="distance to threshold, relative to it",
+        columns=("population", "rung", "decisions", "smallest", "median", "within 1 %"),
+        rows=tuple(rows),
+    )
+
+
+def drifts(report: VerificationReport) -> Table:
+    """Return how the activity of each population changed from F to Q."""
+    rows = [
+        (item.population, item.fed, _percent(item.mismatch, 2), _percent(item.rate_error, 2),
+         _number(item.rate_emd), _silent(item), _percent(item.voltage_rmse, 2),
+         _number(item.van_rossum), _number(item.victor_purpura), _number(item.coincidence))
+        for item in report.drifts
+    ]  # fmt: skip
+    return Table(
+        title="activity, F -> Q: with inherited errors, and each population by itself on F's "
+        "spikes",
+        columns=("population", "fed", "spike mismatch", "rate error", "rate EMD",
+                 "silent neurons", "voltage rmse", "van Rossum", "Victor-Purpura", "coincidence"),
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
+def certificates(report: VerificationReport) -> Table:
+    """Return what is proved of each population from Q to I."""
+    rows = [
+        (item.population, str(item.decisions), _percent(item.certified_share, 4),
+         f"{item.proved_samples} of {report.samples}" if item.decisions else "-",
+         str(item.explained), str(item.unexplained), f"{item.widest:.3g}", item.reason or "-")
+        for item in report.certificates
+    ]  # fmt: skip
+    return Table(
+        title="certificate, Q -> I: spikes proved equal, and flips that truncation explains",
+        columns=("population", "decisions", "proved", "samples proved", "explained flips",
+                 "unexplained", "widest bound", "not compared"),
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
+def sentences(report: VerificationReport) -> tuple[str, ...]:
+    """Return what the tables do not hold: significance, and the first of each kind."""
+    return (
+        *(_significance(change) for change in report.changes),
+        *(
+            f"{item.lower} and {item.upper} first part at {_place(item.first)}"
+            for item in report.comparisons
+            if item.first is not None
+        ),
+        *(_unexplained(item.first) for item in report.certificates if item.first is not None),
+    )
 
 
 def verdict(report: VerificationReport) -> str:
@@ -82,43 +153,11 @@ def verdict(report: VerificationReport) -> str:
     return f"passed: {promise}; integers change accuracy by {change:+.2f} points."
 
 
-def _show_drifts(drifts: Sequence[Drift]) -> None:
-    if not drifts:
-        return
-    rows = [
-        [item.population, item.fed, _percent(item.mismatch, 2), _percent(item.rate_error, 2),
-         _number(item.rate_emd), _silent(item), _percent(item.voltage_rmse, 2),
-         _number(item.van_rossum), _number(item.victor_purpura), _number(item.coincidence)]
-        for item in drifts
-    ]  # fmt: skip
-    table(
-        "activity, F -> Q: with inherited errors, and each population by itself on F's spikes",
-        ["population", "fed", "spike mismatch", "rate error", "rate EMD", "silent neurons",
-         "voltage rmse", "van Rossum", "Victor-Purpura", "coincidence"],
-        rows,
-    )  # fmt: skip
-
-
 def _silent(item: Drift) -> str:
     if item.mismatch is None:
         return "-"
     died = f" ({item.died} died)" if item.died else ""
     return f"{item.silent} -> {item.other_silent}{died}"
-
-
-def _show_certificates(report: VerificationReport) -> None:
-    rows = [
-        [item.population, str(item.decisions), _percent(item.certified_share, 4),
-         f"{item.proved_samples} of {report.samples}" if item.decisions else "-",
-         str(item.explained), str(item.unexplained), f"{item.widest:.3g}", item.reason or "-"]
-        for item in report.certificates
-    ]  # fmt: skip
-    table(
-        "certificate, Q -> I: spikes proved equal, and flips that truncation explains",
-        ["population", "decisions", "proved", "samples proved", "explained flips", "unexplained",
-         "widest bound", "not compared"],
-        rows,
-    )  # fmt: skip
 
 
 def _significance(change: AccuracyChange) -> str:
@@ -150,12 +189,12 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _difference_rows(item: Comparison) -> list[list[str]]:
+def _difference_rows(item: Comparison) -> list[tuple[str, ...]]:
     return [
-        [f"{item.lower} -> {item.upper}", row.population, str(row.differing),
+        (f"{item.lower} -> {item.upper}", row.population, str(row.differing),
          str(row.spikes) if row.mismatch is not None else "-", _percent(row.mismatch, 3),
          _percent(row.rate_change, 3), _percent(row.voltage_rmse, 3),
-         f"{row.identical_samples} of {item.samples}"]
+         f"{row.identical_samples} of {item.samples}")
         for row in item.populations
     ]  # fmt: skip
 

@@ -1,0 +1,77 @@
+"""The forms of a report: the ending of its name says which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from spikec.cli.loading import idle
+from spikec.cli.report.examination import Examination
+from spikec.cli.running import refuse_overwriting
+from spikec.cli.session import plain_json
+from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.files import write_atomically
+
+__all__ = ["has_drawings", "refuse", "write"]
+
+Form: TypeAlias = Literal["html", "md", "json"]
+_FORMS: dict[str, Form] = {".html": "html", ".md": "md", ".json": "json"}
+
+
+def has_drawings(path: Path | None) -> bool:
+    """Say whether the report at ``path`` shows evidence."""
+    return path is not None and _form_of(path) == "html"
+
+
+def refuse(path: Path | None, *, attribute: bool, read: Sequence[Path | None]) -> None:
+    """Raise :class:`UsageError` before anything is run for a report that cannot be written.
+
+    That is one over a file that is ``read``, with an ending that names no form, or of HTML
+    without Plotly; and ``--attribute`` without a report.
+    """
+    if path is None:
+        if attribute:
+            raise UsageError(idle("--attribute", "it adds to a report, and none is named"))
+        return
+    refuse_overwriting(path, *(item for item in read if item is not None))
+    if _form_of(path) == "html" and find_spec("plotly") is None:
+        raise UsageError(
+            Diagnostic(
+                code="U121",
+                where=f"option --report {path}",
+                message="its drawings need Plotly, which is missing",
+                hint="pip install 'spikec[report]', or name a report that ends in .md or .json",
+            )
+        )
+
+
+def _form_of(path: Path) -> Form:
+    form = _FORMS.get(path.suffix.lower())
+    if form is None:
+        raise UsageError(
+            Diagnostic(
+                code="U120",
+                where=f"option --report {path}",
+                message=f"no form of a report ends in '{path.suffix}'",
+                hint=f"one of {', '.join(_FORMS)}",
+            )
+        )
+    return form
+
+
+def write(examination: Examination, path: Path) -> None:
+    """Write a report of ``examination`` to ``path``, whole or not at all."""
+    form = _form_of(path)
+    if form == "html":
+        from spikec.cli.report.html import page
+
+        content = page(examination)
+    elif form == "md":
+        from spikec.cli.report.markdown import text
+
+        content = text(examination)
+    else:
+        content = plain_json(examination.as_dict())
+    write_atomically(path, content.encode())
