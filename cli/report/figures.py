@@ -66,7 +66,10 @@ def _values(found: Examination, evidence: Evidence, limits: Limits) -> dict[str,
         "layers": list(_layers(found.report))[:names],
         "steps": {
             "together": evidence.steps_together,
-            "courses": {_name(name): _numbers(item, 4) for name, item in shown.by_step.items()},
+            "courses": [
+                {"name": _name(name), "values": _numbers(item, 4)}
+                for name, item in shown.by_step.items()
+            ],
         },
         "rates": [
             {

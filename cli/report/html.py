@@ -26,15 +26,15 @@ MOST_BYTES = 6_000_000
 #: Rows of a table, fewer where tables would take more than this share of what is left
 #: beside the scripts.
 _MOST_ROWS, _MOST_TABLES = (200, 50, 10), 0.5
-_LONGEST_CELL = 300
+_LONG_CELL, _LONGEST_CELL = 24, 300
 
 _PICKERS = {
     "rates": (("rates", "population"),),
     "weights": (("weights", "edge"),),
     "decays": (("decays", "decay"),),
     "samples": (
-        ("sample", "sample"), ("population", "population"), ("left", "left"), ("right", "right"),
-        ("neuron", "neuron"),
+        ("sample", "sample"), ("population", "population"), ("neuron", "neuron"), ("left", "left"),
+        ("right", "right"),
     ),
 }  # fmt: skip
 _PLOTS = {"samples": ("left", "right", "voltage")}
@@ -44,8 +44,9 @@ _CAPTIONS = {
     "steps": "Where in time spikes differ between the first rung and the integers, per sample.",
     "rates": "How often each neuron spikes, before and after. On the line nothing changed; on "
     "the axis below, a neuron fell silent.",
-    "samples": "Click a neuron's row to see its voltage. Diamonds are spikes that the other run "
-    "does not have, circles are where it has one more.",
+    "samples": "Diamonds are spikes that the other run does not have, circles are where it has "
+    "one. Click a spike to see its neuron's voltage, which is shaded where spikes differ, and "
+    "shown around the threshold: double-click it to see all.",
     "weights": "Levels of the quantized weights, and the float weights in the same bins.",
     "decays": "What a state keeps a step, one value for each neuron.",
     "attribution": "Error with one thing quantized, and with everything but it.",
@@ -146,16 +147,17 @@ def _figure(name: str) -> str:
         f"<label>{label} <select id='pick-{key}'></select></label>"
         for key, label in _PICKERS.get(name, ())
     )
-    steps = "<button id='previous'>previous</button><button id='next'>next</button>"
-    extra = f"{steps}<p id='about-sample'></p>" if name == "samples" else ""
     plots = "".join(
         f"<div class='plot' id='plot-{plot}'></div>" for plot in _PLOTS.get(name, (name,))
     )
-    note = "<p id='selection'></p>" if name == "samples" else ""
+    before = after = last = ""
+    if name == "samples":
+        before = "<button id='previous'>previous</button><button id='next'>next</button>"
+        after, last = "<p id='about-sample'></p>", "<p id='selection'></p>"
     return (
-        f"<figure id='figure-{name}'><div class='pickers'>{pickers}{extra}</div>"
-        f"<div class='plots'>{plots}</div><figcaption>{_CAPTIONS[name]}</figcaption>{note}"
-        "</figure>\n"
+        f"<figure id='figure-{name}'><div class='pickers'>{before}{pickers}{after}</div>"
+        f"<div class='plots'>{plots}</div><figcaption>{_CAPTIONS[name]}</figcaption>"
+        f"{last}</figure>\n"
     )
 
 
@@ -171,9 +173,14 @@ def _table(item: Table, most: int) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(map(_cell, cells))}</tr>"
+
+
+def _cell(words: str) -> str:
+    return f"<td{' class=long' if len(words) > _LONG_CELL else ''}>{_text(words)}</td>"
 
 
 def _text(words: str, longest: int = _LONGEST_CELL) -> str:
     """Return ``words`` as text of a page, cut where they are longer than any honest ones."""
-    return escape(words if len(words) <= longest else f"{words[: longest - 1]}…")
+    short = words if len(words) <= longest else f"{words[: longest - 1]}…"
+    return escape(short).replace(" %", "\N{NO-BREAK SPACE}%")

@@ -54,7 +54,7 @@
       .map(([key, label, color, pattern]) => ({
         type: "bar", orientation: "h", name: label, y: places, x: items.map((item) => item[key]),
         text: items.map((item) => (item[key] === undefined || item[key] === null ? "" : item[key].toPrecision(3) + " %")),
-        textposition: "outside", cliponaxis: false, marker: { color, pattern: { shape: pattern, fgopacity: 0.35, size: 6 } },
+        textposition: "outside", cliponaxis: false, marker: { color, pattern: { shape: pattern, fillmode: "overlay", fgcolor: "#fff", fgopacity: 0.55, size: 6, solidity: 0.25 } },
         hovertemplate: "%{x:.4g} %<extra></extra>",
       }));
     const labels = items.map((item) => short(item.name) + (item.voltage ? " (voltage)" : ""));
@@ -75,10 +75,9 @@
   }
 
   function steps() {
-    const names = Object.keys(data.steps.courses), together = data.steps.together;
-    if (!names.length) return hide("steps");
-    draw("steps", names.map((name, index) => {
-      const y = data.steps.courses[name];
+    const { courses, together } = data.steps;
+    if (!courses.length) return hide("steps");
+    draw("steps", courses.map(({ name, values: y }, index) => {
       return {
         type: "scatter", mode: "lines", name: short(name), y, x: y.map((_, place) => place * together),
         line: { color: MANY[index % MANY.length], width: 2, dash: ["solid", "dash", "dot"][Math.floor(index / MANY.length) % 3] },
@@ -115,13 +114,17 @@
     const after = kind("after (integers)", item.after, SECOND, 1);
     traces.push(item.before ? { ...after, width: item.width * 0.4 } : after);
     draw(name, traces, layout(300, { barmode: "overlay", showlegend: true,
-      xaxis: { title: { text: unit } }, yaxis: { title: { text: "count" } } }));
+      xaxis: { title: { text: unit }, range: [item.start - 4 * item.width, item.start + (item.after.length + 4) * item.width] }, yaxis: { title: { text: "count" } } }));
   }
 
   // Samples
 
   const state = { sample: 0, population: "", left: "", right: "", neuron: -1 };
   const exhibit = () => data.samples[state.sample];
+  const ran = (item) => {
+    const names = Object.keys(item.predictions);
+    return [...data.rungs, ...names.filter((name) => !data.rungs.includes(name))].filter((name) => names.includes(name));
+  };
   const panel = () => exhibit().panels.find((item) => item.population === state.population);
 
   function place(shape, flat) {
@@ -146,7 +149,7 @@
     }
     options(element("pick-sample"), data.samples.map((item) => "sample " + item.sample + " – " + item.why), index);
     options(element("pick-population"), names, names.indexOf(state.population));
-    const rungs = Object.keys(exhibit().predictions);
+    const rungs = ran(exhibit());
     const extra = rungs.find((rung) => !data.rungs.includes(rung));
     if (!rungs.includes(state.left)) state.left = extra ? "I" : rungs[0];
     if (!rungs.includes(state.right)) state.right = extra || "I";
@@ -161,7 +164,7 @@
 
   function about() {
     const item = exhibit();
-    const said = Object.entries(item.predictions).map(([rung, answer]) => rung + " says " + answer).join(", ");
+    const said = ran(item).map((rung) => rung + " says " + item.predictions[rung]).join(", ");
     const label = item.label === null ? "" : " Its label is " + item.label + ".";
     const differing = item.panels.filter((one) => Object.keys(one.spikes).length)
       .map((one) => one.differing + " in " + one.population).join(", ");
@@ -223,7 +226,7 @@
       margin: { l: 58, r: 14, t: 66, b: 46 },
       legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0, font: { size: 12 } }, showlegend: true,
       xaxis: { title: { text: "time step" }, range: span(item) },
-      yaxis: { title: { text: "neuron of " + short(item.population) + shown }, range: [-1, rows.length], ...ticks(item, rows) },
+      yaxis: { title: { text: "neuron of " + short(item.population) + shown }, range: [-1 - rows.length / 50, rows.length * 1.02], ...ticks(item, rows) },
       shapes: [row(rows)], 
     }));
   }
@@ -278,6 +281,17 @@
     ]).finally(() => { following = false; });
   }
 
+  // Far below the threshold nothing is decided: what is shown at first is around it.
+  function near(item) {
+    const vth = item.vth[state.left];
+    if (!vth) return {};
+    const values = [state.left, state.right].flatMap((rung) => [...item.volts[rung][state.neuron], item.vth[rung][state.neuron]]);
+    const level = vth[state.neuron], most = Math.max(...values), least = Math.min(...values);
+    const low = Math.max(least, level - 4 * Math.max(Math.abs(level), most - level));
+    const room = 0.06 * (most - low);
+    return { range: [low - room, most + room] };
+  }
+
   function voltage() {
     const item = panel(), first = exhibit().start, sides = [[state.left, FIRST, "solid"], [state.right, SECOND, "dash"]];
     const traces = [], at = item.volts[state.left][state.neuron].map((_, step) => first + step);
@@ -298,10 +312,9 @@
     });
     const parts = at.filter((_, step) => spikes(0, step) !== spikes(1, step)).slice(0, MOST_MARKS);
     draw("voltage", traces, layout(small() ? 320 : 340, {
-      title: { text: "voltage of " + short(item.population) + " [" + place(item.shape, item.neurons[state.neuron]) + "]" +
-        (parts.length ? ", shaded where spikes differ" : ""), font: { size: 14 }, x: 0.01, y: 0.985, yanchor: "top" },
+      title: { text: "voltage of " + short(item.population) + " [" + place(item.shape, item.neurons[state.neuron]) + "]", font: { size: 14 }, x: 0.01, y: 0.985, yanchor: "top" },
       margin: { l: 58, r: 14, t: 66, b: 46 }, showlegend: true,
-      xaxis: { title: { text: "time step" }, range: span(item) }, yaxis: { title: { text: "voltage" } },
+      xaxis: { title: { text: "time step" }, range: span(item) }, yaxis: { title: { text: "voltage" }, ...near(item) },
       shapes: parts.map((step) => ({ type: "rect", yref: "paper", y0: 0, y1: 1, x0: step - 0.5, x1: step + 0.5, layer: "below",
         line: { width: 0 }, fillcolor: "rgba(230,159,0,0.28)" })),
     }));

@@ -124,7 +124,7 @@ def sections(found: Examination) -> tuple[Section, ...]:
 def _ladder(found: Examination) -> Section:
     return Section(
         anchor="ladder",
-        title="The ladder",
+        title="Ladder",
         intro="The same network, run in several ways on the same data. F to Q is what "
         "approximating the parameters changed, Q to I what rounding added: both are measured. "
         "A backend is promised to equal I in every recorded value.",
@@ -143,7 +143,7 @@ def _layers(found: Examination) -> Section:
     )
     return Section(
         anchor="layers",
-        title="Layer by layer",
+        title="Layers",
         intro="'End to end' has the errors inherited from the layers before; 'teacher-forced' is "
         "each layer's own error, fed with the float network's spikes. The certificate says "
         "which integer spikes are proved to be those of Q.",
@@ -156,14 +156,14 @@ def _layers(found: Examination) -> Section:
 def _samples(found: Examination) -> Iterator[Section]:
     evidence = found.evidence
     if evidence is not None and evidence.exhibits:
-        yield Section(anchor="samples", title="Sample by sample", figures=("samples",))
+        yield Section(anchor="samples", title="Samples", figures=("samples",))
 
 
 def _parameters(found: Examination) -> Section:
     held = found.parameters
     return Section(
         anchor="parameters",
-        title="Weights and decays, before and after",
+        title="Weights and decays",
         intro="Weights are what a spike adds to the current, in the network's own units; a decay "
         "is the share of a state that one step keeps.",
         figures=("weights", "decays") if found.evidence is not None else (),
@@ -220,13 +220,13 @@ def _costs(found: Examination) -> Section:
     if found.attribution is None:
         return Section(
             anchor="attribution",
-            title="What each choice costs",
+            title="Costs",
             intro="Not measured: 'spikec verify --report FILE --attribute' quantizes one thing at "
             "a time, which takes two runs for each.",
         )
     return Section(
         anchor="attribution",
-        title="What each choice costs",
+        title="Costs",
         intro="The float network with one thing quantized ('alone'), and with everything but it "
         "('all but this'): what is high alone breaks much, what is low in the other would "
         "repair much if it were left in float.",
@@ -251,7 +251,7 @@ def _resources(found: Examination) -> Section:
     )  # fmt: skip
     return Section(
         anchor="resources",
-        title="What it takes",
+        title="Resources",
         intro="Weights as they are packed, kernels that are shared counted once; states of 24 "
         "bits. Synapses are the weights that are not 0, wherever they act.",
         tables=(
@@ -276,7 +276,7 @@ def _provenance(found: Examination) -> Section:
         for node in [*plain.get("nodes", []), *plain.get("populations", [])]
     ]  # fmt: skip
     tables = (
-        Table(title="where it came from", columns=("what", "value"), rows=found.facts),
+        Table(title="files and versions", columns=("what", "value"), rows=found.facts),
         Table(
             title="semantic choices and where each came from",
             columns=("choice", "value", "where from"),
@@ -290,7 +290,8 @@ def _provenance(found: Examination) -> Section:
     )
     return Section(
         anchor="provenance",
-        title="Where it came from",
+        title="Provenance",
+        intro="What the file left open is listed with who decided it; all else is as it says.",
         tables=tuple(item for item in tables if item.rows),
     )
 
@@ -346,8 +347,8 @@ def _activity(report: VerificationReport) -> Iterator[str]:
     worst = _worst(report)
     if worst is not None:
         yield (
-            f"Quantizing moved, added or removed up to {_percent(worst[1])} of the spikes of a "
-            f"layer (most in {worst[0]})."
+            f"Quantizing moved, added or removed {_percent(worst[1])} of the spikes of {worst[0]}"
+            + (", the layer that it changed most." if len(report.certificates) > 2 else ".")
         )
 
 

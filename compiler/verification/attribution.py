@@ -391,7 +391,7 @@ def _suggestions(everything: Cost, alone: Sequence[Cost]) -> Iterator[str]:
     change = everything.change
     if change is not None and change.low <= 0 <= change.high:
         yield (
-            f"the accuracy lost ({-100 * change.change:.2f} points) is within chance on "
+            f"the accuracy lost ({0 - 100 * change.change:.2f} points) is within chance on "
             f"{change.samples} samples"
         )
     costly = sorted((item for item in alone if any(item.size)), key=lambda item: item.size)[::-1]
