@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 LAVA := $(CURDIR)/.lava
 export SPIKEC_LAVA_PYTHON := $(LAVA)/bin/python
 
-.PHONY: demo test lava check lint types supported frameworks nightly bench bench-quick clean
+.PHONY: demo test lava browser check lint types supported frameworks nightly bench bench-quick clean
 
 demo: $(VENV)/ready lava
 	$(BIN)/spikec demo
 
-test: $(VENV)/ready lava
+test: $(VENV)/ready lava browser
 	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report=json:.coverage.json
 	$(BIN)/python .ci/coverage.py .coverage.json
 
@@ -47,6 +47,10 @@ bench-quick: $(VENV)/ready
 # 3.10, pyenv's, or uv's.
 lava: $(VENV)/ready
 	env -u SPIKEC_LAVA_PYTHON $(BIN)/spikec setup-lava --directory $(LAVA)
+
+# A headless Chromium for the tests of the HTML report: one that is there, else Debian's, else Playwright's.
+browser: $(VENV)/ready
+	$(BIN)/python .ci/browser.py
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'

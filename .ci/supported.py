@@ -15,7 +15,7 @@ OLDEST, NEWEST = "3.10", "3.13"
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".supported"
 CORE = [
-    "-m", "not lava and not once", "-q", "--no-header", "-p", "no:cacheprovider",
+    "-m", "not lava and not browser and not once", "-q", "--no-header", "-p", "no:cacheprovider",
     "--numprocesses=2",
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from spikec.cli.report.examination import Examination
 from spikec.cli.running import refuse_overwriting
 from spikec.cli.session import plain_json
 from spikec.compiler.errors import Diagnostic, UsageError
-from spikec.compiler.files import write_atomically
+from spikec.compiler.files import unwritable, write_atomically
 
 __all__ = ["has_drawings", "refuse", "write"]
 
@@ -28,14 +28,16 @@ def has_drawings(path: Path | None) -> bool:
 def refuse(path: Path | None, *, attribute: bool, read: Sequence[Path | None]) -> None:
     """Raise :class:`UsageError` before anything is run for a report that cannot be written.
 
-    That is one over a file that is ``read``, with an ending that names no form, or of HTML
-    without Plotly; and ``--attribute`` without a report.
+    That is one over a file that is ``read``, in no folder, with an ending that names no form,
+    or of HTML without Plotly; and ``--attribute`` without a report.
     """
     if path is None:
         if attribute:
             raise UsageError(idle("--attribute", "it adds to a report, and none is named"))
         return
     refuse_overwriting(path, *(item for item in read if item is not None))
+    if not path.parent.is_dir():
+        raise unwritable(path, "there is no such folder")
     if _form_of(path) == "html" and find_spec("plotly") is None:
         raise UsageError(
             Diagnostic(

@@ -27,8 +27,15 @@
     return all;
   }
 
+  let drawing = 0;
+  function wait(promise) {
+    drawing += 1;
+    document.body.dataset.ready = "no";
+    return promise.finally(() => { drawing -= 1; if (!drawing) document.body.dataset.ready = "yes"; });
+  }
+
   function draw(name, traces, about) {
-    return Plotly.react(element("plot-" + name), traces, about, CONFIG);
+    return wait(Plotly.react(element("plot-" + name), traces, about, CONFIG));
   }
 
   function options(select, labels, chosen) {
@@ -222,12 +229,12 @@
     }));
     const shown = count === item.total ? "" : " (" + count + " of " + item.total + ")";
     draw(side, traces, layout(small() ? 340 : 430, {
-      title: { text: "<b>" + plain(rung) + "</b>", x: 0.01, y: 0.985, yanchor: "top", font: { size: 15, color } },
+      title: { text: "<b>" + plain(rung) + "</b>  " + short(item.population), x: 0.01, y: 0.985, yanchor: "top", font: { size: 15, color } },
       margin: { l: 58, r: 14, t: 66, b: 46 },
       legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0, font: { size: 12 } }, showlegend: true,
       xaxis: { title: { text: "time step" }, range: span(item) },
-      yaxis: { title: { text: "neuron of " + short(item.population) + shown }, range: [-1 - rows.length / 50, rows.length * 1.02], ...ticks(item, rows) },
-      shapes: [row(rows)], 
+      yaxis: { title: { text: "neuron" + shown }, range: [-1 - rows.length / 50, rows.length * 1.02], ...ticks(item, rows) },
+      shapes: [row(rows)],
     }));
   }
 
@@ -265,7 +272,7 @@
   function highlight() {
     const item = panel();
     if (!Object.keys(item.spikes).length) return;
-    for (const side of ["left", "right"]) Plotly.relayout(element("plot-" + side), { shapes: [row(order(item))] });
+    for (const side of ["left", "right"]) wait(Plotly.relayout(element("plot-" + side), { shapes: [row(order(item))] }));
   }
 
   let following = false;
@@ -276,9 +283,9 @@
     const { xaxis, yaxis } = element("plot-" + side).layout;
     const other = element("plot-" + (side === "left" ? "right" : "left"));
     const range = { "xaxis.range": [...xaxis.range], "yaxis.range": [...yaxis.range] };
-    Promise.all([
+    wait(Promise.all([
       Plotly.relayout(other, range), Plotly.relayout(element("plot-voltage"), { "xaxis.range": [...xaxis.range] }),
-    ]).finally(() => { following = false; });
+    ])).finally(() => { following = false; });
   }
 
   // Far below the threshold nothing is decided: what is shown at first is around it.
@@ -347,5 +354,4 @@
   picker("weights", data.weights, (item) => histogram("weights", item, "weight"));
   picker("decays", data.decays, (item) => histogram("decays", item, "kept a step"));
   attribution();
-  document.body.dataset.ready = "yes";
 })();
