@@ -1,4 +1,4 @@
-"""``spikec demo``: the whole job on the zoo's recurrent network, and one picture of it."""
+"""``spikec demo``: the whole job on the zoo's recurrent network, with a report and a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from spikec.backends.lava import environment
 from spikec.cli.loading import Loaded
 from spikec.cli.picture import draw
-from spikec.cli.running import climb_with
+from spikec.cli.report import look_into
+from spikec.cli.report import write as write_report
 from spikec.cli.session import progress_bar
 from spikec.cli.tables import say, table
 from spikec.cli.verification import verdict
@@ -63,16 +64,24 @@ def run(
         environment.require(lava_python)  # what is named must be there
     lava_missing = environment.find(lava_python) is None
     loaded = Loaded(graph=graph, program=compilation.program)
+    drawn = importlib.util.find_spec("plotly") is not None
     with progress_bar("verifying", quiet=quiet) as progress:
-        report = climb_with(
+        found = look_into(
             loaded,
             data,
+            name=_NETWORK,
+            files={"program": written[0]},
             backends=[] if lava_missing else ["lava"],
             backend_samples=lava_samples,
             lava_python=lava_python,
+            with_evidence=drawn,
             progress=progress,
         )
+    report = found.report
     write_atomically(written[1], canonical_json(report.as_dict()).encode())
+    if drawn:
+        written.append(folder / "report.html")
+        write_report(found, written[-1])
     if importlib.util.find_spec("matplotlib") is not None:
         written.append(folder / "picture.png")
         title = f"{_NETWORK} in float and in integers, {report.samples} test images"
@@ -115,5 +124,8 @@ def show(result: DemoResult) -> None:
         say("I -> lava must be 0: the integers are what Lava computes, bit for bit.")
     say(verdict(report))
     say(f"{result.seconds:.0f} s; wrote {', '.join(str(path) for path in result.written)}")
-    if not any(path.suffix == ".png" for path in result.written):
+    endings = {path.suffix for path in result.written}
+    if ".png" not in endings:
         say("There is no picture without matplotlib: pip install 'spikec[plot]'")
+    if ".html" not in endings:
+        say("There is no report without Plotly: pip install 'spikec[report]'")

@@ -789,7 +789,7 @@ def demo(
     lava_python: LavaPython = None,
     as_json: AsJson = False,
 ) -> None:
-    """The whole job on a real network: compile, run, verify, and one picture."""
+    """The whole job on a real network: compile, run, verify, a report and a picture."""
     from spikec.cli import demo as demonstration
 
     result = demonstration.run(

@@ -15,7 +15,6 @@ from spikec.backends import open_backend
 from spikec.backends.simulator.engine import SimulatorExecutable
 from spikec.cli.loading import (
     CompileOptions,
-    Loaded,
     backend_for,
     idle,
     load,
@@ -44,13 +43,10 @@ from spikec.compiler.trace import (
     read_out,
 )
 from spikec.compiler.trace_file import write_trace
-from spikec.compiler.verification import VerificationReport
-from spikec.compiler.verification import verify as climb
 
 __all__ = [
     "EventResult",
     "RunResult",
-    "climb_with",
     "convert",
     "copy_from_zoo",
     "emit",
@@ -366,34 +362,6 @@ def show(result: RunResult | EventResult, path: Path | None) -> None:
         say(f"out of range: {event}, {count} times")
     if path is not None:
         say(f"wrote {path}")
-
-
-def climb_with(
-    loaded: Loaded,
-    data: Dataset,
-    *,
-    backends: Sequence[str],
-    backend_samples: int,
-    readout: Readout | None = None,
-    lava_python: str | None = None,
-    time_limit: float = 600.0,
-    progress: Progress | None = None,
-) -> VerificationReport:
-    """Open the named backends and climb the ladder."""
-    with machines(loaded.program, backends, lava_python=lava_python, time_limit=time_limit) as (
-        golden,
-        opened,
-    ):
-        return climb(
-            loaded.program,
-            data,
-            golden=golden,
-            backends=opened,
-            graph=loaded.graph,
-            readout=readout,
-            backend_samples={"lava": backend_samples},
-            progress=progress,
-        )
 
 
 @contextmanager

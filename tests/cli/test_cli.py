@@ -571,8 +571,9 @@ def test_the_demo_compiles_verifies_and_draws(monkeypatch: pytest.MonkeyPatch) -
     assert "Lava was not run" in text
     assert "passed" in text
     assert {path.name for path in Path("shown").iterdir()} == {
-        "net.spk", "verification.json", "picture.png",
+        "net.spk", "verification.json", "picture.png", "report.html",
     }  # fmt: skip
+    assert "pip install" not in text
     assert (Path("shown") / "picture.png").read_bytes()[:4] == b"\x89PNG"
     document = as_json("demo", "-o", "shown", "--samples", "6")
     assert document["lava_missing"] is True
