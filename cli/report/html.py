@@ -138,7 +138,8 @@ def _section(item: Section, rows: int) -> Iterator[str]:
     yield from map(_figure, item.figures)
     yield from (_table(table, rows) for table in item.tables)
     for table in item.details:
-        yield f"<details><summary>{_text(table.title)}</summary>{_table(table, rows)}</details>\n"
+        shown = _table(table, rows).partition("</h3>")[2]
+        yield f"<details><summary>{_text(table.title)}</summary>{shown}</details>\n"
     yield "</section>\n"
 
 
@@ -167,7 +168,7 @@ def _table(item: Table, most: int) -> str:
     more = f"<p>{rest} more rows are in the JSON form.</p>" if rest > 0 else ""
     columns = "".join(f"<th>{_text(column)}</th>" for column in item.columns)
     return (
-        f"<div class='table'><table><caption>{_text(item.title)}</caption>"
+        f"<h3>{_text(item.title)}</h3><div class='table'><table>"
         f"<thead><tr>{columns}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}\n"
     )
 

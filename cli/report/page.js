@@ -176,7 +176,7 @@
     const differing = item.panels.filter((one) => Object.keys(one.spikes).length)
       .map((one) => one.differing + " in " + one.population).join(", ");
     element("about-sample").textContent = "Sample " + item.sample + ": " + said + "." + label +
-      (differing ? " Spikes that differ from " + data.rungs[0] + ": " + differing + "." : "");
+      (differing ? " Spikes of I that differ from " + data.rungs[0] + ": " + differing + "." : "");
   }
 
   function differs(item, neuron) {

@@ -48,7 +48,8 @@ class Panel:
 
     ``spikes`` has, per rung, ``[step, neuron]`` (empty for a readout), ``voltages``
     ``[step, course]`` in source volts of the first neurons, ``thresholds`` one value for each
-    of those. ``differing`` counts all neurons' steps that differ from the first rung.
+    of those. ``differing`` counts the spikes of all neurons and steps in which the first rung
+    and I differ.
     """
 
     population: str
@@ -336,8 +337,13 @@ def _panel(
         spikes={rung: values[:, rows] for rung, values in spikes.items()},
         voltages={rung: values[:, courses] for rung, values in volts.items()},
         thresholds=thresholds,
-        differing=int(score.sum()) if spikes else 0,
+        differing=_differing(traces, name) if spikes else 0,
     )
+
+
+def _differing(traces: Mapping[str, Trace], name: str) -> int:
+    lower = next(iter(traces.values()))
+    return int((lower[name, "spikes"] != traces["I"][name, "spikes"]).sum())
 
 
 def _telling(values: Mapping[str, Array], *, spiking: bool) -> tuple[Array, Array]:

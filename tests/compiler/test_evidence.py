@@ -115,7 +115,7 @@ def test_panels_hold_what_the_rungs_record() -> None:
             layer.voltages["F"], trace["layer1", "voltage"][item.sample][:, layer.neurons[:8]]
         )
         different = (layer.spikes["F"] != layer.spikes["I"]).sum()
-        assert layer.differing >= different  # of Q and of I
+        assert layer.differing == different > 0
         assert output.spikes == {}
         volts = trace["layer2", "voltage"][item.sample]
         assert np.allclose(output.voltages["F"], volts[:, output.neurons])
