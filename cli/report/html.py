@@ -136,9 +136,10 @@ def _section(item: Section, rows: int) -> Iterator[str]:
         points = (f"<li>{_text(point, 2000)}</li>" for point in item.points)
         yield f"<ul>{''.join(points)}</ul>\n"
     yield from map(_figure, item.figures)
-    yield from (_table(table, rows) for table in item.tables)
+    for table in item.tables:
+        yield f"<h3>{_text(table.title)}</h3>{_table(table, rows)}"
     for table in item.details:
-        shown = _table(table, rows).partition("</h3>")[2]
+        shown = _table(table, rows)
         yield f"<details><summary>{_text(table.title)}</summary>{shown}</details>\n"
     yield "</section>\n"
 
@@ -168,7 +169,7 @@ def _table(item: Table, most: int) -> str:
     more = f"<p>{rest} more rows are in the JSON form.</p>" if rest > 0 else ""
     columns = "".join(f"<th>{_text(column)}</th>" for column in item.columns)
     return (
-        f"<h3>{_text(item.title)}</h3><div class='table'><table>"
+        "<div class='table'><table>"
         f"<thead><tr>{columns}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}\n"
     )
 

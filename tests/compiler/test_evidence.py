@@ -104,7 +104,7 @@ def test_chosen_samples_are_those_that_tell_most() -> None:
 def test_panels_hold_what_the_rungs_record() -> None:
     graph, data = chain(readout=True), samples()
     program = compiled(graph).program
-    _, survey, found = looked_at(graph, program, data)
+    _, _, found = looked_at(graph, program, data)
     probes = [("layer1", "spikes"), ("layer1", "voltage"), ("layer2", "voltage")]
     trace = reference.run(graph, data.inputs, probes=probes)
     for item in found.exhibits:
