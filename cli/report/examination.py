@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -33,19 +35,30 @@ _PACKAGES = ("spikec", "numpy", "numba", "onnx")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Examination:
-    """Everything there is to say; ``facts`` are names and values of where it came from.
+    """Everything there is to say; ``files`` are those it came from, by what they are.
 
-    ``evidence`` is for drawings; ``attribution`` is there if it was asked for.
+    ``evidence`` is for drawings; ``attribution`` is there if it was asked for. What takes time
+    and not every form needs is found out when it is asked for.
     """
 
     name: str
     report: VerificationReport
     program: Program
     graph: Graph | None
-    parameters: Parameters
-    facts: tuple[tuple[str, str], ...]
+    files: Mapping[str, Path]
     evidence: Evidence | None = None
     attribution: Attribution | None = None
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Weights and decays, beside the float ones where those are known."""
+        canonical = None if self.graph is None else canonicalise(self.graph)
+        return parameters(self.program, canonical)
+
+    @cached_property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Names and values of where it came from."""
+        return tuple(_facts(self.program, self.graph, self.files))
 
     def as_dict(self) -> dict[str, object]:
         """Return what ``verify --json`` prints, and the attribution if there is one."""
@@ -98,7 +111,7 @@ def look_into(
     data: Dataset,
     *,
     name: str,
-    files: dict[str, Path],
+    files: Mapping[str, Path],
     backends: list[str],
     backend_samples: int,
     readout: Readout | None = None,
@@ -108,7 +121,7 @@ def look_into(
     with_attribution: bool = False,
     progress: Progress | None = None,
 ) -> Examination:
-    """Climb the ladder with what is loaded, and gather; ``files`` are those to be hashed."""
+    """Climb the ladder with what is loaded, and gather; see :class:`Examination`."""
     program, graph = loaded.program, loaded.graph
     chosen = readout or readout_of(program)
     survey = Survey(chosen)
@@ -131,35 +144,37 @@ def look_into(
         if with_evidence:
             ways = build_ways(program, graph, golden, opened, most)
             evidence = gather(program, data, report, survey, ways)
-    canonical = None if graph is None else canonicalise(graph)
     attribution = None
-    if with_attribution and canonical is not None:
-        attribution = attribute(canonical, program, data, readout=chosen, progress=progress)
+    if with_attribution and graph is not None:
+        attribution = attribute(
+            canonicalise(graph), program, data, readout=chosen, progress=progress
+        )  # fmt: skip
     return Examination(
         name=name,
         report=report,
         program=program,
         graph=graph,
-        parameters=parameters(program, canonical),
-        facts=_facts(program, graph, files),
+        files=files,
         evidence=evidence,
         attribution=attribution,
     )
 
 
 def _facts(
-    program: Program, graph: Graph | None, files: dict[str, Path]
-) -> tuple[tuple[str, str], ...]:
+    program: Program, graph: Graph | None, files: Mapping[str, Path]
+) -> Iterator[tuple[str, str]]:
     recorded = program.provenance.get("source")
-    origin = recorded if isinstance(recorded, dict) else {}
-    step = "not given" if program.dt is None else f"{program.dt:g} s"
-    facts = [("target", program.target), ("time step", step)]
+    origin = recorded if isinstance(recorded, Mapping) else {}
+    yield "target", program.target
+    yield "time step", "not given" if program.dt is None else f"{program.dt:g} s"
     for what, path in files.items():
-        facts += [(f"{what} file", path.name), (f"{what} SHA-256", sha256_of_file(path))]
+        yield f"{what} file", path.name
+        yield f"{what} SHA-256", sha256_of_file(path)
     for key in ("path", "format", "sha256"):
         if origin.get(key):
-            facts.append((f"compiled from: {key}", str(origin[key])))
-    facts.append(("float network", "found: F is its run" if graph else "not found: no rung F"))
-    facts.append(("compiled by spikec", str(program.provenance.get("spikec", "unknown"))))
-    facts += [(f"{name} that ran this", version(name)) for name in _PACKAGES]
-    return (*facts, ("Python that ran this", platform.python_version()))
+            yield f"compiled from: {key}", str(origin[key])
+    yield "float network", "found: F is its run" if graph else "not found: no rung F"
+    yield "compiled by spikec", str(program.provenance.get("spikec", "unknown"))
+    for name in _PACKAGES:
+        yield f"{name} that ran this", version(name)
+    yield "Python that ran this", platform.python_version()

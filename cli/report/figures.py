@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from spikec.cli.diagram import printable
 from spikec.cli.report.examination import Examination
 from spikec.compiler.arrays import Array
 from spikec.compiler.files import canonical_json
@@ -208,4 +209,4 @@ def _number(value: float, digits: int) -> float | int | None:
 
 
 def _name(text: str) -> str:
-    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+    return printable(text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…")

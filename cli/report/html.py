@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import resources
 
+from spikec.cli.diagram import printable
 from spikec.cli.report.examination import Examination
 from spikec.cli.report.figures import figures
 from spikec.cli.report.sections import Section, Tile, sections, summary, tiles
@@ -185,4 +186,4 @@ def _cell(words: str) -> str:
 def _text(words: str, longest: int = _LONGEST_CELL) -> str:
     """Return ``words`` as text of a page, cut where they are longer than any honest ones."""
     short = words if len(words) <= longest else f"{words[: longest - 1]}…"
-    return escape(short).replace(" %", "\N{NO-BREAK SPACE}%")
+    return escape(printable(short)).replace(" %", "\N{NO-BREAK SPACE}%")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from spikec.cli.diagram import printable
 from spikec.cli.report.examination import Examination
 from spikec.cli.report.sections import Section, sections, summary
 from spikec.cli.tables import Table
@@ -16,7 +17,7 @@ _MOST_ROWS, _LONGEST_CELL = 100, 300
 #: What Markdown or HTML in it would take as markup.
 _SPECIAL = str.maketrans({
     **{character: f"\\{character}" for character in "\\`*_[]{}#|~!@$"},
-    "<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " ", "\r": " ",
+    "<": "&lt;", ">": "&gt;", "&": "&amp;",
 })  # fmt: skip
 
 
@@ -63,4 +64,5 @@ def _line(cells: Sequence[str]) -> str:
 
 def _plain(words: str) -> str:
     """Return ``words`` so that they are shown as they are."""
-    return words[: _LONGEST_CELL * 10].translate(_SPECIAL)
+    one_line = words[: _LONGEST_CELL * 10].replace("\n", " ")
+    return printable(one_line).translate(_SPECIAL)

@@ -15,9 +15,9 @@ import pytest
 from support.reports import HIDDEN, INPUT, OUTPUT, SAMPLES, STEPS, hostile_network, spikec, write
 
 from spikec.backends.simulator import golden
-from spikec.cli.report import figures, forms, html
+from spikec.cli.loading import Loaded
+from spikec.cli.report import figures, forms, html, markdown
 from spikec.cli.report.examination import look_into
-from spikec.cli.report.markdown import text
 from spikec.cli.report.sections import sections, summary
 from spikec.compiler.inputs import Dataset, to_integers
 from spikec.compiler.program_file import read_program
@@ -197,8 +197,6 @@ def test_less_is_shown_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def examined(bits: int = 3) -> Any:
-    from spikec.cli.loading import Loaded
-
     graph = hostile_network()
     program = compile_graph(graph, load_target("loihi2"), weight_bits=bits).program
     rng = np.random.default_rng(4)
@@ -213,8 +211,6 @@ def examined(bits: int = 3) -> Any:
 
 
 def test_a_network_of_many_layers_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from spikec.cli.loading import Loaded
-
     rng = np.random.default_rng(5)
     graph = seed_network(
         feedforward=[rng.normal(0.3, 0.5, (4, 4)) for _ in range(60)], alpha=0.6, beta=0.8
@@ -251,11 +247,13 @@ def test_the_markdown_form_is_tables_that_names_cannot_break(folder: Path) -> No
 
 
 def test_a_markdown_of_hostile_words_is_plain() -> None:
-    from spikec.cli.report.markdown import _plain
+    shown = markdown._plain("a|b\n`c` <d> [e](f) @g\x1b\ud800")
+    assert shown == "a\\|b \\`c\\` &lt;d&gt; \\[e\\](f) \\@g\ufffd\ufffd"
 
-    assert _plain("a|b\n`c` <d> [e](f) @g") == (
-        "a\\|b \\`c\\` &lt;d&gt; \\[e\\](f) \\@g"
-    )  # fmt: skip
+
+def test_characters_that_no_file_can_hold_are_shown_as_such() -> None:
+    assert html._text("a\x00\ud800<") == "a\ufffd\ufffd&lt;"
+    assert figures._name("\u202ebc") == "\ufffdbc"
 
 
 def test_the_json_form_is_what_json_prints(folder: Path) -> None:
@@ -354,4 +352,5 @@ def test_every_section_says_something() -> None:
     parts = sections(found)
     assert [item.anchor for item in parts] == SECTIONS
     assert all(item.intro or item.tables or item.figures for item in parts)
-    assert text(found).count("<details>") == text(found).count("</details>") > 2
+    text = markdown.text(found)
+    assert text.count("<details>") == text.count("</details>") > 2

@@ -89,9 +89,9 @@ class Opened:
         return list(self.page.locator(f"#pick-{name} option").all_text_contents())
 
 
-@pytest.fixture(scope="module", params=[WIDE, NARROW], ids=["wide", "narrow"])
-def kept(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Opened]:
-    opened = Opened(browser, report, request.param)
+@pytest.fixture(scope="module")
+def kept(browser: Any, report: Path) -> Iterator[Opened]:
+    opened = Opened(browser, report, WIDE)
     yield opened
     opened.context.close()
 
@@ -102,7 +102,11 @@ def opened(kept: Opened) -> Opened:
     return kept
 
 
-def test_everything_is_drawn_without_a_word_or_a_request(opened: Opened, report: Path) -> None:
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_everything_is_drawn_without_a_word_or_a_request(
+    size: dict[str, int], browser: Any, report: Path
+) -> None:
+    opened = Opened(browser, report, size)
     for plot in PLOTS:
         assert "<path" in opened.drawn(plot), plot
         box = opened.page.locator(f"#plot-{plot} svg.main-svg").first.bounding_box()
@@ -117,6 +121,7 @@ def test_everything_is_drawn_without_a_word_or_a_request(opened: Opened, report:
     assert {url for url in opened.requests if not url.startswith(("data:", "blob:"))} == {
         report.as_uri()
     }  # fmt: skip
+    opened.context.close()
 
 
 def test_names_are_shown_as_they_are(opened: Opened) -> None:
