@@ -164,8 +164,9 @@ def _parameters(found: Examination) -> Section:
     return Section(
         anchor="parameters",
         title="Weights and decays",
-        intro="Weights are what a spike adds to the current, in the network's own units; a decay "
-        "is the share of a state that one step keeps.",
+        intro="Weights are what a spike adds to the current, in the network's own units, before "
+        "rounding with the gain that makes up for rounded decays; a decay is the share of a state "
+        "that one step keeps.",
         figures=("weights", "decays") if found.evidence is not None else (),
         tables=(_weight_table(held.weights), _decay_table(held.decays)),
         details=tuple(_quantization(found.program.provenance.get("quantization"))),
@@ -205,8 +206,9 @@ def _quantization(recorded: object) -> Iterator[Table]:
     if not isinstance(recorded, Mapping):
         return
     for name, entries in recorded.items():
-        rows = [item for item in entries if isinstance(item, Mapping)] if isinstance(
-            entries, (list, tuple)) else []  # fmt: skip
+        yield from _quantization(entries)
+        listed = entries if isinstance(entries, (list, tuple)) else ()
+        rows = [item for item in listed if isinstance(item, Mapping)]
         if rows:
             columns = tuple(dict.fromkeys(str(key) for item in rows for key in item))
             yield Table(
@@ -422,6 +424,8 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.5g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         low, high = (value[0], value[-1]) if value else ("", "")
         return _cell(low) if low == high else f"{_cell(low)}..{_cell(high)}"

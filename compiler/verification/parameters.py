@@ -1,14 +1,15 @@
 """Weights and decays before and after quantization, as histograms, and what they take.
 
-All in source units: what a weight adds to the current, what a state keeps a step. Bins are
-whole numbers of quantization steps wide, around the levels, so that equal distributions look
-equal.
+All in source units: what a weight adds to the current, what a state keeps a step. Float weights
+come with the gain that makes up for rounded decays, so that what differs is their rounding. Bins
+are whole numbers of quantization steps wide, around the levels, so that equal distributions
+look equal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from spikec.compiler.ir import Graph, Population
 from spikec.compiler.operators import Conv2d, row_sums, weights_of
 from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.quantize.decay import alpha_of, beta_of
+from spikec.compiler.verification.attribution import Kind, replaced
 
 __all__ = ["Decays", "Histogram", "Parameters", "Resources", "Weights", "parameters"]
 
@@ -100,8 +102,9 @@ class Parameters:
 
 def parameters(program: Program, canonical: Graph | None) -> Parameters:
     """Return the parameters of ``program`` beside those of the graph it was lowered from."""
+    floats = {} if canonical is None else _with_gain(program, canonical)
     return Parameters(
-        weights=tuple(_weights(program, item, canonical) for item in program.connections),
+        weights=tuple(_weights(program, item, floats) for item in program.connections),
         decays=tuple(
             found for item in program.populations for found in _decays(item, canonical)
         ),
@@ -109,15 +112,20 @@ def parameters(program: Program, canonical: Graph | None) -> Parameters:
     )  # fmt: skip
 
 
-def _weights(program: Program, connection: Connection, canonical: Graph | None) -> Weights:
+def _with_gain(program: Program, canonical: Graph) -> dict[str, Array]:
+    """Return the weights of each edge as they were before rounding, flat."""
+    decays: tuple[Kind, ...] = ("synaptic decay", "membrane decay")
+    choices = [(node.name, kind) for node in canonical.populations for kind in decays]
+    graph = replaced(canonical, program, choices)
+    return {edge.name: weights_of(edge.operator)[0].reshape(-1) for edge in graph.edges}
+
+
+def _weights(program: Program, connection: Connection, known: Mapping[str, Array]) -> Weights:
     sources = {item.name: item.frac_bits for item in program.inputs}
     shift = connection.weight_exp + ACTIVATION_SHIFT + sources.get(connection.source, 0)
     unit = math.ldexp(program.population(connection.target).lsb, shift)
     mantissas = connection.operator.weight.reshape(-1)
-    floats = None
-    if canonical is not None:
-        edge = next(item for item in canonical.edges if item.name == connection.name)
-        floats = weights_of(edge.operator)[0].reshape(-1)
+    floats = known.get(connection.name)
     step = unit * connection.step
     tally = _Tally(_span(mantissas, floats, unit), step)
     for block in _blocks(len(mantissas)):
