@@ -117,6 +117,7 @@ def _exhibit(item: Exhibit) -> dict[str, Any]:
         "label": item.label,
         "predictions": dict(item.predictions),
         "start": item.start,
+        "focus": _name(item.focus),
         "panels": [_panel(panel) for panel in item.panels],
     }
 

@@ -109,9 +109,9 @@ def _body(found: Examination, rows: int) -> Iterator[str]:
     yield "<header>\n<p class='kind'>spikec verification</p>\n"
     yield f"<h1>{_text(found.name)}</h1>\n"
     yield f"<p class='verdict {'good' if passed else 'bad'}'>{'passed' if passed else 'FAILED'}</p>"
-    yield f"\n<p class='summary'>{_text(summary(found), 4000)}</p>\n"
     if not passed:
-        yield f"<p class='failure'>{_text(verdict(found.report), 4000)}</p>\n"
+        yield f"\n<p class='failure'>{_text(verdict(found.report), 4000)}</p>"
+    yield f"\n<p class='summary'>{_text(summary(found), 4000)}</p>\n"
     yield f"<div class='tiles'>{''.join(map(_tile, tiles(found)))}</div>\n"
     yield "<noscript><p>The drawings need JavaScript; all tables are below.</p></noscript>\n"
     links = (f"<a href='#{item.anchor}'>{item.title}</a>" for item in parts)

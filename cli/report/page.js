@@ -150,11 +150,12 @@
   function pickSample(index) {
     state.sample = index;
     const names = exhibit().panels.map((item) => item.population);
+    if (!names.includes(state.population) && names.includes(exhibit().focus)) state.population = exhibit().focus;
     if (!names.includes(state.population)) {
       const most = Math.max(...exhibit().panels.map((item) => item.differing));
       state.population = exhibit().panels.find((item) => item.differing === most).population;
     }
-    options(element("pick-sample"), data.samples.map((item) => "sample " + item.sample + " – " + item.why), index);
+    options(element("pick-sample"), data.samples.map((item) => "sample " + item.sample + " - " + item.why), index);
     options(element("pick-population"), names, names.indexOf(state.population));
     const rungs = ran(exhibit());
     const extra = rungs.find((rung) => !data.rungs.includes(rung));

@@ -78,7 +78,10 @@ class Panel:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Exhibit:
-    """One sample and ``why`` it was chosen; recorded steps begin at ``start``."""
+    """One sample and ``why`` it was chosen; recorded steps begin at ``start``.
+
+    ``focus`` is the population to look at first, where one tells most.
+    """
 
     sample: int
     why: str
@@ -86,6 +89,7 @@ class Exhibit:
     predictions: Mapping[str, int]
     start: int
     panels: tuple[Panel, ...]
+    focus: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -258,13 +262,13 @@ def _exhibit(
         )
     )  # fmt: skip
     parted = {
-        item.upper: item.first
+        item.upper
         for item in report.comparisons
         if item.first is not None and item.first.sample == sample
     }
     shown = [way for way in ways if not way.must_agree or way.name in parted]
     traces = {way.name: way.run(batch.inputs, probes) for way in shown}
-    leading = {item.population: item.neuron for item in parted.values()}
+    leading = _leading(report, sample)
     start = _start(traces)
     panels = (
         _panel(program, name, shown, traces, start, leading.get(name, ()))
@@ -279,7 +283,24 @@ def _exhibit(
         },
         start=start,
         panels=tuple(panels),
+        focus=next(reversed(leading), ""),
     )
+
+
+def _leading(report: VerificationReport, sample: int) -> dict[str, tuple[int, ...]]:
+    """Return where rungs first part on ``sample``, neurons by population, the worst last.
+
+    That is a backend that failed, and before it what nothing explains.
+    """
+    measured = [item.first for item in report.comparisons if item.passed]
+    unexplained = [item.first for item in report.certificates]
+    failed = [item.first for item in report.comparisons if not item.passed]
+    leading: dict[str, tuple[int, ...]] = {}
+    for item in (*measured, *unexplained, *failed):
+        if item is not None and item.sample == sample:
+            leading.pop(item.population, None)
+            leading[item.population] = item.neuron
+    return leading
 
 
 def _readout(report: VerificationReport) -> Readout:

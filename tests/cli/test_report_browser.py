@@ -221,12 +221,20 @@ def test_a_failed_backend_is_what_is_seen_first(
 ) -> None:
     real = golden.decay
     monkeypatch.setattr(golden, "decay", lambda state, factor: real(state, factor) + (state > 900))
-    spikec("verify", report.parent / "net<i>.safetensors", "--data", report.parent / "data.npz",
-           "--report", tmp_path / "bad.html", code=1)  # fmt: skip
+    shown = spikec(
+        "verify", report.parent / "net<i>.safetensors", "--data", report.parent / "data.npz",
+        "--report", tmp_path / "bad.html", code=1,
+    )  # fmt: skip
     opened = Opened(browser, tmp_path / "bad.html", WIDE)
     assert opened.page.locator(".verdict").text_content() == "FAILED"
     chosen = [opened.page.locator(f"#pick-{side} option:checked").text_content()
               for side in ("left", "right")]  # fmt: skip
     assert chosen == ["I", "simulator"]
+    assert opened.given("voltage")
+    parted = re.search(r"I and simulator first part at sample \d+, step \d+, (.*?)\[(\d+)\]", shown)
+    assert parted is not None
+    for name, words in (("population", parted[1]), ("neuron", parted[2])):
+        found = opened.page.locator(f"#pick-{name} option:checked").text_content()
+        assert found.startswith(words)
     assert opened.complaints == []
     opened.context.close()
