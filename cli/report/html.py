@@ -34,8 +34,8 @@ _PICKERS = {
     "weights": (("weights", "edge"),),
     "decays": (("decays", "decay"),),
     "samples": (
-        ("sample", "sample"), ("population", "population"), ("neuron", "neuron"), ("left", "left"),
-        ("right", "right"),
+        ("sample", "sample"), ("population", "population"), ("neuron", "neuron"),
+        ("left", "compare"), ("right", "with"),
     ),
 }  # fmt: skip
 _PLOTS = {"samples": ("left", "right", "voltage")}
@@ -45,9 +45,9 @@ _CAPTIONS = {
     "steps": "Where in time spikes differ between the first rung and the integers, per sample.",
     "rates": "How often each neuron spikes, before and after. On the line nothing changed; on "
     "the axis below, a neuron fell silent.",
-    "samples": "Diamonds are spikes that the other run does not have, circles are where it has "
-    "one. Click a spike to see its neuron's voltage, which is shaded where spikes differ, and "
-    "shown around the threshold: double-click it to see all.",
+    "samples": "Diamonds are spikes that the other run does not have (or has fewer of), circles "
+    "are where it has more. Click a spike to see its neuron's voltage: what a step leaves, after "
+    "its reset, shaded where spikes differ, and around the threshold; double-click to see all.",
     "weights": "Levels of the quantized weights, and the float weights in the same bins.",
     "decays": "What a state keeps a step, one value for each neuron.",
     "attribution": "Error with one thing quantized, and with everything but it.",

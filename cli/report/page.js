@@ -196,7 +196,7 @@
     state.neuron = row >= 0 && row < courses ? row : 0;
     options(element("pick-neuron"), item.neurons.slice(0, courses).map((neuron, index) => {
       const parts = differs(item, index);
-      return place(item.shape, neuron) + (parts ? " – differs at " + parts + (parts === 1 ? " step" : " steps") : "");
+      return place(item.shape, neuron) + (parts ? " - differs at " + parts + (parts === 1 ? " step" : " steps") : "");
     }), state.neuron);
     voltage();
   }
@@ -216,11 +216,12 @@
       groups[number === there ? "both" : number > there ? "more" : "less"].push(at);
     }
     for (const at of theirs.keys()) if (!own.has(at)) groups.less.push(at);
-    const color = side === "left" ? FIRST : SECOND;
+    const color = side === "left" ? FIRST : SECOND, dense = own.size + theirs.size > 3000 ? 0.65 : 1;
+    const only = item.spikes[rung].n || item.spikes[other].n ? "more in " : "only in ";
     const kinds = [
-      ["both", "in both", { symbol: "line-ns", size: 6, color: BOTH, line: { width: 1.6, color: BOTH } }],
-      ["less", "only in " + other, { symbol: "circle-open", size: 7, color: side === "left" ? SECOND : FIRST, line: { width: 1.3 } }],
-      ["more", "only in " + rung, { symbol: "diamond", size: 7.5, color }],
+      ["both", "in both", { symbol: "line-ns", size: 6 * dense, color: BOTH, line: { width: 1.6 * dense, color: BOTH } }],
+      ["less", only + other, { symbol: "circle-open", size: 7 * dense, color: side === "left" ? SECOND : FIRST, line: { width: 1.3 } }],
+      ["more", only + rung, { symbol: "diamond", size: 7.5 * dense, color }],
     ];
     const traces = kinds.map(([key, label, marker]) => ({
       type: "scatter", mode: "markers", name: plain(label) + " (" + groups[key].length + ")", marker,
