@@ -18,8 +18,11 @@ HERE = Path(__file__).parent
 class Tool:
     """A script under ``peers/``, its argument, and the environment it runs in.
 
-    ``exact`` tools must give the golden engine's spikes in every layer. ``batches`` says
-    that it takes several samples at a time; ``dense_only`` that it has no convolution.
+    ``exact`` tools must give the golden engine's spikes in every layer; ``differs`` says what
+    the others do differently, and ``early`` by how many steps their first layer spikes before
+    golden's, and each further one before that (None where there is nothing to compare).
+    ``batches`` says that it takes several samples at a time; ``dense_only`` that it has no
+    convolution. A tool is ended if an answer takes longer than ``patience`` seconds.
     """
 
     name: str
@@ -27,6 +30,9 @@ class Tool:
     script: str
     argument: str = ""
     exact: bool = False
+    differs: str = "float"
+    early: tuple[int, int] | None = None
+    patience: float = 120
     batches: bool = True
     dense_only: bool = False
     own: bool = False
@@ -43,28 +49,27 @@ TOOLS = (
     Tool(name="Lava", environment="lava", script="with_lava.py", exact=True, batches=False),
     Tool(name="Brian2 C++", environment="brian2", script="with_brian2.py", exact=True,
          batches=False, dense_only=True),
+    Tool(name="Brian2Loihi", environment="brian2-loihi", script="with_brian2_loihi.py", exact=True,
+         batches=False, dense_only=True, patience=400),
+    Tool(name="nengo-loihi", environment="nengo-loihi", script="with_nengo_loihi.py", exact=True,
+         batches=False, dense_only=True),
+    Tool(name="SANA-FE", environment="sanafe", script="with_sanafe.py", batches=False,
+         dense_only=True, differs="currents in floats", early=(0, 0)),
+    Tool(name="XyloSim", environment="xylosim", script="with_xylosim.py", batches=False,
+         dense_only=True, differs="other neurons"),
     Tool(name="NEST", environment="nest", script="with_nest.py", batches=False,
-         dense_only=True),
-    Tool(name="torch by hand", environment="torch", script="with_torch.py"),
-    Tool(name="snnTorch", environment="torch", script="with_snntorch.py"),
-    Tool(name="Norse", environment="torch", script="with_norse.py"),
-    Tool(name="SpikingJelly", environment="torch", script="with_spikingjelly.py"),
-    Tool(name="sinabs", environment="torch", script="with_sinabs.py"),
+         dense_only=True, early=(0, 0)),
+    Tool(name="torch int8", environment="torch", script="with_torch_int8.py", exact=True),
+    Tool(name="torch by hand", environment="torch", script="with_torch.py", early=(1, 1)),
+    Tool(name="snnTorch", environment="torch", script="with_snntorch.py", early=(1, 1)),
+    Tool(name="Norse", environment="torch", script="with_norse.py", early=(1, 1)),
+    Tool(name="SpikingJelly", environment="torch", script="with_spikingjelly.py", early=(1, 1)),
+    Tool(name="sinabs", environment="torch", script="with_sinabs.py", early=(1, 1)),
 )  # fmt: skip
 FRAMEWORKS = ("torch by hand", "snnTorch", "Norse", "SpikingJelly", "sinabs")
 
 #: Peers that are not run, and why.
-LEFT_OUT = {
-    "Brian2Loihi 0.5.2": "needs an old Brian2 with cython < 3 and minutes to compile; no peer "
-    "script was written",
-    "nengo-loihi 1.1": "fails on NumPy 2 and has a discretisation of its own; no peer script was "
-    "written",
-    "XyloSim 0.1.3": "its layer, called without the framework around it, ended with a "
-    "segmentation fault; other neurons (decay by shifts)",
-    "SANA-FE 2.2.9": "an architecture model that needs gigabytes for these networks; no peer "
-    "script was written",
-    "snn-mlir 1.0": "running needs a tool built against LLVM",
-}
+LEFT_OUT = {"snn-mlir 1.0": "running needs a tool built against LLVM"}
 
 
 class Child:
