@@ -3,7 +3,8 @@
 ``torch._int_mm`` multiplies int8 into int32 with the processor's int8 units where it has them:
 what a dense tool can reach at most, however many spikes there are. States are integers in
 float64, in which product, truncation and sum are exact, so spikes are those of the chip. A
-layer hears the one before it a step later. A convolution is a product with its windows.
+layer hears the one before it a step later. There is no convolution of int8: it is one of floats,
+whose sums of whole numbers are exact as well.
 """
 
 import numpy as np
@@ -15,38 +16,30 @@ torch.set_grad_enabled(False)
 
 
 class Layer:
-    """A population and its weights, ``[source, neuron]``."""
+    """A population and its synapses; matrices are ``[source, neuron]``."""
 
     def __init__(self, layer):
         weight = torch.tensor(layer["weight"].astype(np.int8))
         self.shape, self.stride = tuple(layer["shape"]), layer["stride"]
-        self.kernel = tuple(weight.shape[2:])
-        self.weight, self.width = _padded(weight.flatten(1))
+        self.threshold, self.width = float(layer["vth"] << 6), int(np.prod(self.shape))
+        self.weight = weight.float() if self.stride else _padded(weight)
         recurrent = layer["recurrent"]
         self.recurrent = (
-            None if recurrent is None else _padded(torch.tensor(recurrent.astype(np.int8)))[0]
+            None if recurrent is None else _padded(torch.tensor(recurrent.astype(np.int8)))
         )
-        self.threshold = float(layer["vth"] << 6)
 
     def arriving(self, spikes):
-        """Return what arrives in all steps, int32 ``[step, sample, neuron]``."""
+        """Return what arrives in all steps, whole numbers ``[step, sample, neuron]``."""
         steps, samples = spikes.shape[:2]
         flat = spikes.flatten(0, 1)
-        if not self.stride:
-            return _product(flat.flatten(1), self.weight, self.width).view(steps, samples, -1)
-        # unfold takes floats only; [sample, window, place] becomes rows of windows.
-        windows = F.unfold(flat.float(), self.kernel, stride=self.stride).to(torch.int8)
-        places = windows.shape[2]
-        rows = windows.transpose(1, 2).reshape(-1, windows.shape[1])
-        sums = _product(rows, self.weight, self.width).view(-1, places, self.width)
-        return sums.transpose(1, 2).reshape(steps, samples, -1)
+        if self.stride:
+            return F.conv2d(flat.float(), self.weight, stride=self.stride).view(steps, samples, -1)
+        return _product(flat.flatten(1), self.weight, self.width).view(steps, samples, -1)
 
 
 def _padded(weight):
     """Return ``weight`` [neuron, source] turned round, neurons filled up to eights."""
-    width = len(weight)
-    weight = F.pad(weight, (0, 0, 0, -width % 8))
-    return weight.t(), width
+    return F.pad(weight, (0, 0, 0, -len(weight) % 8)).t()
 
 
 def _product(spikes, weight, width):
