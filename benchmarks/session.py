@@ -260,6 +260,8 @@ def compared(tool: Tool, layers: Sequence[Spikes], expected: Sequence[Spikes]) -
 
 def _common(found: Spikes, expected: Spikes, early: int) -> float:
     """Return the spikes that both have over those that one has; ``found`` has them ``early``."""
+    if early < 0:
+        return _common(expected, found, -early)
     ours, theirs = found[: len(found) - early] > 0, expected[early:] > 0
     return float((ours & theirs).sum() / max(1, (ours | theirs).sum()))
 

@@ -63,7 +63,7 @@ TOOLS = (
     Tool(name="XyloSim", environment="xylosim", script="with_xylosim.py", batches=False,
          dense_only=True, differs="other neurons"),
     Tool(name="NEST", environment="nest", script="with_nest.py", batches=False,
-         dense_only=True, early=(0, 0)),
+         dense_only=True, early=(0, -1)),
     Tool(name="torch int8", environment="torch", script="with_torch_int8.py", exact=True),
     Tool(name="torch by hand", environment="torch", script="with_torch.py", early=(1, 1)),
     Tool(name="snnTorch", environment="torch", script="with_snntorch.py", early=(1, 1)),
