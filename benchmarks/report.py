@@ -405,7 +405,9 @@ def _plots(results: Results, folder: Path) -> None:
 def _curves(results: Results, folder: Path) -> None:
     from matplotlib import pyplot as plt
 
-    figure, places = plt.subplots(2, 2, figsize=(10, 8))
+    figure, places = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
+    colours: dict[str, str] = {}
+    drawn: dict[str, Any] = {}
     for (curve, label), place in zip(AXES.items(), places.flat, strict=True):
         points: dict[str, list[tuple[float, float]]] = {}
         for case in results["cases"]:
@@ -416,12 +418,14 @@ def _curves(results: Results, folder: Path) -> None:
                 if "bound" in case:
                     points.setdefault("bound", []).append((case["at"], 1e3 * case["bound"]))
         for name, line in points.items():
-            style = "k--" if name == "bound" else "o-"
-            place.plot(*zip(*sorted(line), strict=True), style, label=name)
+            colour = colours.setdefault(name, f"C{len(colours) % 10}")
+            style = (
+                {"color": "k", "ls": "--"} if name == "bound" else {"color": colour, "marker": "o"}
+            )
+            (drawn[name],) = place.plot(*zip(*sorted(line), strict=True), label=name, **style)
         place.set(xlabel=label, ylabel="processor ms a sample", xscale="log", yscale="log")
         place.grid(visible=True, alpha=0.3)
-    places.flat[0].legend()
-    figure.tight_layout()
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=len(drawn))
     _save(figure, folder / "curves.svg")
 
 

@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 #: What an unfinished run found, in the folder of the results.
 PARTIAL = "partial.json"
 #: A tool whose first layer has less in common with golden's computes another network.
-LEAST_COMMON = 0.5
+LEAST_COMMON = 0.4
 #: Minutes kept for what comes after the cases that are no points of curves.
 AFTERWARDS = 1.5
 
