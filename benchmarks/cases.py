@@ -17,8 +17,9 @@ ALL = tuple(tool.name for tool in TOOLS)
 class Case:
     """One workload, a number of samples at a time, of threads, and the tools to compare.
 
-    Every tool has at most ``rounds`` turns, and fewer, but two at least, if these would take
-    it more than ``seconds``. ``curve`` names the plot that it is a point of, at ``at``.
+    Every tool has at most ``rounds`` turns, and fewer if these would take it more than
+    ``seconds``: two at least, one if a call takes several times as long. ``curve`` names the
+    plot that it is a point of, at ``at``.
     """
 
     workload: str

@@ -24,6 +24,8 @@ from spikec.compiler.errors import UsageError
 
 #: Seconds that a turn of fast calls is meant to take, and the most calls in one.
 ROUND_SECONDS, MOST_CALLS = 0.2, 64
+#: A tool that takes this many times a case's seconds for one call is timed once.
+TOO_SLOW = 4
 #: Processes of a tool that may end by themselves before it is given up.
 DEATHS = 2
 BY_NAME = {tool.name: tool for tool in TOOLS}
@@ -46,6 +48,8 @@ class Turns:
         self.turns = max(1, min(case.rounds, int(case.seconds / each)))
         if took > ROUND_SECONDS:
             self.take(answer)
+        if took > TOO_SLOW * case.seconds:
+            self.turns = 0
 
     def take(self, answer: Mapping[str, Any]) -> None:
         """Keep an answer's times."""

@@ -206,16 +206,20 @@ def test_a_peer_that_fails_does_not_cost_the_others_figures(
     assert set(session.missing) == {"ending", "hanging"}
 
 
-def test_a_slow_tool_is_timed_twice_and_a_fast_one_in_every_round(workloads: ModuleType) -> None:
+def test_a_slow_tool_is_timed_once_or_twice_and_a_fast_one_in_every_round(
+    workloads: ModuleType,
+) -> None:
     from session import Turns
 
     case = case_of(workloads, rounds=5, seconds=2.5)
-    slow, fast = Turns(), Turns()
+    slow, slowest, fast = Turns(), Turns(), Turns()
     slow.plan(4.0, case, {"wall": [4.0], "processor": [4.0]})
+    slowest.plan(11.0, case, {"wall": [11.0], "processor": [11.0]})
     fast.plan(0.001, case, {"wall": [0.001], "processor": [0.001]})
     assert (slow.calls, slow.turns, slow.times["wall"]) == (1, 1, [4.0])
     assert (fast.calls, fast.turns, fast.times["wall"]) == (64, 5, [])
-    for turns in (slow, fast):
+    assert (slowest.turns, slowest.times["wall"]) == (0, [11.0])
+    for turns in (slow, slowest, fast):
         asked = sum(turns.due(turn, case.rounds) for turn in range(1, case.rounds + 1))
         assert asked == turns.turns
 
