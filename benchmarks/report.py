@@ -315,8 +315,8 @@ def _profiles(results: Results) -> Iterator[str]:
     yield "## Where the time goes"
     yield ""
     yield (
-        "Processor microseconds per sample with 16 samples in a call, found by leaving work out "
-        "(`extras.py` says how)."
+        "Processor microseconds per sample with 16 samples in a call (W4: 4), found by leaving "
+        "work out (`extras.py` says how)."
     )
     yield ""
     parts = ("overhead", "scan", "input events", "other events")
