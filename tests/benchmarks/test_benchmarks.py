@@ -322,6 +322,18 @@ def test_every_tool_has_a_script_and_an_environment(monkeypatch: pytest.MonkeyPa
         assert tool.environment in {*GROUPS, "spikec", "lava"}
 
 
+def test_a_batch_reuses_weights_that_one_sample_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from bound import bound_seconds
+
+    rates = {"add_L1": 100.0, "add_L2": 50.0, "add_L3": 10.0, "product": 0.0, "update": 1e9,
+             "scan_place": 0.0, "scan_spike": 0.0}  # fmt: skip
+    work = {"sop": float(1 << 24), "mac": 0.0, "updates": 0.0, "scanned": 0.0, "events": 0.0}
+    alone, together = (bound_seconds(rates, work, 1 << 24, batch) for batch in (1, 64))
+    assert alone == pytest.approx((1 << 24) / 10)
+    assert together == pytest.approx((1 << 24) / 100)
+
+
 def test_spikes_that_differ_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     from run import _differences
