@@ -4,8 +4,9 @@
          + neuron updates / rate of updates + scanned places * cost + spikes * cost
 
 The rate of adding rows is that of the cache that holds the weights where a row is used
-fewer than :data:`REUSED` times in a sample, else the best: then they can be taken block by
-block. Terms are added, as they share the vector units. Matrix units (AMX) are left out.
+fewer than :data:`REUSED` times in a call, else the best: then they can be taken block by
+block, for all samples of a batch. Terms are added, as they share the vector units. Matrix
+units (AMX) are left out.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def bound_seconds(
     rates: Mapping[str, float], work: Mapping[str, float], weights: int, batch: int
 ) -> float:
     """Return the least seconds per sample; ``weights`` is how many bytes the largest layer has."""
-    reuse = work["sop"] / weights * min(batch, 2)
+    reuse = work["sop"] / weights * batch
     level = "L1" if weights <= 32 << 10 else "L2" if weights <= 1 << 20 else "L3"
     best = max(rates["add_L1"], rates["add_L2"])
     adding = work["sop"] / (best if reuse >= REUSED else rates[f"add_{level}"])

@@ -39,6 +39,18 @@ GROUPS = {
     ),
     "brian2": Group(packages=("brian2>=2.10", "setuptools"), pythons=("3.12", "3.13")),
     "nest": Group(packages=("nest-simulator==3.10.0",), pythons=("3.11", "3.12")),
+    # Its generated code wants the Cython and the NumPy of its time.
+    "brian2-loihi": Group(
+        packages=("brian2-loihi==0.5.2", "brian2==2.9.0", "cython<3", "numpy<2", "setuptools<81"),
+        pythons=("3.10", "3.11"),
+    ),
+    # It uses names that NumPy dropped in 1.24.
+    "nengo-loihi": Group(
+        packages=("nengo-loihi==1.1.0", "nengo==3.2.0", "numpy<1.24"), pythons=("3.10",)
+    ),
+    "sanafe": Group(packages=("sanafe==2.2.9", "numpy"), pythons=("3.11", "3.12", "3.10")),
+    # Compiled when it is installed.
+    "xylosim": Group(packages=("xylosim==0.1.3", "numpy"), pythons=("3.11", "3.10", "3.12")),
 }  # fmt: skip
 
 

@@ -36,6 +36,8 @@ trace = open_backend({backend!r}, threads=1).load(work.program()).run({{"input":
 assert trace["layer0", "spikes"].any()
 """
 NETWORKS = ("mnist-feedforward", "mnist-recurrent")
+#: Weights of a layer above which fewer samples are profiled.
+WIDE = 1 << 22
 
 
 def start_up(path: Path, engines: Sequence[str], times: int) -> dict[str, dict[str, list[float]]]:
@@ -141,7 +143,8 @@ def profile(paths: Sequence[Path], engines: Sequence[str], rounds: int) -> list[
     found = []
     for path in paths:
         work = Workload.load(path)
-        work = replace(work, spikes=work.spikes[:16])
+        many = max(layer.weight.size for layer in work.layers) > WIDE
+        work = replace(work, spikes=work.spikes[: 4 if many else 16])
         layers = tuple(replace(layer, vth=(1 << 17) - 1) for layer in work.layers)
         silent = np.zeros_like(work.spikes)
         tenth = silent[:, : max(1, silent.shape[1] // 10)]

@@ -1,4 +1,7 @@
-"""Tables and plots of results; ``python benchmarks/report.py FOLDER`` writes them again."""
+"""Tables and plots of results; ``python benchmarks/report.py FOLDER`` writes them again.
+
+A second argument is another JSON to take them from: an unfinished run's ``partial.json``.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +49,20 @@ START_UP_WANTED = 0.6
 
 def write(results: Results, folder: Path) -> None:
     """Write ``results.json``, ``results.md`` and, where matplotlib is, the plots."""
-    texts = {
-        "results.json": json.dumps(_rounded(results), indent=1, sort_keys=True) + "\n",
-        "results.md": "\n".join(_markdown(results)) + "\n",
-    }
-    for name, text in texts.items():
-        temporary = folder / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+    keep(results, folder / "results.json")
+    _replace(folder / "results.md", "\n".join(_markdown(results)) + "\n")
     _plots(results, folder)
+
+
+def keep(results: Results, path: Path) -> None:
+    """Write the JSON alone, whole or not at all."""
+    _replace(path, json.dumps(_rounded(results), indent=1, sort_keys=True) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _rounded(value: Any) -> Any:
@@ -102,6 +110,7 @@ def _markdown(results: Results) -> Iterator[str]:
     yield from _wanted(results)
     yield from _checks(results)
     yield from _cases(results)
+    yield from _growth(results)
     yield from _bounds(results)
     yield from _profiles(results)
     yield from _start_up(results)
@@ -129,18 +138,17 @@ def _machine(results: Results) -> Iterator[str]:
             "update": "exact neuron updates, G/s",
             "product": "int8 products (VNNI), G/s",
         }
-        rows = [[text, f"{results['rates'][name] / 1e9:.3g}",
-                 f"{results['rates after'][name] / 1e9:.3g}"]
+        after = results.get("rates after") or results["rates"]
+        rows = [[text, f"{results['rates'][name] / 1e9:.3g}", f"{after[name] / 1e9:.3g}"]
                 for name, text in names.items()]  # fmt: skip
-        rows += [[text, f"{results['rates'][name] * 1e9:.2g}",
-                  f"{results['rates after'][name] * 1e9:.2g}"]
+        rows += [[text, f"{results['rates'][name] * 1e9:.2g}", f"{after[name] * 1e9:.2g}"]
                  for name, text in (("scan_place", "looking at one neuron's spike, ns"),
                                     ("scan_spike", "finding one spike, ns"))]  # fmt: skip
         yield from _table(("", "begin", "end"), rows)
 
 
 def _loads(results: Results) -> dict[str, str]:
-    loads = [case["load"] for case in results["cases"]]
+    loads = [case["load"] for case in results["cases"]] or [0]
     return {
         "load before each case": f"{min(loads)} to {max(loads)} (our own children included)",
         "time kept by the host": f"{results['stolen']:.0f} s",
@@ -196,8 +204,10 @@ def _checks(results: Results) -> Iterator[str]:
     yield "## Same spikes"
     yield ""
     yield (
-        "Every layer's spikes on one sample, compared with the golden engine's bit for bit. "
-        "Float tools without a step between layers cannot be equal: their rates are shown."
+        "Every layer's spikes on one sample, compared with the golden engine's bit for bit where "
+        "they must be equal. Of the others: what they do differently, and the share of spikes that "
+        "they have in common with golden, layer by layer, once the steps between layers that "
+        "some of them do not have are taken off."
     )
     yield ""
     rows = []
@@ -206,9 +216,15 @@ def _checks(results: Results) -> Iterator[str]:
         rows.append([check["workload"], "golden", rates, "-"])
         for name, found in check["tools"].items():
             rates = ", ".join(f"{100 * rate:.2g} %" for rate in found["rates"])
-            equal = "all layers equal" if all(found["equal"]) else "differ"
-            rows.append([check["workload"], name, rates, equal if found["exact"] else "float"])
+            rows.append([check["workload"], name, rates, _agreement(found)])
     yield from _table(("workload", "tool", "rate of each layer", "spikes"), rows)
+
+
+def _agreement(found: Mapping[str, Any]) -> str:
+    if found["exact"]:
+        return "all layers equal" if all(found["equal"]) else "DIFFERENT"
+    shares = ", ".join(f"{100 * share:.3g} %" for share in found.get("common", ()))
+    return found["differs"] + (f"; in common {shares}" if shares else "")
 
 
 def _cases(results: Results) -> Iterator[str]:
@@ -216,7 +232,8 @@ def _cases(results: Results) -> Iterator[str]:
     yield ""
     yield (
         "Milliseconds per sample of T = 100 steps: median and middle half of wall time, median "
-        "of processor time, and wall time as a multiple of the fast engine's."
+        "of processor time, wall time as a multiple of the fast engine's, and how many calls "
+        "were timed (slow tools have few)."
     )
     yield ""
     for case in results["cases"]:
@@ -233,16 +250,41 @@ def _cases(results: Results) -> Iterator[str]:
             ratio = _median(times, "wall") / _median(base, "wall") if base else 0
             rows.append(
                 [name, _ms(_median(times, "wall")), _spread(times["wall"]),
-                 _ms(_median(times, "processor")), f"{ratio:.3g}"]
+                 _ms(_median(times, "processor")), f"{ratio:.3g}", str(len(times["wall"]))]
             )  # fmt: skip
-        yield from _table(("tool", "wall", "middle half", "processor", "x"), rows)
+        yield from _table(("tool", "wall", "middle half", "processor", "x", "calls"), rows)
         for name, reason in case["refused"].items():
             yield f"{name} did not run: {reason}"
             yield ""
 
 
+def _growth(results: Results) -> Iterator[str]:
+    """Give the points of the plots: what is between two of them is the growth."""
+    named = [curve for curve in AXES if any(case["curve"] == curve for case in results["cases"])]
+    if not named:
+        return
+    yield "## Growth"
+    yield ""
+    yield "Processor milliseconds per sample, one thread; `curves.svg` shows the same."
+    yield ""
+    for curve in named:
+        points = sorted(
+            (case for case in results["cases"] if case["curve"] == curve),
+            key=lambda case: case["at"],
+        )
+        tools = list(dict.fromkeys(name for case in points for name in case["tools"]))
+        rows = [
+            [tool, *(_ms(_median(case["tools"][tool], "processor")) if tool in case["tools"]
+                     else "-" for case in points)]
+            for tool in tools
+        ]  # fmt: skip
+        if all("bound" in case for case in points):
+            rows.append(["bound", *(_ms(case["bound"]) for case in points)])
+        yield from _table((AXES[curve], *(f"{case['at']:g}" for case in points)), rows)
+
+
 def _bounds(results: Results) -> Iterator[str]:
-    if not results["rates"]:
+    if not results["rates"] or not results["cases"]:
         return
     yield "## This machine's bound"
     yield ""
@@ -268,11 +310,13 @@ def _share(case: Mapping[str, Any], engine: str) -> str:
 
 
 def _profiles(results: Results) -> Iterator[str]:
+    if not results.get("profile"):
+        return
     yield "## Where the time goes"
     yield ""
     yield (
-        "Processor microseconds per sample with 16 samples in a call, found by leaving work out "
-        "(`extras.py` says how)."
+        "Processor microseconds per sample with 16 samples in a call (W4: 4), found by leaving "
+        "work out (`extras.py` says how)."
     )
     yield ""
     parts = ("overhead", "scan", "input events", "other events")
@@ -299,6 +343,8 @@ def _start_up(results: Results) -> Iterator[str]:
 
 
 def _trained(results: Results) -> Iterator[str]:
+    if not results.get("trained"):
+        return
     yield "## Trained networks"
     yield ""
     rows = []
@@ -327,6 +373,7 @@ def _left_out(results: Results) -> Iterator[str]:
     rows = [
         [name, reason] for name, reason in {**results["missing"], **results["left out"]}.items()
     ]
+    rows += [[what, f"failed: {reason}"] for what, reason in results["failed"].items()]
     yield from _table(("tool", "why"), rows)
     if results["skipped"]:
         yield f"Cases that time did not suffice for: {', '.join(results['skipped'])}."
@@ -358,7 +405,9 @@ def _plots(results: Results, folder: Path) -> None:
 def _curves(results: Results, folder: Path) -> None:
     from matplotlib import pyplot as plt
 
-    figure, places = plt.subplots(2, 2, figsize=(10, 8))
+    figure, places = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
+    colours: dict[str, str] = {}
+    drawn: dict[str, Any] = {}
     for (curve, label), place in zip(AXES.items(), places.flat, strict=True):
         points: dict[str, list[tuple[float, float]]] = {}
         for case in results["cases"]:
@@ -369,12 +418,17 @@ def _curves(results: Results, folder: Path) -> None:
                 if "bound" in case:
                     points.setdefault("bound", []).append((case["at"], 1e3 * case["bound"]))
         for name, line in points.items():
-            style = "k--" if name == "bound" else "o-"
-            place.plot(*zip(*sorted(line), strict=True), style, label=name)
+            colour = colours.setdefault(name, f"C{len(colours) % 10}")
+            style = (
+                {"color": "k", "ls": "--"} if name == "bound" else {"color": colour, "marker": "o"}
+            )
+            (drawn[name],) = place.plot(*zip(*sorted(line), strict=True), label=name, **style)
         place.set(xlabel=label, ylabel="processor ms a sample", xscale="log", yscale="log")
+        at = sorted({point for line in points.values() for point, _ in line})
+        place.set_xticks(at, [f"{point:g}" for point in at])
+        place.minorticks_off()
         place.grid(visible=True, alpha=0.3)
-    places.flat[0].legend()
-    figure.tight_layout()
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=len(drawn))
     _save(figure, folder / "curves.svg")
 
 
@@ -412,4 +466,5 @@ def _save(figure: Any, path: Path) -> None:
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    write(json.loads((place / "results.json").read_text(encoding="utf-8")), place)
+    source = Path(sys.argv[2]) if len(sys.argv) > 2 else place / "results.json"
+    write(json.loads(source.read_text(encoding="utf-8")), place)

@@ -9,7 +9,8 @@ it runs in the environments of all peers. A tool is a function
 where ``run`` takes ``[sample, step, *shape]`` and may return ``[sample, step, neurons]`` per
 layer, in order. What ``prepare`` does is not timed, nor is ``run.convert``, which may turn
 the samples into what ``run`` takes. A tool that knows better what is its own time puts it
-into ``run.seconds``, as (wall, processor).
+into ``run.seconds``, as (wall, processor). ``took`` of an answer are the seconds that all its
+calls needed, conversion included: what another call will cost.
 """
 
 import json
@@ -114,7 +115,7 @@ def _measured(state, batch, network, request):
         }
         np.savez(request["spikes"], **arrays)
         return {"spikes": request["spikes"]}
-    wall, processor = [], []
+    wall, processor, start = [], [], time.perf_counter()
     for _ in range(request["calls"]):
         run, first = state
         samples = _given(run, network, first, batch)
@@ -126,7 +127,7 @@ def _measured(state, batch, network, request):
         wall.append(seconds[0] / batch)
         processor.append(seconds[1] / batch)
         state[1] = (first + batch) % len(network.spikes)
-    return {"wall": wall, "processor": processor}
+    return {"wall": wall, "processor": processor, "took": time.perf_counter() - start}
 
 
 def _versions(names):

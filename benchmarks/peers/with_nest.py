@@ -1,5 +1,9 @@
 """NEST: ``iaf_psc_exp`` with exact integration, in floats, one long simulation in parts of T steps.
 
+Its voltage takes the current of the step before, so each layer spikes a step later than the
+chip's, and what is recurrent comes round a step later: spikes differ there. Weights are scaled by
+what a unit of current adds to a voltage in one step of the exact integration.
+
 A sample is one ``Simulate`` of T milliseconds; states go on from sample to sample, and the
 spikes of all samples are given to the generators before.
 """
@@ -26,18 +30,18 @@ def prepare(network, batch, threads):
     source = nest.Create("spike_generator", samples.shape[1])
     source.set([{"spike_times": 1.0 + times.nonzero()[0].astype(float)} for times in samples.T])
     tau_mem, tau_syn = -1 / math.log(network.keep_voltage), -1 / math.log(network.keep_current)
+    scale = (1 / tau_syn - 1 / tau_mem) / (network.keep_voltage - network.keep_current)
     recorders = []
     for layer in network.layers:
         count = int(np.prod(layer["shape"]))
-        # The voltage that a unit of current adds in a step is the time step over C_m.
         neurons = nest.Create(
             "iaf_psc_exp", count,
             {"C_m": 1.0, "tau_m": tau_mem, "tau_syn_ex": tau_syn, "tau_syn_in": tau_syn,
              "E_L": 0.0, "V_m": 0.0, "V_reset": 0.0, "V_th": float(layer["vth"]), "t_ref": 0.0},
         )  # fmt: skip
-        connect(source, neurons, layer["weight"])
+        connect(source, neurons, layer["weight"] * scale)
         if layer["recurrent"] is not None:
-            connect(neurons, neurons, layer["recurrent"])
+            connect(neurons, neurons, layer["recurrent"] * scale)
         recorder = nest.Create("spike_recorder")
         nest.Connect(neurons, recorder)
         recorders.append((recorder, neurons[0].global_id, count))
@@ -56,7 +60,7 @@ def prepare(network, batch, threads):
 
 def connect(source, target, weight):
     """Connect all to all with a delay of one step."""
-    nest.Connect(source, target, "all_to_all", {"weight": weight.astype(float), "delay": 1.0})
+    nest.Connect(source, target, "all_to_all", {"weight": weight, "delay": 1.0})
 
 
 def spikes_of(recorder, first, count, steps):

@@ -1,4 +1,8 @@
-"""sinabs: ``LIF`` and ``LIFRecurrent`` with two time constants, one spike a step, reset to 0."""
+"""sinabs: ``LIF`` and ``LIFRecurrent`` with two time constants, one spike a step, reset to 0.
+
+Its current decays in the step that an input arrives in, so that both states are the chip's
+times that decay; the threshold is, too.
+"""
 
 import math
 
@@ -14,7 +18,7 @@ def neurons(weights, network):
     parameters = {
         "tau_mem": -1 / math.log(network.keep_voltage),
         "tau_syn": -1 / math.log(network.keep_current),
-        "spike_threshold": torch.tensor(weights.threshold),
+        "spike_threshold": torch.tensor(weights.threshold * network.keep_current),
         "spike_fn": SingleSpike,
         "reset_fn": MembraneReset(),
         "norm_input": False,

@@ -1,4 +1,7 @@
-"""snnTorch: ``Synaptic`` and ``RSynaptic``, with ``reset_mechanism="zero"``."""
+"""snnTorch: ``Synaptic`` and ``RSynaptic``, reset to zero in the step of the spike.
+
+``RSynaptic`` takes that option but has no effect of it (1.0): its voltage is reset here.
+"""
 
 import snntorch
 import torch
@@ -15,21 +18,22 @@ def neurons(weights, network):
         "reset_mechanism": "zero",
     }
     if weights.recurrent is None:
-        cell = snntorch.Synaptic(**parameters)
+        cell = snntorch.Synaptic(**parameters, reset_delay=False)
     else:
         cell = snntorch.RSynaptic(linear_features=len(weights.recurrent), **parameters)
         cell.recurrent.weight.copy_(weights.recurrent)
         cell.recurrent.bias.zero_()
 
     def run(arriving):
-        state = cell.init_synaptic() if weights.recurrent is None else cell.init_rsynaptic()
+        states = 2 if weights.recurrent is None else 3
+        state = [torch.zeros_like(arriving[0])] * states
         sent = []
         for arrived in arriving:
             if weights.recurrent is None:
                 spikes, *state = cell(arrived, *state)
             else:
-                state = cell(arrived, *state)
-                spikes = state[0]
+                spikes, current, voltage = cell(arrived, *state)
+                state = spikes, current, voltage * (1 - spikes)
             sent.append(spikes)
         return torch.stack(sent)
 
