@@ -171,8 +171,8 @@ def _resumed(output: Path) -> dict[str, Any]:
         path = output / name
         if path.is_file():
             results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if results["machine"] != described():
-                sys.exit(f"{path} is of another machine: run without --resume")
+            if "failed" not in results or results["machine"] != described():
+                sys.exit(f"{path} is of another machine or version: run without --resume")
             return {**results, "missing": {}}
     return {}
 

@@ -206,6 +206,28 @@ def test_a_peer_that_fails_does_not_cost_the_others_figures(
     assert set(session.missing) == {"ending", "hanging"}
 
 
+def test_a_peer_that_cannot_be_installed_is_left_out_with_the_reason(
+    session: Any,
+    workloads: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import session as module
+
+    there = module.python_of
+    monkeypatch.setattr(
+        module, "python_of",
+        lambda group, *rest, **options: ("", "no Python 3.10") if group == "brian2-loihi"
+        else there(group, *rest, **options),
+    )  # fmt: skip
+    absent = replace(module.BY_NAME["good"], name="absent", environment="brian2-loihi")
+    monkeypatch.setitem(module.BY_NAME, "absent", absent)
+    found = session.measure(case_of(workloads, tools=("absent", "good")))
+    assert set(found["tools"]) == {"good"}
+    assert session.missing == {"absent": "no Python 3.10"}
+    assert "without absent: no Python 3.10" in capsys.readouterr().out
+
+
 def test_a_slow_tool_is_timed_once_or_twice_and_a_fast_one_in_every_round(
     workloads: ModuleType,
 ) -> None:
