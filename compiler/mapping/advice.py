@@ -23,6 +23,8 @@ _WORDS = {
     "thresholds": "different thresholds",
     "formats": "formats of synapses (connections)",
 }
+#: Not every limit is published: whoever knows better can say so.
+_OWN_LIMITS = "; if your chip allows more, say so in a target file of your own"
 
 
 def unmappable(
@@ -55,7 +57,7 @@ def _too_large(network: Network, place: int, use: CoreUse, limit: str) -> Diagno
         code="M001",
         where=f"population '{name}'",
         message=f"one neuron alone takes {needed:,} {_WORDS[limit]}; a core has {allowed:,}",
-        hint=remedy,
+        hint=remedy + _OWN_LIMITS,
     )
 
 

@@ -2,7 +2,8 @@
 
 Cutting knows how many axons go out of each neuron only once all cores are known: it starts with
 none, counts, and cuts again with what it counted, so that the counts only grow; cores that
-still break a limit are halved. Then cores that fit together are joined.
+still break a limit are halved. Then cores that fit together are joined, and the emptiest are
+handed out to the others where those have room, piece by piece.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ __all__ = ["cut", "labels", "pieces_of", "uses"]
 _ROUNDS = 4
 #: Pairs of cores that are tried for joining.
 _MOST_PAIRS = 1000
+#: What handing out may take, in neurons of cores that are looked at.
+_MOST_LOOKED_AT = 300_000
 
 
 def cut(network: Network, order: Array) -> list[Array]:
@@ -34,7 +37,7 @@ def cut(network: Network, order: Array) -> list[Array]:
         if (counted <= fan_out).all():
             break
         fan_out = np.maximum(fan_out, counted)
-    return _joined(network, _halved(network, pieces))
+    return _handed_out(network, _joined(network, _halved(network, pieces)))
 
 
 def labels(network: Network, pieces: list[Array]) -> Array:
@@ -72,7 +75,7 @@ def _longest(network: Network, rest: Array, fan_out: Array, guess: int) -> int:
     most = min(len(rest), network.limits.neurons)
 
     def fits(number: int) -> bool:
-        return not network.use(rest[:number], fan_out).exceeded(network.limits)
+        return network.fits(rest[:number], fan_out)
 
     fitting, failing = 1, most + 1
     step = max(1, guess // 16)
@@ -135,6 +138,66 @@ def _joined(network: Network, pieces: list[Array]) -> list[Array]:
                 del kept[small]
                 break
     return list(kept.values())
+
+
+def _handed_out(network: Network, pieces: list[Array]) -> list[Array]:
+    """Empty cores, the emptiest first, as long as others can take their neurons."""
+    budget = _MOST_LOOKED_AT
+    while len(pieces) > 1 and budget > 0:
+        fan_out = network.fan_out(labels(network, pieces), len(pieces))
+        shares = [network.use(piece, fan_out).fullest(network.limits)[1] for piece in pieces]
+        emptiest = sorted(range(len(pieces)), key=lambda core: shares[core])
+        if shares[emptiest[0]] > 1:
+            return pieces
+        for core in emptiest:
+            budget -= network.num_neurons
+            without = _without(network, pieces, core, fan_out)
+            if without is not None:
+                pieces = without
+                break
+            if budget <= 0:
+                return pieces
+        else:
+            return pieces
+    return pieces
+
+
+def _without(
+    network: Network, pieces: list[Array], core: int, fan_out: Array
+) -> list[Array] | None:
+    """Return the pieces with the neurons of ``core`` on others; None if they do not all fit."""
+    rest = pieces[core]
+    others = [piece for place, piece in enumerate(pieces) if place != core]
+    if sum(network.limits.neurons - len(piece) for piece in others) < len(rest):
+        return None
+    for place in range(len(others) - 1, -1, -1):
+        number = _fitting(network, others[place], rest, fan_out)
+        if number:
+            others[place] = np.concatenate([others[place], rest[:number]])
+            rest = rest[number:]
+        if not len(rest):
+            # What feeds several pieces now sends more: count anew.
+            broken = any(use.exceeded(network.limits) for use in uses(network, others))
+            return None if broken else others
+    return None
+
+
+def _fitting(network: Network, piece: Array, more: Array, fan_out: Array) -> int:
+    """Return how many of ``more`` can join ``piece``."""
+
+    def fits(number: int) -> bool:
+        return network.fits(np.concatenate([piece, more[:number]]), fan_out)
+
+    failing = min(len(more), network.limits.neurons - len(piece)) + 1
+    if failing <= 1 or not fits(1):
+        return 0
+    if fits(failing - 1):
+        return failing - 1
+    fitting = 1
+    while failing - fitting > 1:
+        middle = (fitting + failing) // 2
+        fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
+    return fitting
 
 
 def _may_join(one: CoreUse, other: CoreUse, limits: Cores) -> bool:

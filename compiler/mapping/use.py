@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, size
+from spikec.compiler.arrays import Array, sealed, size
 from spikec.compiler.mapping.wires import ConvWires, Wires, wires_of
 from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.targets import Cores
@@ -61,14 +61,17 @@ LIMITED = tuple(item.name for item in fields(CoreUse))
 
 def packed_bits(counts: Array, bits: int, limits: Cores) -> int:
     """Return the memory of lists of ``counts`` synapses of ``bits`` each, in whole words."""
-    word, pack = limits.word_bits, limits.pack_synapses
+    words = _words(bits, limits)
+    full, rest = np.divmod(counts, limits.pack_synapses)
+    return int(full.sum() * words[-1] + words[rest].sum()) * limits.word_bits
 
-    def words(number: Array) -> Array:
-        return (number * bits + limits.pack_header_bits + word - 1) // word
 
-    rest = counts % pack
-    total = (counts // pack) * words(np.int64(pack)) + np.where(rest > 0, words(rest), 0)
-    return int(total.sum()) * word
+@lru_cache(maxsize=256)
+def _words(bits: int, limits: Cores) -> Array:
+    """Return the words that a pack takes, by the number of its synapses."""
+    synapses = np.arange(limits.pack_synapses + 1)
+    words = -(-(synapses * bits + limits.pack_header_bits) // limits.word_bits)
+    return sealed(np.where(synapses > 0, words, 0))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -153,10 +156,17 @@ class Network:
             synapse_bits=bits,
             axons_in=axons_in,
             axons_out=int(fan_out[members].sum()),
-            profiles=len(np.unique(profiles[members])),
-            thresholds=len(np.unique(thresholds[members])),
+            profiles=_distinct(profiles[members]),
+            thresholds=_distinct(thresholds[members]),
             formats=formats,
         )
+
+    def fits(self, members: Array, fan_out: Array) -> bool:
+        """Say whether ``members`` keep all limits on one core; what is cheap is asked first."""
+        limits = self.limits
+        if len(members) > limits.neurons or fan_out[members].sum() > limits.axons_out:
+            return False
+        return not self.use(members, fan_out).exceeded(limits)
 
     def _held(self, item: Wired, targets: Array, index_bits: int) -> tuple[int, int]:
         """Return the bits and the incoming axons that one connection takes for ``targets``."""
@@ -237,6 +247,10 @@ def _profile(neurons: Neurons) -> Array:
 def _threshold(neurons: Neurons) -> Array:
     never = np.full(neurons.num_neurons, -(1 << 20))
     return (never if neurons.vth is None else neurons.vth.reshape(-1))[np.newaxis]
+
+
+def _distinct(numbers: Array) -> int:
+    return int(np.count_nonzero(np.bincount(numbers)))
 
 
 def _numbered(columns: Array) -> Array:

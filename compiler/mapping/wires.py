@@ -76,6 +76,9 @@ class DenseWires:
     def reach(self, groups: Array, number: int) -> Array:
         """Return which groups each source reaches, bool ``[source, number]``."""
         reached = np.zeros((self.sources, number), bool)
+        if self._full:
+            reached[:, np.unique(groups)] = True
+            return reached
         for group in np.unique(groups):
             reached[:, group] = self.counts(np.flatnonzero(groups == group)) > 0
         return reached
