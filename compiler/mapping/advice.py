@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import ceil
+
+import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic
-from spikec.compiler.mapping.use import LIMITED, CoreUse, Network
+from spikec.compiler.mapping.orders import flat
+from spikec.compiler.mapping.partition import cut
+from spikec.compiler.mapping.use import CoreUse, Network
+from spikec.compiler.operators import with_weight
+from spikec.compiler.program import Program
 from spikec.compiler.targets import Target
 
 __all__ = ["advice", "unmappable"]
@@ -23,6 +30,8 @@ _WORDS = {
     "thresholds": "different thresholds",
     "formats": "formats of synapses (connections)",
 }
+#: Remedies are tried for networks with at most so many pairs of neurons.
+_MOST_TRIED = 1 << 24
 #: Not every limit is published: whoever knows better can say so.
 _OWN_LIMITS = "; if your chip allows more, say so in a target file of your own"
 
@@ -62,37 +71,68 @@ def _too_large(network: Network, place: int, use: CoreUse, limit: str) -> Diagno
 
 
 def advice(network: Network, used: Sequence[CoreUse], target: Target, chips: int) -> Diagnostic:
-    """Return the finding for a network that needs more cores than there are, with remedies."""
+    """Return the finding for a network that needs more cores than there are, with remedies.
+
+    Fewer bits and pruning are tried: their figures are those with which it did fit.
+    """
     limits = network.limits
     have = chips * limits.count
-    limiting = Counter(use.fullest(limits)[0] for use in used)
-    limit = limiting.most_common(1)[0][0]
-    mean = {name: sum(getattr(use, name) for use in used) / len(used) for name in LIMITED}
+    limit = Counter(use.fullest(limits)[0] for use in used).most_common(1)[0][0]
+    mean = sum(getattr(use, limit) for use in used) / len(used)
     share = have / len(used)
-    remedies = [f"--chips {ceil(len(used) / limits.count)}"]
-    if limit == "synapse_bits":
-        remedies += _fewer_bits(network, share)
-    if limit in ("synapse_bits", "axons_in", "axons_out"):
-        remedies.append(
-            f"prune about {100 * (1 - share):.0f} % of the synapses, whole sources first"
-        )
+    remedies = [*_fewer_bits(network, have), *_pruned(network, have)]
     remedies.append(
         f"about {100 * (1 - share):.0f} % fewer neurons "
-        f"({int(network.num_neurons * share):,} instead of {network.num_neurons:,})"
+        f"({int(network.num_neurons * share):,} instead of {network.num_neurons:,}, by proportion)"
     )
+    remedies.append(f"--chips {ceil(len(used) / limits.count)}")
     return Diagnostic(
         code="M002",
         where=f"target '{target.name}'",
         message=f"{len(used):,} cores are needed, {have:,} are there; most are full of "
-        f"{_WORDS[limit]} (mean {mean[limit]:,.0f} of {getattr(limits, limit):,})",
-        hint="one of these, the smallest change first: " + "; ".join(remedies),
+        f"{_WORDS[limit]} (mean {mean:,.0f} of {getattr(limits, limit):,})",
+        hint="one of: " + "; ".join(remedies),
     )
 
 
-def _fewer_bits(network: Network, share: float) -> list[str]:
-    """Return the most bits per weight at which synapses would fit, if any do."""
+def _needs(network: Network) -> int:
+    return len(cut(network, flat(network)))
+
+
+def _fewer_bits(network: Network, have: int) -> Iterator[str]:
+    """Yield the most bits per weight at which it fits, if there are any."""
+    if sum(item.wires.sources * item.wires.targets for item in network.wired) > _MOST_TRIED:
+        return
     now = max(item.weight_bits for item in network.wired)
-    fitting = [
-        width for width in network.limits.weight_widths if width < now and width <= now * share
-    ]
-    return [f"--weight-bits {max(fitting)} instead of {now}"] if fitting else []
+    for width in sorted(network.limits.weight_widths, reverse=True):
+        if width < now and _needs(Network(network.program, network.limits, width)) <= have:
+            yield f"--weight-bits {width} instead of {now}"
+            return
+
+
+def _pruned(network: Network, have: int) -> Iterator[str]:
+    """Yield the least share of synapses without which it fits, in sixteenths."""
+    if sum(item.wires.sources * item.wires.targets for item in network.wired) > _MOST_TRIED:
+        return
+    failing, fitting = 0, 16
+    while fitting - failing > 1:
+        middle = (failing + fitting) // 2
+        program = _without_smallest(network.program, middle / 16)
+        if _needs(Network(program, network.limits)) <= have:
+            fitting = middle
+        else:
+            failing = middle
+    if fitting < 16:
+        yield f"prune the {100 * fitting / 16:.0f} % of the weights that are smallest"
+
+
+def _without_smallest(program: Program, share: float) -> Program:
+    connections = []
+    for item in program.connections:
+        weight = item.operator.weight
+        order = np.argsort(np.abs(weight), axis=None, kind="stable")
+        kept = weight.reshape(-1).copy()
+        kept[order[: int(share * weight.size)]] = 0
+        operator = with_weight(item.operator, kept.reshape(weight.shape))
+        connections.append(replace(item, operator=operator))
+    return replace(program, connections=tuple(connections), core_map=None)

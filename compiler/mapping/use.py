@@ -90,9 +90,12 @@ class Wired:
 
 
 class Network:
-    """A program as mapping sees it: neurons numbered through all populations, in order."""
+    """A program as mapping sees it: neurons numbered through all populations, in order.
 
-    def __init__(self, program: Program, limits: Cores) -> None:
+    ``most_bits`` asks what it would take with no more bits per weight.
+    """
+
+    def __init__(self, program: Program, limits: Cores, most_bits: int = 8) -> None:
         self.program = program
         self.limits = limits
         sizes = [item.num_neurons for item in program.populations]
@@ -107,7 +110,7 @@ class Network:
                 connection=item,
                 wires=wires_of(program, item),
                 source_offset=offset.get(item.source),
-                weight_bits=_stored(item.num_weight_bits, limits.weight_widths),
+                weight_bits=_stored(min(item.num_weight_bits, most_bits), limits.weight_widths),
                 delay_bits=(item.delay - 1).bit_length(),
                 delay_slots=1 << (item.delay - 1).bit_length(),
             )
