@@ -621,6 +621,12 @@ def map_command(
         typer.Option("--data", metavar="D.npz", help="A run on it counts what cores do."),
     ] = None,
     chips: Annotated[int, typer.Option("--chips", min=1, max=4096, help="How many there are.")] = 1,
+    sanafe: Annotated[
+        str | None,
+        typer.Option(
+            "--sanafe", metavar="PYTHON", help="A Python that has SANA-FE: runs it on --data too."
+        ),
+    ] = None,
     samples: Samples = None,
     target: TargetName = None,
     weight_bits: WeightBits = None,
@@ -643,6 +649,8 @@ def map_command(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
         max_spikes, steps,
     )  # fmt: skip
+    if sanafe is not None:
+        mapping.refuse_sanafe_alone(data)
     read = [path for path in (file, data, calibrate) if path is not None]
     running.refuse_overwriting(output, *read)
     with progress_bar("running", quiet=as_json) as progress:
@@ -651,10 +659,18 @@ def map_command(
         )
     if output is not None:
         write_program(report.mapped.program, output)
+    beside = None
+    if sanafe is not None:
+        beside = mapping.beside_sanafe(
+            report.mapped.program, data, samples=samples, steps=steps, python=sanafe
+        )
     if as_json:
-        print_json({"output": None if output is None else str(output), **report.as_dict()})
+        extra = {} if beside is None else {"sanafe": beside}
+        print_json({"output": None if output is None else str(output), **report.as_dict(), **extra})
         return
     mapping.show(report)
+    if beside is not None:
+        mapping.show_sanafe(beside)
     if output is not None:
         tables.say(f"wrote {output}")
 
@@ -694,7 +710,7 @@ def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
     backend: Annotated[
-        str, typer.Option("--backend", help="What to emit for: lava, or c (portable C99).")
+        str, typer.Option("--backend", help="What to emit for: lava, c (portable C99), sanafe.")
     ] = "lava",
     target: TargetName = None,
     weight_bits: WeightBits = None,

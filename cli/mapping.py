@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from spikec.backends import open_backend
-from spikec.cli.loading import CompileOptions, load
+from spikec.cli.loading import CompileOptions, idle, load
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
+from spikec.compiler.errors import UsageError
 from spikec.compiler.inputs import read_dataset, to_integers
 from spikec.compiler.mapping.activity import Activity, ActivityTally
 from spikec.compiler.mapping.mapper import cores_of, map_program
@@ -21,8 +25,10 @@ from spikec.compiler.operators import Sparse
 from spikec.compiler.program import Program
 from spikec.compiler.targets import Target, load_target
 
-__all__ = ["map_file", "show"]
+__all__ = ["beside_sanafe", "map_file", "refuse_sanafe_alone", "show", "show_sanafe"]
 
+#: Samples that SANA-FE runs, and the seconds it may take.
+_SANAFE_SAMPLES, _SANAFE_SECONDS = 5, 600.0
 #: Rows of a table of cores that people get to see; ``--json`` has all.
 _MOST_ROWS = 40
 
@@ -67,6 +73,53 @@ def _run(
             if progress is not None:
                 progress(part.stop, dataset.num_samples)
     return tally.activity()
+
+
+def refuse_sanafe_alone(data: Path | None) -> None:
+    """Refuse ``--sanafe`` where there is nothing to run."""
+    if data is None:
+        raise UsageError(idle("--sanafe", "there is no --data to run on"))
+
+
+def beside_sanafe(
+    program: Program, data: Path | None, *, samples: int | None, steps: int | None, python: str
+) -> dict[str, Any]:
+    """Run the mapped program on SANA-FE too; return its means of a step, and differing spikes."""
+    from spikec.backends.sanafe.run import simulate
+
+    assert data is not None
+    few = min(_SANAFE_SAMPLES, samples or _SANAFE_SAMPLES)
+    inputs = read_dataset(data, program.inputs, samples=few, steps=steps).inputs
+    theirs = simulate(program, inputs, python=python, timeout=_SANAFE_SECONDS)
+    with open_backend("simulator").load(program) as chip:
+        ours = chip.run(inputs)
+    return {
+        "samples": len(next(iter(inputs.values()))),
+        "energy": theirs.energy,
+        "energy_of": dict(theirs.parts),
+        "time": theirs.time,
+        "spikes": {
+            name: {
+                "ours": int(ours.spikes(name).sum(dtype=np.int64)),
+                "theirs": int(values.sum(dtype=np.int64)),
+                "differing": int(np.count_nonzero(values != ours.spikes(name))),
+            }
+            for name, values in theirs.spikes.items()
+        },
+        "differences": list(theirs.differences),
+    }
+
+
+def show_sanafe(beside: Mapping[str, Any]) -> None:
+    """Print what SANA-FE says of the same mapping."""
+    say(f"SANA-FE on Loihi 1, {beside['samples']} samples: {1e9 * beside['energy']:,.3g} nJ and "
+        f"{1e6 * beside['time']:,.3g} us a step")  # fmt: skip
+    for name, spikes in beside["spikes"].items():
+        say(f"  {name}: {spikes['theirs']:,} spikes, ours {spikes['ours']:,}, "
+            f"{spikes['differing']:,} differ")  # fmt: skip
+    if any(spikes["differing"] for spikes in beside["spikes"].values()):
+        for item in beside["differences"]:
+            say(f"  for {item}")
 
 
 def show(report: MappingReport) -> None:
