@@ -101,7 +101,7 @@ def map_program(
     tried = []
     sent = network.rates(None if rates is None else dict(rates))
     for name, order in orders(network, bound):
-        pieces = cut(network, order)
+        pieces = cut(network, order, bound)
         between, _ = network.messages(labels(network, pieces), len(pieces), sent)
         crossing = float(between.sum() - np.trace(between))
         tried.append(Tried(order=name, cores=len(pieces), messages=crossing))

@@ -24,9 +24,10 @@ _MOST_PAIRS = 1000
 _MOST_LOOKED_AT = 300_000
 
 
-def cut(network: Network, order: Array) -> list[Array]:
+def cut(network: Network, order: Array, least: int = 1) -> list[Array]:
     """Return the neurons of every core, cut from ``order``; every core keeps the limits.
 
+    There are ``least`` cores at best: at so many, none is looked for to save.
     A single neuron that no core could hold stands alone, over the limit.
     """
     fan_out = np.zeros(network.num_neurons, np.int64)
@@ -37,7 +38,7 @@ def cut(network: Network, order: Array) -> list[Array]:
         if (counted <= fan_out).all():
             break
         fan_out = np.maximum(fan_out, counted)
-    return _handed_out(network, _joined(network, _halved(network, pieces)))
+    return _handed_out(network, _joined(network, _halved(network, pieces)), least)
 
 
 def labels(network: Network, pieces: list[Array]) -> Array:
@@ -140,10 +141,10 @@ def _joined(network: Network, pieces: list[Array]) -> list[Array]:
     return list(kept.values())
 
 
-def _handed_out(network: Network, pieces: list[Array]) -> list[Array]:
+def _handed_out(network: Network, pieces: list[Array], least: int) -> list[Array]:
     """Empty cores, the emptiest first, as long as others can take their neurons."""
     budget = _MOST_LOOKED_AT
-    while len(pieces) > 1 and budget > 0:
+    while len(pieces) > least and budget > 0:
         fan_out = network.fan_out(labels(network, pieces), len(pieces))
         shares = [network.use(piece, fan_out).fullest(network.limits)[1] for piece in pieces]
         emptiest = sorted(range(len(pieces)), key=lambda core: shares[core])

@@ -20,6 +20,9 @@ from spikec.compiler.program import Connection, Program
 
 __all__ = ["ConvWires", "DenseWires", "SparseWires", "Wires", "wires_of"]
 
+#: Groups of targets that a convolution is asked for together.
+_AT_ONCE = 64
+
 
 class Wires(Protocol):
     """The synapses of one operator on flat, local indices of its ends."""
@@ -159,12 +162,17 @@ class ConvWires:
 
     def position_counts(self, targets: Array) -> Array:
         """Return the synapses of one channel of each group: ``[group, row, column]`` of sources."""
-        operator = self.operator
-        _, rows, columns = self.target
-        chosen = np.zeros(size(self.target), np.int64)
-        chosen[targets] = 1
-        grouped = chosen.reshape(operator.groups, -1, rows, columns).sum(axis=1)
-        return self._spread(grouped)
+        groups = self.operator.groups
+        number = groups * size(self.target[1:])
+        chosen = np.bincount(self._places(targets), minlength=number)
+        return self._spread(chosen.reshape(groups, *self.target[1:]))
+
+    def _places(self, targets: Array) -> Array:
+        """Return group and position of ``targets`` as one number."""
+        channel, position = np.divmod(targets, size(self.target[1:]))
+        out = self.target[0] // self.operator.groups
+        places: Array = channel // out * size(self.target[1:]) + position
+        return places
 
     def channels(self, targets: Array) -> Array:
         """Return the number of channels of each group that have any of ``targets``."""
@@ -174,10 +182,19 @@ class ConvWires:
 
     def reach(self, groups: Array, number: int) -> Array:
         """Return which groups each source reaches, bool ``[source, number]``."""
-        reached = np.zeros((self.sources, number), bool)
-        for group in np.unique(groups):
-            reached[:, group] = self.counts(np.flatnonzero(groups == group)) > 0
-        return reached
+        kinds, (_, height, width) = self.operator.groups, self.source
+        places = self._places(np.arange(self.targets))
+        reached = np.zeros((kinds, self._per_group, height * width, number), bool)
+        size_of = kinds * size(self.target[1:])
+        for first in range(0, number, _AT_ONCE):
+            count = min(_AT_ONCE, number - first)
+            here = (groups >= first) & (groups < first + count)
+            chosen = np.zeros((count, size_of), np.uint16)
+            chosen[groups[here] - first, places[here]] = 1
+            spread = self._spread(chosen.reshape(-1, *self.target[1:])) > 0
+            by_kind = spread.reshape(count, kinds, 1, height * width)
+            reached[..., first : first + count] = by_kind.transpose(1, 2, 3, 0)
+        return reached.reshape(self.sources, number)
 
     def tap(self, row: int, column: int) -> Array:
         """Return how often each source position meets this tap of the kernel: 0 or 1."""

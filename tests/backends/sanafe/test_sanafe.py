@@ -106,6 +106,12 @@ def test_its_spikes_are_ours_where_it_computes_the_same() -> None:
     assert spikes > 20
 
 
+def graded() -> Program:
+    program = drawn(0)
+    first, *rest = program.inputs
+    return replace(program, inputs=(replace(first, kind="graded", high=9), *rest))
+
+
 def some(**fields: Any) -> Program:
     program = drawn(0)
     first, *rest = program.populations
@@ -120,7 +126,7 @@ def some(**fields: Any) -> Program:
         (lambda: some(refractory=2), "2 refractory steps"),
         (lambda: some(start=3), "waits until step 3"),
         (lambda: some(initial_current=7), "starts from another state"),
-        (lambda: graded(), "not binary"),
+        (graded, "not binary"),
     ],
 )
 def test_what_it_cannot_express_is_refused(program: Any, message: str, tmp_path: Path) -> None:
@@ -128,12 +134,6 @@ def test_what_it_cannot_express_is_refused(program: Any, message: str, tmp_path:
     with pytest.raises(BackendError, match=f"B070.*{message}"):
         emit(built, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def graded() -> Program:
-    program = drawn(0)
-    first, *rest = program.inputs
-    return replace(program, inputs=(replace(first, kind="graded", high=9), *rest))
 
 
 def test_delays_are_refused() -> None:
