@@ -8,6 +8,7 @@ from typing import Any
 from spikec.cli import drawing
 from spikec.cli.tables import say, table
 from spikec.compiler.ir import Graph
+from spikec.compiler.mapping.report import core_table
 from spikec.compiler.printer import describe, operator_text, switches
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize import QuantizationReport
@@ -89,6 +90,7 @@ def program_summary(program: Program) -> dict[str, Any]:
             for item in program.connections
         ],
         "provenance": dict(program.provenance),
+        "core_map": _core_map(program),
     }
 
 
@@ -131,6 +133,31 @@ def show_program(program: Program) -> None:
         for item in program.connections
     ]  # fmt: skip
     table("connections", ["name", "from", "to", "weights", "bits", "exponent", "delay"], rows)
+    show_core_map(program)
+
+
+def show_core_map(program: Program) -> None:
+    """Print which neurons are on which core, if a mapping says so."""
+    core_map = program.core_map
+    if core_map is None:
+        return
+    rows = [
+        [str(item["core"]), f"{item['chip']}/{item['column']},{item['row']}.{item['on_tile']}",
+         ", ".join(f"{name} {count}" for name, count in item["populations"].items())]
+        for item in core_table(program, core_map)
+    ]  # fmt: skip
+    table(f"cores of {core_map.target}", ["core", "chip/tile.core", "neurons"], rows)
+
+
+def _core_map(program: Program) -> dict[str, Any] | None:
+    core_map = program.core_map
+    if core_map is None:
+        return None
+    return {
+        "target": core_map.target,
+        "chips": core_map.chips,
+        "cores": core_table(program, core_map),
+    }
 
 
 def show_quantization(report: QuantizationReport) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "Loaded",
     "backend_for",
     "calibration_of",
+    "idle",
     "load",
     "network_of",
     "refuse_idle",

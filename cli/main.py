@@ -608,6 +608,73 @@ def sweep(
         tables.say(f"wrote {plot}")
 
 
+@app.command(name="map")
+@guarded
+def map_command(
+    file: NetworkFile,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="MAPPED.spk", help="The program with its cores."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="D.npz", help="A run on it counts what cores do."),
+    ] = None,
+    chips: Annotated[int, typer.Option("--chips", min=1, max=4096, help="How many there are.")] = 1,
+    sanafe: Annotated[
+        str | None,
+        typer.Option(
+            "--sanafe", metavar="PYTHON", help="A Python that has SANA-FE: runs it on --data too."
+        ),
+    ] = None,
+    samples: Samples = None,
+    target: TargetName = None,
+    weight_bits: WeightBits = None,
+    calibrate: Calibrate = None,
+    steps: Steps = None,
+    dt: Dt = None,
+    reset: ResetOption = None,
+    reset_order: ResetOrderOption = None,
+    compare: CompareOption = None,
+    discretization: DiscretizationOption = None,
+    profile: Profile = None,
+    max_spikes: MaxSpikes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place a program on the cores of a chip: what each holds, and what a run makes it do."""
+    from spikec.cli import mapping, running, tables
+    from spikec.compiler.program_file import write_program
+
+    options = _options(
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        max_spikes, steps,
+    )  # fmt: skip
+    if sanafe is not None:
+        mapping.refuse_sanafe_alone(data)
+    read = [path for path in (file, data, calibrate) if path is not None]
+    running.refuse_overwriting(output, *read)
+    with progress_bar("running", quiet=as_json) as progress:
+        report = mapping.map_file(
+            file, data=data, samples=samples, chips=chips, options=options, progress=progress
+        )
+    if output is not None:
+        write_program(report.mapped.program, output)
+    beside = None
+    if sanafe is not None:
+        beside = mapping.beside_sanafe(
+            report.mapped.program, data, samples=samples, steps=steps, python=sanafe
+        )
+    if as_json:
+        extra = {} if beside is None else {"sanafe": beside}
+        print_json({"output": None if output is None else str(output), **report.as_dict(), **extra})
+        return
+    mapping.show(report)
+    if beside is not None:
+        mapping.show_sanafe(beside)
+    if output is not None:
+        tables.say(f"wrote {output}")
+
+
 @app.command()
 @guarded
 def check(
@@ -643,7 +710,7 @@ def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
     backend: Annotated[
-        str, typer.Option("--backend", help="What to emit for: lava, or c (portable C99).")
+        str, typer.Option("--backend", help="What to emit for: lava, c (portable C99), sanafe.")
     ] = "lava",
     target: TargetName = None,
     weight_bits: WeightBits = None,

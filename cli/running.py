@@ -389,16 +389,20 @@ def emit(
     options: CompileOptions,
 ) -> dict[str, Any]:
     """Write a self-contained program for ``backend``; return what there is to say about it."""
-    if backend not in ("lava", "c"):
+    if backend not in ("lava", "c", "sanafe"):
         raise UsageError(
             Diagnostic(
                 code="U071",
                 where=f"backend '{backend}'",
                 message="it does not emit programs",
-                hint="--backend lava or --backend c",
+                hint="--backend lava, --backend c, or --backend sanafe (of a mapped program)",
             )
         )
     program = load(file, options).program
+    if backend == "sanafe":
+        from spikec.backends.sanafe.emit import emit as emit_sanafe
+
+        return {"differences": list(emit_sanafe(program, output))}
     raise_if_any(BackendError, open_backend(backend).check(program))
     if backend == "c":
         from spikec.backends.c.emit import emit as emit_c

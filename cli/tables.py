@@ -76,7 +76,11 @@ def show_zoo(entries: Sequence[Mapping[str, str]]) -> None:
 
 
 def show_emitted(report: Mapping[str, Any]) -> None:
-    """Print what was emitted: which Lava process each population runs on, or what C takes."""
+    """Print what was emitted: each population's Lava process, what C takes, or what differs."""
+    for item in report.get("differences", ()):
+        say(f"spikes may differ: {item}")
+    if "differences" in report:
+        return
     if "bytes" in report:
         rows = [[name, f"{count:,}"] for name, count in report["bytes"].items()]
         table("bytes, without code", ["what", "bytes"], rows)

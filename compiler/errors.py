@@ -15,6 +15,7 @@ __all__ = [
     "Diagnostic",
     "FrontendError",
     "GraphError",
+    "MappingError",
     "QuantizationError",
     "SpikecError",
     "UsageError",
@@ -63,6 +64,10 @@ class GraphError(SpikecError):
 
 class QuantizationError(SpikecError):
     """A graph does not fit the target's integers."""
+
+
+class MappingError(SpikecError):
+    """A program does not fit the cores of its target."""
 
 
 class BackendError(SpikecError):

@@ -37,6 +37,7 @@ from spikec.compiler.trace import Probe
 
 __all__ = [
     "Connection",
+    "CoreMap",
     "Neurons",
     "Program",
     "ProgramInput",
@@ -173,10 +174,43 @@ class Connection:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class CoreMap:
+    """On which core of a chip every neuron is; it changes nothing that a run computes.
+
+    ``cores`` holds for each population, in the program's order, the core of every neuron (int32,
+    in the population's shape), numbered from 0 without gaps. Core k is at ``sites[k]``: chip by
+    chip, tile by tile along the rows of a mesh of ``tiles`` (columns, rows) a chip, and
+    ``cores_per_tile`` in each.
+    """
+
+    target: str
+    chips: int
+    tiles: tuple[int, int]
+    cores_per_tile: int
+    cores: tuple[Array, ...]
+    sites: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cores", tuple(frozen(item, np.int32) for item in self.cores))
+        object.__setattr__(self, "sites", frozen(self.sites, np.int32))
+
+    @property
+    def num_cores(self) -> int:
+        """The number of cores in use."""
+        return len(self.sites)
+
+    @property
+    def num_sites(self) -> int:
+        """The number of cores that the mesh of all chips has."""
+        return self.chips * self.tiles[0] * self.tiles[1] * self.cores_per_tile
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Program:
     """A compiled network; building one checks every rule and raises ``GraphError``.
 
     ``provenance`` says what it was made from and how: plain values that JSON can hold.
+    ``core_map`` says where its neurons are, once ``spikec map`` has placed them.
     """
 
     target: str
@@ -186,6 +220,7 @@ class Program:
     outputs: tuple[str, ...]
     dt: float | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
+    core_map: CoreMap | None = None
 
     def __post_init__(self) -> None:
         raise_if_any(GraphError, list(_check(self)))
@@ -265,6 +300,23 @@ def _check(program: Program) -> Iterator[Diagnostic]:
     for output in program.outputs:
         if output not in populations:
             yield _finding("P013", "program", f"output '{output}' is not a population")
+    if program.core_map is not None:
+        yield from _check_core_map(program.core_map, program.populations)
+
+
+def _check_core_map(core_map: CoreMap, populations: tuple[Neurons, ...]) -> Iterator[Diagnostic]:
+    shapes = [item.shape for item in populations]
+    if [item.shape for item in core_map.cores] != shapes:
+        yield _finding("P030", "core map", f"its shapes are not those of the populations, {shapes}")
+        return
+    taken = np.unique(np.concatenate([item.reshape(-1) for item in core_map.cores]))
+    if taken.tolist() != list(range(core_map.num_cores)):
+        yield _finding("P030", "core map", "cores are not numbered from 0 without gaps")
+    sites = np.unique(core_map.sites)
+    positive = min(core_map.chips, *core_map.tiles, core_map.cores_per_tile) > 0
+    inside = positive and len(sites) and sites[0] >= 0 and sites[-1] < core_map.num_sites
+    if not inside or core_map.sites.shape != sites.shape:
+        yield _finding("P030", "core map", f"sites are not distinct ones of {core_map.num_sites}")
 
 
 def _check_ends(program: Program, connection: Connection) -> Iterator[Diagnostic]:

@@ -14,7 +14,7 @@ from spikec.compiler.container import (
     write_container,
 )
 from spikec.compiler.frontends.options import ReadOptions
-from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.program import Connection, CoreMap, Neurons, Program, ProgramInput
 
 __all__ = ["SCHEMA", "read", "read_program", "recognises", "write_program"]
 
@@ -37,7 +37,7 @@ def read(path: Path, options: ReadOptions) -> Program:
 def write_program(program: Program, path: str | Path) -> None:
     """Save ``program`` to ``path``; the same program gives the same bytes."""
     packer = Packer()
-    body = {
+    body: dict[str, object] = {
         "target": program.target,
         "dt": program.dt,
         "outputs": list(program.outputs),
@@ -50,6 +50,8 @@ def write_program(program: Program, path: str | Path) -> None:
             packer.pack(item, f"connection/{item.name}") for item in program.connections
         ],
     }
+    if program.core_map is not None:  # files of programs without one are what they always were
+        body["core_map"] = packer.pack(program.core_map, "core_map")
     write_container(Path(path), schema=SCHEMA, version=VERSION, body=body, tensors=packer.tensors)
 
 
@@ -70,6 +72,7 @@ def read_program(path: str | Path) -> Program:
             inputs=tuple(unpacker.unpack(ProgramInput, item) for item in body["inputs"]),
             populations=tuple(unpacker.unpack(Neurons, item) for item in body["populations"]),
             connections=tuple(unpacker.unpack(Connection, item) for item in body["connections"]),
+            core_map=unpacker.unpack(CoreMap, body["core_map"]) if "core_map" in body else None,
         )
     except BROKEN as error:
         raise reading(path, error) from error

@@ -8,7 +8,7 @@ as they are. The same program gives the same bytes.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -18,10 +18,11 @@ import numpy as np
 from spikec.backends.lava.placement import Placement, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
-from spikec.compiler.files import npz_bytes
+from spikec.compiler.files import canonical_json, npz_bytes
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
+from spikec.compiler.mapping.report import core_table
 from spikec.compiler.operators import Dense, Operator, Sparse, written_out
-from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.program import Connection, CoreMap, Neurons, Program, ProgramInput
 
 __all__ = [
     "LAVA_VERSION",
@@ -68,6 +69,8 @@ def _contents(program: Program) -> dict[str, bytes]:
     content["network.py"] = fill.substitute(writer.network()).encode()
     content["parameters.npz"] = npz_bytes(writer.parameters)
     fill = Template((templates / "README.md").read_text(encoding="utf-8"))
+    if program.core_map is not None:
+        content["cores.json"] = canonical_json(_cores(program, program.core_map)).encode() + b"\n"
     content["README.md"] = fill.substitute(_readme(program, places)).encode()
     content[MANIFEST] = _manifest(program, places)
     return content
@@ -106,6 +109,40 @@ def _readme(program: Program, places: Sequence[Placement]) -> dict[str, str]:
             for item in program.populations
         ),
         "extra_steps": str(_extra_steps(program)),
+        "cores": "\n".join(_core_lines(program)),
+    }
+
+
+def _core_lines(program: Program) -> Iterator[str]:
+    """Say where the neurons are meant to be, as far as anybody has said so."""
+    core_map = program.core_map
+    if core_map is None:
+        yield "No mapping to cores was recorded: `spikec map` makes one."
+        return
+    yield (
+        f"spikec mapped the network to {core_map.num_cores} core(s) of {core_map.target}; "
+        "`cores.json` has the core of every neuron. Lava's own compiler places Processes itself "
+        "and takes no such table: it is a plan to compare with, **not run on hardware**."
+    )
+    yield "\n| core | chip/column,row.core | neurons |\n|---|---|---|"
+    for item in core_table(program, core_map):
+        place = f"{item['chip']}/{item['column']},{item['row']}.{item['on_tile']}"
+        neurons = ", ".join(f"{_code(name)} {n}" for name, n in item["populations"].items())
+        yield f"| {item['core']} | {place} | {neurons} |"
+
+
+def _cores(program: Program, core_map: CoreMap) -> dict[str, object]:
+    """Return the core of every neuron and the site of every core, as plain values."""
+    names = [item.name for item in program.populations]
+    return {
+        "target": core_map.target,
+        "chips": core_map.chips,
+        "tiles": list(core_map.tiles),
+        "cores_per_tile": core_map.cores_per_tile,
+        "sites": core_map.sites.tolist(),
+        "populations": dict(
+            zip(names, (item.reshape(-1).tolist() for item in core_map.cores), strict=True)
+        ),
     }
 
 

@@ -1,0 +1,1 @@
+"""Hands mapped programs to SANA-FE, a simulator of energy and time on Loihi."""

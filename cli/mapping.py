@@ -1,0 +1,188 @@
+"""``spikec map``: a program onto the cores of a chip, and what that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikec.backends import open_backend
+from spikec.cli.loading import CompileOptions, idle, load
+from spikec.cli.tables import say, table
+from spikec.compiler import frontends
+from spikec.compiler.backend import Progress
+from spikec.compiler.batches import batch_size, in_batches
+from spikec.compiler.errors import UsageError
+from spikec.compiler.inputs import read_dataset, to_integers
+from spikec.compiler.mapping.activity import Activity, ActivityTally
+from spikec.compiler.mapping.mapper import cores_of, map_program
+from spikec.compiler.mapping.orders import has_metis
+from spikec.compiler.mapping.report import MappingReport, report_on
+from spikec.compiler.operators import Sparse
+from spikec.compiler.program import Program
+from spikec.compiler.targets import Target, load_target
+
+__all__ = ["beside_sanafe", "map_file", "refuse_sanafe_alone", "show", "show_sanafe"]
+
+#: Samples that SANA-FE runs, and the seconds it may take.
+_SANAFE_SAMPLES, _SANAFE_SECONDS = 5, 600.0
+#: Rows of a table of cores that people get to see; ``--json`` has all.
+_MOST_ROWS = 40
+
+
+def map_file(
+    file: Path,
+    *,
+    data: Path | None,
+    samples: int | None,
+    chips: int,
+    options: CompileOptions,
+    progress: Progress | None,
+) -> MappingReport:
+    """Map the program in ``file``, compiled on the way if need be, with the activity of a run."""
+    program, target = _program_and_target(file, options)
+    cores_of(target)
+    activity = None if data is None else _run(program, data, samples, options.steps, progress)
+    rates = None if activity is None else activity.sent
+    return report_on(map_program(program, target, chips=chips, rates=rates), activity)
+
+
+def _program_and_target(file: Path, options: CompileOptions) -> tuple[Program, Target]:
+    network = frontends.load(file, options.read)
+    if isinstance(network, Program):  # --target says where to, not what to compile for
+        compiled = load(file, replace(options, target=None)).program
+        return compiled, load_target(options.target or compiled.target)
+    return load(file, options).program, load_target(options.target or "loihi2")
+
+
+def _run(
+    program: Program, data: Path, samples: int | None, steps: int | None, progress: Progress | None
+) -> Activity:
+    dataset = read_dataset(data, program.inputs, samples=samples, steps=steps)
+    tally = ActivityTally(program)
+    probes = tuple((item.name, "voltage") for item in program.populations)
+    size = batch_size(2 * program.num_neurons, dataset.num_steps)
+    with open_backend("simulator").load(program) as chip:
+        for part in in_batches(dataset.num_samples, size):
+            inputs = {name: values[part] for name, values in dataset.inputs.items()}
+            trace = chip.run(inputs, probes=probes)  # type: ignore[arg-type]
+            tally.add(to_integers(program, inputs)[0], trace)
+            if progress is not None:
+                progress(part.stop, dataset.num_samples)
+    return tally.activity()
+
+
+def refuse_sanafe_alone(data: Path | None) -> None:
+    """Refuse ``--sanafe`` where there is nothing to run."""
+    if data is None:
+        raise UsageError(idle("--sanafe", "there is no --data to run on"))
+
+
+def beside_sanafe(
+    program: Program, data: Path | None, *, samples: int | None, steps: int | None, python: str
+) -> dict[str, Any]:
+    """Run the mapped program on SANA-FE too; return its means of a step, and differing spikes."""
+    from spikec.backends.sanafe.run import simulate
+
+    assert data is not None
+    few = min(_SANAFE_SAMPLES, samples or _SANAFE_SAMPLES)
+    inputs = read_dataset(data, program.inputs, samples=few, steps=steps).inputs
+    theirs = simulate(program, inputs, python=python, timeout=_SANAFE_SECONDS)
+    with open_backend("simulator").load(program) as chip:
+        ours = chip.run(inputs)
+    return {
+        "samples": len(next(iter(inputs.values()))),
+        "energy": theirs.energy,
+        "energy_of": dict(theirs.parts),
+        "time": theirs.time,
+        "spikes": {
+            name: {
+                "ours": int(ours.spikes(name).sum(dtype=np.int64)),
+                "theirs": int(values.sum(dtype=np.int64)),
+                "differing": int(np.count_nonzero(values != ours.spikes(name))),
+            }
+            for name, values in theirs.spikes.items()
+        },
+        "differences": list(theirs.differences),
+    }
+
+
+def show_sanafe(beside: Mapping[str, Any]) -> None:
+    """Print what SANA-FE says of the same mapping."""
+    say(f"SANA-FE on Loihi 1, {beside['samples']} samples: {1e9 * beside['energy']:,.3g} nJ and "
+        f"{1e6 * beside['time']:,.3g} us a step")  # fmt: skip
+    for name, spikes in beside["spikes"].items():
+        say(f"  {name}: {spikes['theirs']:,} spikes, ours {spikes['ours']:,}, "
+            f"{spikes['differing']:,} differ")  # fmt: skip
+    if any(spikes["differing"] for spikes in beside["spikes"].values()):
+        for item in beside["differences"]:
+            say(f"  for {item}")
+
+
+def show(report: MappingReport) -> None:
+    """Print the mapping: cores, what they hold, what they do, and what that costs."""
+    values = report.as_dict()
+    used, there, least = (values[name] for name in ("cores_used", "cores_there", "least_cores"))
+    say(f"{values['target']}: {used:,} of {there:,} cores in use, of {values['chips']} chip(s); "
+        f"no mapping takes fewer than {least:,}")  # fmt: skip
+    _show_cores(values["cores"])
+    messages = values["messages"]
+    say(f"messages a step ({messages['counted']}): {messages['crossing']:,.1f} between cores, over "
+        f"{messages['hops']:,.1f} hops; {messages['from_inputs']:,.1f} from inputs")  # fmt: skip
+    for item in report.mapped.tried:
+        say(f"  order {item.order}: {item.cores:,} cores, {item.messages:,.1f} messages between")
+    sparse = any(isinstance(item.operator, Sparse) for item in report.mapped.program.connections)
+    if sparse and len(report.mapped.uses) > 1 and not has_metis():
+        say("  with pymetis installed ('spikec[map]') METIS would try the sparse synapses too")
+    _show_metrics(report)
+
+
+def _show_cores(cores: Sequence[dict[str, object]]) -> None:
+    rows = []
+    for core in cores[:_MOST_ROWS]:
+        use, populations = core["use"], core["populations"]
+        assert isinstance(use, dict)
+        assert isinstance(populations, dict)
+        active = core.get("activity")
+        done = [f"{active['operations']:,.1f}"] if isinstance(active, dict) else []
+        rows.append(
+            [f"{core['core']}", f"{core['chip']}/{core['column']},{core['row']}.{core['on_tile']}",
+             ", ".join(f"{name} {count}" for name, count in populations.items()),
+             f"{use['synapse_bits']:,}", f"{use['axons_in']:,}", f"{use['axons_out']:,}",
+             f"{100 * float(str(core['share'])):.0f} % {core['fullest']}", *done]
+        )  # fmt: skip
+    columns = [
+        "core",
+        "chip/tile.core",
+        "neurons",
+        "synapse bits",
+        "axons in",
+        "axons out",
+        "fullest",
+    ]
+    if cores and "activity" in cores[0]:
+        columns.append("operations a step")
+    table("cores", columns, rows)
+    if len(cores) > _MOST_ROWS:
+        say(f"and {len(cores) - _MOST_ROWS:,} more; --json lists all")
+
+
+def _show_metrics(report: MappingReport) -> None:
+    named = {
+        name: round(value, 4) for name, value in asdict(report.metrics).items() if value is not None
+    }
+    texts = (f"{name} {value:,}" for name, value in named.items())
+    say("NeuroBench: " + ", ".join(texts))
+    modelled = report.estimate
+    if modelled is None:
+        if report.activity is not None:
+            say(f"no energy or time: the file of '{report.mapped.target.name}' has no [costs]")
+        return
+    low, high = (1e9 * value for value in modelled.energy)
+    first, last = (1e6 * value for value in modelled.time)
+    say(f"modelled, not measured, a step: {low:,.3g} to {high:,.3g} nJ without static power, "
+        f"{first:,.3g} to {last:,.3g} us; core {modelled.busiest} is the busiest")  # fmt: skip
+    say(f"  unit costs: {modelled.basis}")

@@ -1,0 +1,162 @@
+"""From a program to cores: the best of several orders, placed on the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spikec.compiler.arrays import Array
+from spikec.compiler.errors import Diagnostic, MappingError, UsageError
+from spikec.compiler.mapping.advice import advice, unmappable
+from spikec.compiler.mapping.orders import orders
+from spikec.compiler.mapping.partition import cut, labels, uses
+from spikec.compiler.mapping.sites import hops, placed
+from spikec.compiler.mapping.use import CoreUse, Network
+from spikec.compiler.program import CoreMap, Program
+from spikec.compiler.targets import Cores, Target
+
+__all__ = ["Mapped", "Tried", "core_map_of", "cores_of", "least_cores", "map_program"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What one order gave: its cores, and the messages a step that cross between them."""
+
+    order: str
+    cores: int
+    messages: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mapped:
+    """A program with its core map, and what that map costs.
+
+    ``between`` holds messages a step from core to core (``[from, to]``), ``outside`` those that
+    inputs send to every core: one for each source neuron where no ``rates`` were given.
+    ``bound`` is a number of cores that no mapping can be below.
+    """
+
+    program: Program
+    target: Target
+    chips: int
+    uses: tuple[CoreUse, ...]
+    between: Array
+    outside: Array
+    bound: int
+    tried: tuple[Tried, ...]
+    measured: bool
+
+    @property
+    def core_map(self) -> CoreMap:
+        """Where every neuron is."""
+        assert self.program.core_map is not None
+        return self.program.core_map
+
+    @property
+    def crossing(self) -> float:
+        """Messages a step that leave their core."""
+        return float(self.between.sum() - np.trace(self.between))
+
+    @property
+    def hops(self) -> float:
+        """Tiles a step that all messages pass."""
+        sites = self.core_map.sites
+        return float((self.between * hops(sites, sites, cores_of(self.target))).sum())
+
+
+def cores_of(target: Target) -> Cores:
+    """Return the target's ``[cores]``; ``UsageError`` where its file does not say."""
+    if target.cores is None:
+        raise UsageError(
+            Diagnostic(
+                code="U120",
+                where=f"target '{target.name}'",
+                message="it says nothing about cores: its file has no section [cores]",
+                hint="map to loihi2 or loihi1, or copy [cores] from one of their files into yours",
+            )
+        )
+    return target.cores
+
+
+def map_program(
+    program: Program,
+    target: Target,
+    *,
+    chips: int = 1,
+    rates: Mapping[str, Array] | None = None,
+) -> Mapped:
+    """Place ``program`` on the cores of ``target``: fewest cores, then fewest messages between.
+
+    ``rates`` are messages a step of every population and input, in its shape, as measured;
+    without them every neuron counts as one. Weights and all else of the program stay.
+    Raises :class:`MappingError` where a neuron fits no core, or there are too few cores,
+    with the smallest change that would help.
+    """
+    limits = cores_of(target)
+    network = Network(program, limits)
+    bound = least_cores(network)
+    best: tuple[tuple[int, float], list[Array]] | None = None
+    tried = []
+    sent = network.rates(None if rates is None else dict(rates))
+    for name, order in orders(network, bound):
+        pieces = cut(network, order, bound)
+        between, _ = network.messages(labels(network, pieces), len(pieces), sent)
+        crossing = float(between.sum() - np.trace(between))
+        tried.append(Tried(order=name, cores=len(pieces), messages=crossing))
+        if best is None or (len(pieces), crossing) < best[0]:
+            best = (len(pieces), crossing), pieces
+    assert best is not None
+    pieces = best[1]
+    used = uses(network, pieces)
+    broken = unmappable(network, pieces, used)
+    if broken:
+        raise MappingError(*broken)
+    if len(pieces) > chips * limits.count:
+        raise MappingError(advice(network, used, target, chips))
+    core_of = labels(network, pieces)
+    between, outside = network.messages(core_of, len(pieces), sent)
+    core_map = core_map_of(network, core_of, placed(between, limits, chips), target, chips)
+    return Mapped(
+        program=replace(program, core_map=core_map),
+        target=target,
+        chips=chips,
+        uses=tuple(used),
+        between=between,
+        outside=outside,
+        bound=bound,
+        tried=tuple(tried),
+        measured=rates is not None,
+    )
+
+
+def core_map_of(
+    network: Network, core_of: Array, sites: Array, target: Target, chips: int
+) -> CoreMap:
+    """Return the core of every neuron (``core_of``, through all populations) as a record."""
+    limits = network.limits
+    parts = np.split(core_of, network.offsets[1:-1])
+    return CoreMap(
+        target=target.name,
+        chips=chips,
+        tiles=(limits.tiles[0], limits.tiles[1]),
+        cores_per_tile=limits.cores_per_tile,
+        cores=tuple(
+            part.reshape(item.shape)
+            for part, item in zip(parts, network.program.populations, strict=True)
+        ),
+        sites=sites,
+    )
+
+
+def least_cores(network: Network) -> int:
+    """Return how many cores neurons and weights alone need, however they are put together."""
+    limits = network.limits
+    bits = 0
+    for place, into in enumerate(network.into):
+        everyone = np.arange(network.program.populations[place].num_neurons)
+        for item in into:
+            if not hasattr(item.wires, "channels") or limits.convolution == "unrolled":
+                bits += int(item.wires.counts(everyone).sum()) * item.weight_bits
+    return max(1, -(-network.num_neurons // limits.neurons), -(-bits // limits.synapse_bits))

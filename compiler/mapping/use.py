@@ -1,0 +1,263 @@
+"""What a group of neurons takes of a core, and which limits that breaks.
+
+The rules are those of a target's ``[cores]``. The neurons on a core are numbered anew, those of a
+population next to each other, so that lists of synapses need no gaps:
+
+- An axon comes in for each connection and each source with a synapse here. Its list of
+  synapses holds weights alone where that is shorter (every neuron of the population here has a
+  place in it, weight 0 or not), or weights and the numbers of their targets. A connection
+  chooses one of the two for a core: one format.
+- A convolution kept as ``kernel`` takes, per input channel and tap, one list of the weights of the
+  output channels here; an axon comes in per position of the source and group of channels, and the
+  channel travels with the spike. Kept ``unrolled``, it is synapses as any other.
+- A connection delayed by d steps stores ``(d - 1).bit_length()`` bits beside each weight, and its
+  targets take accumulators for the next power of two of d steps, as do all on their core.
+- An axon goes out for each neuron, connection and core that it reaches, its own core included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from spikec.compiler.arrays import Array, sealed, size
+from spikec.compiler.mapping.wires import ConvWires, Wires, wires_of
+from spikec.compiler.program import Connection, Neurons, Program
+from spikec.compiler.targets import Cores
+
+__all__ = ["LIMITED", "CoreUse", "Network", "Wired", "packed_bits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreUse:
+    """What one core holds; the names are those of the limits in :class:`Cores`."""
+
+    neurons: int
+    accumulators: int
+    synapse_bits: int
+    axons_in: int
+    axons_out: int
+    profiles: int
+    thresholds: int
+    formats: int
+
+    def exceeded(self, limits: Cores) -> tuple[str, ...]:
+        """Return the names of the limits that this breaks."""
+        return tuple(name for name in LIMITED if getattr(self, name) > getattr(limits, name))
+
+    def fullest(self, limits: Cores) -> tuple[str, float]:
+        """Return the limit that is nearest, and the share of it that is taken."""
+        shares = {name: getattr(self, name) / getattr(limits, name) for name in LIMITED}
+        name = max(shares, key=lambda item: shares[item])
+        return name, shares[name]
+
+
+#: What a core has limits of.
+LIMITED = tuple(item.name for item in fields(CoreUse))
+
+
+def packed_bits(counts: Array, bits: int, limits: Cores) -> int:
+    """Return the memory of lists of ``counts`` synapses of ``bits`` each, in whole words."""
+    words = _words(bits, limits)
+    full, rest = np.divmod(counts, limits.pack_synapses)
+    return int(full.sum() * words[-1] + words[rest].sum()) * limits.word_bits
+
+
+@lru_cache(maxsize=256)
+def _words(bits: int, limits: Cores) -> Array:
+    """Return the words that a pack takes, by the number of its synapses."""
+    synapses = np.arange(limits.pack_synapses + 1)
+    words = -(-(synapses * bits + limits.pack_header_bits) // limits.word_bits)
+    return sealed(np.where(synapses > 0, words, 0))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Wired:
+    """A connection with its wires and the place of its ends among all neurons.
+
+    ``source_offset`` is None where an input sends.
+    """
+
+    connection: Connection
+    wires: Wires
+    source_offset: int | None
+    weight_bits: int
+    delay_bits: int
+    delay_slots: int
+
+
+class Network:
+    """A program as mapping sees it: neurons numbered through all populations, in order.
+
+    ``most_bits`` asks what it would take with no more bits per weight.
+    """
+
+    def __init__(self, program: Program, limits: Cores, most_bits: int = 8) -> None:
+        self.program = program
+        self.limits = limits
+        sizes = [item.num_neurons for item in program.populations]
+        self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.num_neurons = int(self.offsets[-1])
+        offset = {
+            item.name: int(begin)
+            for item, begin in zip(program.populations, self.offsets, strict=False)
+        }
+        self.wired = tuple(
+            Wired(
+                connection=item,
+                wires=wires_of(program, item),
+                source_offset=offset.get(item.source),
+                weight_bits=_stored(min(item.num_weight_bits, most_bits), limits.weight_widths),
+                delay_bits=(item.delay - 1).bit_length(),
+                delay_slots=1 << (item.delay - 1).bit_length(),
+            )
+            for item in program.connections
+        )
+        self.into: tuple[tuple[Wired, ...], ...] = tuple(
+            tuple(item for item in self.wired if item.connection.target == neurons.name)
+            for neurons in program.populations
+        )
+        self._slots = [max([1, *(item.delay_slots for item in into)]) for into in self.into]
+
+    @cached_property
+    def _kinds(self) -> tuple[Array, Array]:
+        """The number of every neuron's profile, and that of its threshold."""
+        populations = self.program.populations
+        profiles = np.concatenate([_profile(item) for item in populations], axis=1)
+        thresholds = np.concatenate([_threshold(item) for item in populations], axis=1)
+        return _numbered(profiles), _numbered(thresholds)
+
+    def parts(self, members: Array) -> Iterator[tuple[int, Array]]:
+        """Yield for each population with any of ``members`` its place and their local indices."""
+        ends = np.searchsorted(members, self.offsets)
+        for place in np.flatnonzero(np.diff(ends)):
+            yield int(place), members[ends[place] : ends[place + 1]] - self.offsets[place]
+
+    def use(self, members: Array, fan_out: Array) -> CoreUse:
+        """Return what a core with ``members`` (all distinct) takes.
+
+        ``fan_out`` is the number of axons that go out from every neuron, ``[neuron]``.
+        """
+        members = np.sort(members)
+        index_bits = _stored(max(1, (len(members) - 1).bit_length()), self.limits.index_widths)
+        bits = axons_in = formats = 0
+        slots = 1
+        for place, targets in self.parts(members):
+            slots = max(slots, self._slots[place])
+            for item in self.into[place]:
+                more_bits, more_axons = self._held(item, targets, index_bits)
+                bits += more_bits
+                axons_in += more_axons
+                formats += more_axons > 0
+        profiles, thresholds = self._kinds
+        return CoreUse(
+            neurons=len(members),
+            accumulators=len(members) * slots,
+            synapse_bits=bits,
+            axons_in=axons_in,
+            axons_out=int(fan_out[members].sum()),
+            profiles=_distinct(profiles[members]),
+            thresholds=_distinct(thresholds[members]),
+            formats=formats,
+        )
+
+    def fits(self, members: Array, fan_out: Array) -> bool:
+        """Say whether ``members`` keep all limits on one core; what is cheap is asked first."""
+        limits = self.limits
+        if len(members) > limits.neurons or fan_out[members].sum() > limits.axons_out:
+            return False
+        return not self.use(members, fan_out).exceeded(limits)
+
+    def _held(self, item: Wired, targets: Array, index_bits: int) -> tuple[int, int]:
+        """Return the bits and the incoming axons that one connection takes for ``targets``."""
+        bits = item.weight_bits + item.delay_bits
+        if isinstance(item.wires, ConvWires) and self.limits.convolution == "kernel":
+            _, per_group, *kernel = item.wires.operator.weight.shape
+            rows = np.repeat(item.wires.channels(targets), per_group * size(tuple(kernel)))
+            axons = np.count_nonzero(item.wires.position_counts(targets))
+            return packed_bits(rows, bits, self.limits), int(axons)
+        counts = item.wires.counts(targets)
+        counts = counts[counts > 0]
+        runs = packed_bits(np.full(1, len(targets)), bits, self.limits) * len(counts)
+        listed = packed_bits(counts, bits + index_bits, self.limits)
+        return min(runs, listed), len(counts)
+
+    def fan_out(self, core_of: Array, number: int) -> Array:
+        """Return the axons that go out from every neuron when it is on core ``core_of``."""
+        fan_out = np.zeros(self.num_neurons, np.int64)
+        for item, reached in self.reached(core_of, number):
+            if item.source_offset is not None:
+                ends = item.source_offset + item.wires.sources
+                fan_out[item.source_offset : ends] += np.count_nonzero(reached, axis=1)
+        return fan_out
+
+    def reached(self, core_of: Array, number: int) -> Iterator[tuple[Wired, Array]]:
+        """Yield every connection with the cores that its sources reach, ``[source, core]``."""
+        for place, into in enumerate(self.into):
+            groups = core_of[self.offsets[place] : self.offsets[place + 1]]
+            for item in into:
+                yield item, item.wires.reach(groups, number)
+
+    def messages(self, core_of: Array, number: int, rates: Sequence[Array]) -> tuple[Array, Array]:
+        """Return messages a step between cores, ``[from, to]``, and from outside, ``[to]``.
+
+        ``rates`` are those of :meth:`uniform_rates`, or measured ones.
+        """
+        between, outside = np.zeros((number, number)), np.zeros(number)
+        for (item, reached), rate in zip(self.reached(core_of, number), rates, strict=True):
+            if item.source_offset is None:
+                outside += rate @ reached
+                continue
+            cores = core_of[item.source_offset : item.source_offset + item.wires.sources]
+            for core in np.unique(cores):
+                here = cores == core
+                between[core] += rate[here] @ reached[here]
+        return between, outside
+
+    def rates(self, spikes: dict[str, Array] | None) -> list[Array]:
+        """Return messages a step of every source, by connection in the order of ``reached``.
+
+        ``spikes`` holds the mean of every population and input; 1 for all where it is None.
+        """
+        return [
+            np.ones(item.wires.sources)
+            if spikes is None
+            else np.asarray(spikes[item.connection.source], np.float64).reshape(-1)
+            for into in self.into
+            for item in into
+        ]
+
+
+def _stored(bits: int, widths: tuple[int, ...]) -> int:
+    """Return the least of ``widths`` that holds ``bits``; beyond all of them, the bits."""
+    return min([width for width in widths if width >= bits], default=bits)
+
+
+def _profile(neurons: Neurons) -> Array:
+    """Return what a group of neurons shares on the chip, ``[field, neuron]``."""
+    count = neurons.num_neurons
+    kinds = (neurons.refractory, neurons.max_spikes, neurons.start, int(neurons.vth is None),
+             int(neurons.reset_drops_input), int(neurons.reset_twice),
+             ("zero", "value", "subtract", "none").index(neurons.reset),
+             ("at_spike", "next_step").index(neurons.reset_order))  # fmt: skip
+    rows = [neurons.du.reshape(-1), neurons.dv.reshape(-1)]
+    return np.stack([*rows, *(np.full(count, kind) for kind in kinds)])
+
+
+def _threshold(neurons: Neurons) -> Array:
+    never = np.full(neurons.num_neurons, -(1 << 20))
+    return (never if neurons.vth is None else neurons.vth.reshape(-1))[np.newaxis]
+
+
+def _distinct(numbers: Array) -> int:
+    return int(np.count_nonzero(np.bincount(numbers)))
+
+
+def _numbered(columns: Array) -> Array:
+    """Number the distinct columns."""
+    if (columns == columns[:, :1]).all():
+        return np.zeros(columns.shape[1], np.int64)
+    return np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1)

@@ -1,0 +1,131 @@
+"""``spikec map``: what it prints, records and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from spikec.cli.main import app
+from spikec.compiler.program_file import read_program
+from spikec.models import save, seed_network
+
+TARGETS = Path(__file__).parents[2] / "compiler" / "targets"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a network and data, as the current one; plain output of any width."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
+    rng = np.random.default_rng(0)
+    graph = seed_network(
+        feedforward=[rng.normal(0.3, 0.8, (30, 4)), rng.normal(0, 0.8, (3, 30))],
+        recurrent=[rng.normal(0, 0.3, (30, 30))],
+        alpha=0.6,
+        beta=0.8,
+        dt=1e-3,
+    )
+    save(graph, "net.safetensors")
+    np.savez("data.npz", spikes=(rng.random((5, 12, 4)) < 0.5).astype(np.uint8))
+    small = (TARGETS / "loihi2.toml").read_text(encoding="utf-8")
+    small = small.replace("neurons = 8192", "neurons = 10").replace('"loihi2"', '"small"', 1)
+    (tmp_path / "small.toml").write_text(small, encoding="utf-8")
+    (tmp_path / "two.toml").write_text(small.replace("count = 120", "count = 2"), encoding="utf-8")
+    return tmp_path
+
+
+def spikec(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def as_json(*words: str, code: int = 0) -> Any:
+    result = spikec(*words, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_report_counts_cores_and_what_they_hold() -> None:
+    report = as_json("map", "net.safetensors", "--target", "small.toml")
+    assert report["cores_used"] == 4
+    assert report["least_cores"] == 4
+    assert sum(core["use"]["neurons"] for core in report["cores"]) == 33
+    assert report["messages"]["counted"] == "one a step from every neuron"
+    assert report["run"] is None
+    assert report["modelled_not_measured"] is None
+    assert report["metrics"]["connection_sparsity"] < 0.2
+    text = spikec("map", "net.safetensors", "--target", "small.toml").stdout
+    assert "4 of 120 cores in use" in text
+    assert "modelled" not in text
+
+
+def test_a_run_adds_activity_metrics_and_modelled_costs() -> None:
+    report = as_json("map", "net.safetensors", "--target", "small.toml", "--data", "data.npz")
+    assert report["messages"]["counted"] == "measured"
+    assert report["run"] == {"samples": 5, "steps": 12}
+    assert report["metrics"]["effective_acs"] > 0
+    assert report["metrics"]["effective_acs"] < report["metrics"]["dense"]
+    operations = sum(core["activity"]["operations"] for core in report["cores"])
+    # Steps that lags add are left out of the means, so the two agree.
+    assert 12 * operations == pytest.approx(report["metrics"]["effective_acs"])
+    low, high = report["modelled_not_measured"]["energy"]
+    assert 0 < low < high
+    text = spikec("map", "net.safetensors", "--data", "data.npz", "--samples", "2").stdout
+    assert "modelled, not measured, a step:" in text
+    assert "Loihi 1: no table is published for Loihi 2" in text
+
+
+def test_the_mapping_is_recorded_shown_and_emitted() -> None:
+    result = spikec("map", "net.safetensors", "--target", "small.toml", "-o", "mapped.spk")
+    assert result.exit_code == 0, result.output
+    program = read_program("mapped.spk")
+    assert program.core_map is not None
+    assert program.core_map.num_cores == 4
+    shown = as_json("inspect", "mapped.spk")["core_map"]
+    assert [sum(core["populations"].values()) for core in shown["cores"]] == [
+        int(count)
+        for count in np.bincount(np.concatenate([c.reshape(-1) for c in program.core_map.cores]))
+    ]
+    assert "cores of small" in spikec("inspect", "mapped.spk").stdout
+    assert spikec("emit", "mapped.spk", "--backend", "lava", "-o", "out").exit_code == 0
+    cores = json.loads(Path("out/cores.json").read_text(encoding="utf-8"))
+    first = program.populations[0].name
+    assert cores["populations"][first] == program.core_map.cores[0].reshape(-1).tolist()
+    readme = Path("out/README.md").read_text(encoding="utf-8")
+    assert "4 core(s) of small" in readme
+    assert "not run on hardware" in readme
+
+
+def test_without_a_mapping_nothing_is_shown_or_emitted() -> None:
+    assert spikec("compile", "net.safetensors", "-o", "net.spk").exit_code == 0
+    assert as_json("inspect", "net.spk")["core_map"] is None
+    assert "cores of" not in spikec("inspect", "net.spk").stdout
+    assert spikec("emit", "net.spk", "-o", "out").exit_code == 0
+    assert not Path("out/cores.json").exists()
+    assert "`spikec map` makes one" in Path("out/README.md").read_text(encoding="utf-8")
+
+
+def test_a_program_is_mapped_as_it_is() -> None:
+    assert spikec("compile", "net.safetensors", "-o", "net.spk").exit_code == 0
+    assert as_json("map", "net.spk")["target"] == "loihi2"
+    assert as_json("map", "net.spk", "--target", "small.toml")["cores_used"] == 4
+    assert as_json("map", "net.spk", "--weight-bits", "4", code=2)["errors"][0]["code"] == "U081"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--target", "generic"), "U120"),
+        (("--target", "two.toml"), "M002"),
+        (("-o", "net.safetensors"), "U031"),
+    ],
+)
+def test_refusals_exit_with_2(words: tuple[str, ...], code: str) -> None:
+    errors = as_json("map", "net.safetensors", *words, code=2)["errors"]
+    assert [item["code"] for item in errors] == [code]
+    assert as_json("map", "net.safetensors", "--target", "two.toml", "--chips", "2")["chips"] == 2
