@@ -180,10 +180,11 @@ def _fast(
             )
         ) from error
     laid_out = layout.laid_out(program)
-    fast.Session(laid_out, samples=1, probes=()).prepare()
+    kept = fast.Kept(laid_out)
+    fast.Session(laid_out, samples=1, probes=(), kept=kept).prepare()
     return (
-        partial(fast.run, laid_out, threads=threads, ways=ways),
+        partial(fast.run, laid_out, threads=threads, ways=ways, kept=kept),
         lambda samples, probes: fast.Session(
-            laid_out, samples=samples, probes=probes, threads=threads
+            laid_out, samples=samples, probes=probes, threads=threads, kept=kept
         ),
     )

@@ -8,20 +8,21 @@ threads share them out. A stream has no end: :class:`Session` takes it in chunks
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spikec.backends.simulator import codes as k
-from spikec.backends.simulator.layout import Columns, Layout
+from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
 from spikec.backends.simulator.product import products
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.trace import Probe, Quantity, Trace
 
-__all__ = ["Session", "Way", "default_threads", "run"]
+__all__ = ["Kept", "Session", "Way", "default_threads", "run"]
 
 #: Steps of a layer that are prepared together, and what that may take (in values).
 _MOST_STEPS = 128
@@ -40,15 +41,17 @@ def run(
     *,
     threads: int | None = None,
     ways: dict[str, Way] | None = None,
+    kept: Kept | None = None,
 ) -> Trace:
     """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start.
 
-    How each connection was served is written to ``ways``, if given.
+    How each connection was served is written to ``ways``, if given; ``kept`` is what earlier
+    runs of the layout left.
     Voltages and currents come as the chip's integers, in the layout's integer type.
     ``trace.events`` counts wraps, saturations and clipped inputs.
     """
     samples = len(next(iter(inputs.values())))
-    session = Session(layout, samples=samples, probes=probes, threads=threads)
+    session = Session(layout, samples=samples, probes=probes, threads=threads, kept=kept)
     trace = session.run(inputs, last=True)
     if ways is not None:
         ways.update(session.ways())
@@ -74,6 +77,50 @@ _WAYS = {
 }
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Tables:
+    """What all sessions that record the same have in common.
+
+    ``back`` is how many rows from before a chunk are kept: what delays reach back to, and
+    what is reported late, ``lag`` steps at most.
+    """
+
+    populations: Array
+    columns: Mapping[Probe, Columns]
+    width: int
+    lags: Mapping[Probe, int]
+    lag: int
+    back: int
+
+
+class Kept:
+    """What sessions of one layout leave for the next: tables, and memory to work in."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.products = tuple(products(layout))
+        self._layout = layout
+        self._tables: dict[tuple[Probe, ...], _Tables] = {}
+        self._rooms: dict[tuple[object, int], list[tuple[Array, ...]]] = {}
+
+    def tables(self, probes: tuple[Probe, ...]) -> _Tables:
+        """Return the tables of sessions that record ``probes``."""
+        if probes not in self._tables:
+            self._tables[probes] = _tables(self._layout, probes)
+        return self._tables[probes]
+
+    @contextmanager
+    def room(self, layout: Layout, steps: int) -> Iterator[tuple[Array, ...]]:
+        """Lend one thread memory to work in."""
+        chunk = _chunk(layout, steps)
+        idle = self._rooms.setdefault((layout.dtype, chunk), [])
+        try:
+            room = idle.pop()
+        except IndexError:
+            room = _scratch(layout, chunk)
+        yield room
+        idle.append(room)
+
+
 class Session:
     """A program at work on ``samples`` samples side by side; feed it chunks of steps in order.
 
@@ -88,31 +135,28 @@ class Session:
         samples: int,
         probes: Sequence[Probe],
         threads: int | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._layout = layout
+        self._kept = kept or Kept(layout)
         self._probes = tuple(dict.fromkeys(probes))
         self._threads = max(1, min(threads or default_threads(), samples))
         self._samples = samples
-        program = layout.program
-        self._views = {item.name: item.view for item in program.populations}
-        lags = [lag for v in self._views.values() for lag in (v.lag, v.current_lag)]
-        self._lag = max(0, *lags)
-        # Rows from before a chunk: what delays reach back to, and what is reported late.
-        back = max(1, layout.history, self._lag - min(lags))
-        self._back = back
+        self._tables = tables = self._kept.tables(self._probes)
         # What came before the first step: silence, and the initial state.
-        self._sent = np.zeros((1, back, layout.width), np.uint8)
-        self._integers = np.zeros((1, back, max(1, layout.integer_width)), np.int32)
-        self._populations, self._columns, width = _recorded_columns(layout, self._probes)
-        self._recorded = np.zeros((1, back, max(1, width)), layout.dtype)
-        current, voltage = (np.tile(values, (samples, 1)) for values in layout.initial)
+        before = (1, tables.back)
+        self._sent = np.zeros((*before, layout.width), np.uint8)
+        self._integers = np.zeros((*before, max(1, layout.integer_width)), np.int32)
+        self._populations = tables.populations
+        self._recorded = np.zeros((*before, max(1, tables.width)), layout.dtype)
+        current, voltage = aligned((2, samples, len(layout.initial[0])), layout.dtype)
+        current[:], voltage[:] = layout.initial
         self._states = (current, voltage, np.zeros(current.shape, np.int32))
-        for (name, quantity), columns in self._columns.items():
+        for (name, quantity), columns in tables.columns.items():
             state, count = layout.state[name], layout.sent[name].count
             values = (current if quantity == "current" else voltage)[0, state : state + count]
             self._recorded[:, :, columns.begin : columns.begin + count] = values
-        self._products = tuple(products(layout))
-        self._connections = layout.connections.copy()
+        self._connections = layout.connections
         self._fresh = slice(0)  # the rows that the chunk brought
         self._step = 0
         self._given = 0
@@ -126,7 +170,7 @@ class Session:
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
         """Take a chunk and report the steps that are complete; all that are left if ``last``."""
         steps = next(iter(inputs.values())).shape[1]
-        extra = self._lag if last and self._given + steps else 0
+        extra = self._tables.lag if last and self._given + steps else 0
         clipped = self._receive(inputs, steps, extra)
         self._compute(steps + extra)
         self._given += steps
@@ -140,7 +184,7 @@ class Session:
         self._sent = self._lengthened(self._sent, steps + extra)
         self._integers = self._lengthened(self._integers, steps + extra)
         self._recorded = self._lengthened(self._recorded, steps + extra)
-        layout, rows = self._layout, slice(self._back, self._back + steps)
+        layout, rows = self._layout, slice(self._tables.back, self._tables.back + steps)
         self._fresh = rows
         events: dict[str, int] = {}
         converted: dict[str, Array] = {}
@@ -173,14 +217,19 @@ class Session:
     def _ready(self) -> Array:
         """Make the sums of inputs that are mostly not zero; say so in the table of connections."""
         layout = self._layout
-        self._connections = layout.connections.copy()
+        self._connections = layout.connections
         parts: list[Array] = []
         width = 0
-        for item in self._products:
+        densities: dict[str, float] = {}
+        for item in self._kept.products:
             stream = self._integers if item.graded else self._sent
-            density = _density(stream[:, self._fresh], item.source)
-            if not item.worth(density):
+            name = item.connection.source
+            if name not in densities:
+                densities[name] = _density(stream[:, self._fresh], item.source)
+            if not item.worth(densities[name]):
                 continue
+            if not parts:
+                self._connections = layout.connections.copy()
             columns = slice(item.source.begin, item.source.begin + item.source.count)
             parts.append(item.sums(stream[:, :, columns], layout.dtype))
             self._connections[item.row, k.C_KIND] = k.READY
@@ -193,7 +242,7 @@ class Session:
     def _lengthened(self, rows: Array, steps: int) -> Array:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
-        longer = np.zeros((self._samples, back + steps, width), rows.dtype)
+        longer = aligned((self._samples, back + steps, width), rows.dtype)
         longer[:, :back] = rows
         return longer
 
@@ -220,17 +269,16 @@ class Session:
 
         layout = self._layout
         tables = (layout.groups, self._populations, self._connections)
-        streams = (self._sent, self._sent.view(np.uint64), self._integers, ready,
-                   self._recorded, self._back)  # fmt: skip
+        streams = (self._sent, self._integers, ready, self._recorded, self._tables.back)
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
         edges = np.linspace(0, self._samples, self._threads + 1).astype(int)
 
         def work(thread: int) -> None:
-            kernels.run(
-                int(edges[thread]), int(edges[thread + 1]), self._step, steps, tables,
-                layout.weights, layout.values, streams, self._states, events[thread],
-                _scratch(layout, steps),
-            )  # fmt: skip
+            with self._kept.room(layout, steps) as room:
+                kernels.run(
+                    int(edges[thread]), int(edges[thread + 1]), self._step, steps, tables,
+                    layout.weights, layout.values, streams, self._states, events[thread], room,
+                )  # fmt: skip
 
         if self._threads == 1:
             work(0)
@@ -244,21 +292,20 @@ class Session:
         """Go on from ``states`` in 64 bits: a current wrapped, and 32 bits may not hold it."""
         current, voltage, idle = states
         self._layout = replace(self._layout, dtype=np.int64, proved=True)
-        self._populations[:, k.P_PLAIN] = 0
+        self._populations = self._populations.copy()
+        self._populations[:, k.P_PLAIN] = k.GENERAL
         self._states = (current.astype(np.int64), voltage.astype(np.int64), idle)
         self._recorded = self._recorded.astype(np.int64)
 
     def _report(self, steps: int) -> dict[Probe, Array]:
         """Return what is complete of the rows just computed, every lag undone."""
-        count = min(self._given, self._step - self._lag) - self._reported
+        count = min(self._given, self._step - self._tables.lag) - self._reported
         count = max(0, count)
         first = self._step - steps
         values = {}
         for probe in self._probes:
             name, quantity = probe
-            view = self._views[name]
-            lag = view.current_lag if quantity == "current" else view.lag
-            row = self._back + self._reported + lag - first
+            row = self._tables.back + self._reported + self._tables.lags[probe] - first
             values[probe] = self._read(name, quantity, slice(row, row + count))
         self._reported += count
         return values
@@ -266,20 +313,20 @@ class Session:
     def _read(self, name: str, quantity: Quantity, rows: slice) -> Array:
         if quantity == "spikes":
             return _as_program(self._sent, self._layout.sent[name], rows)
-        return _as_program(self._recorded, self._columns[name, quantity], rows)
+        return _as_program(self._recorded, self._tables.columns[name, quantity], rows)
 
     def _carry(self, steps: int) -> None:
         """Keep the last rows as the history of the next chunk."""
-        keep = slice(steps, steps + self._back)
+        keep = slice(steps, steps + self._tables.back)
         self._sent = self._sent[:, keep].copy()
         self._integers = self._integers[:, keep].copy()
         self._recorded = self._recorded[:, keep].copy()
 
 
-def _recorded_columns(
-    layout: Layout, probes: Sequence[Probe]
-) -> tuple[Array, dict[Probe, Columns], int]:
+def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
     """Return the table of populations that says what to record, and where it will be."""
+    views = {item.name: item.view for item in layout.program.populations}
+    lags = [lag for view in views.values() for lag in (view.lag, view.current_lag)]
     populations = layout.populations.copy()
     columns: dict[Probe, Columns] = {}
     width = 0
@@ -293,7 +340,18 @@ def _recorded_columns(
         which = k.P_VOLTAGE if quantity == "voltage" else k.P_CURRENT
         populations[layout.names.index(name), which] = width
         width += source.count
-    return populations, columns, width
+    most = max(0, *lags)
+    return _Tables(
+        populations=populations,
+        columns=columns,
+        width=width,
+        lags={
+            (name, quantity): views[name].current_lag if quantity == "current" else views[name].lag
+            for name, quantity in probes
+        },
+        lag=most,
+        back=max(1, layout.history, most - min(lags)),
+    )
 
 
 def _density(stream: Array, columns: Columns) -> float:
@@ -311,15 +369,24 @@ def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
     return picture
 
 
-def _scratch(layout: Layout, steps: int) -> tuple[Array, ...]:
-    """Return one thread's room: what arrives, sums, events and where their steps end."""
+def _sums_width(layout: Layout) -> int:
     populations = layout.populations
-    width = int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max())
-    chunk = max(1, min(steps, _MOST_STEPS, _SCRATCH // max(width, layout.widest)))
+    return padded(int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max()))
+
+
+def _chunk(layout: Layout, steps: int) -> int:
+    """Return how many of ``steps`` are taken at a time."""
+    room = _SCRATCH // max(_sums_width(layout), layout.widest)
+    return max(1, min(steps, _MOST_STEPS, room))
+
+
+def _scratch(layout: Layout, chunk: int) -> tuple[Array, ...]:
+    """Return one thread's room: what arrives, sums, events and where their steps end."""
+    width, events = _sums_width(layout), chunk * layout.widest
     return (
-        np.zeros((chunk, width), layout.dtype),
-        np.zeros(width, np.int16),
-        np.zeros(chunk * layout.widest, np.int64),
-        np.zeros(chunk * layout.widest, np.int64),
+        aligned((chunk, width), layout.dtype),
+        aligned((width + 64,), np.int16),
+        np.zeros(events + 64, np.int32),
+        np.zeros(events, np.int64),
         np.zeros(chunk, np.int64),
     )

@@ -103,7 +103,7 @@ def test_the_random_programs_reach_every_kernel() -> None:
     assert values == {codes.BITS, codes.BYTES, codes.INTEGERS}
     assert pictures == {False, True}
     assert widths == {np.int32, np.int64}
-    assert plain == {0, 1}
+    assert plain == {codes.GENERAL, codes.PLAIN, codes.CALM}
     assert {(False, False), (False, True), (True, True)} <= groups
 
 
