@@ -40,21 +40,19 @@ def run(
     probes: Sequence[Probe],
     *,
     threads: int | None = None,
-    ways: dict[str, Way] | None = None,
     kept: Kept | None = None,
 ) -> Trace:
     """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start.
 
-    How each connection was served is written to ``ways``, if given; ``kept`` is what earlier
-    runs of the layout left.
+    ``kept`` is what earlier runs of the layout left, and knows how this one served connections.
     Voltages and currents come as the chip's integers, in the layout's integer type.
     ``trace.events`` counts wraps, saturations and clipped inputs.
     """
     samples = len(next(iter(inputs.values())))
     session = Session(layout, samples=samples, probes=probes, threads=threads, kept=kept)
     trace = session.run(inputs, last=True)
-    if ways is not None:
-        ways.update(session.ways())
+    if kept is not None:
+        kept.last = session
     return Trace(
         values=trace.values, outputs=trace.outputs, events={**trace.events, **session.events}
     )
@@ -97,10 +95,20 @@ class Kept:
     """What sessions of one layout leave for the next: tables, and memory to work in."""
 
     def __init__(self, layout: Layout) -> None:
+        from spikec.backends.simulator import kernels
+
+        self.loops = kernels.run
+        #: What served the last run; it shares its memory with that run's trace.
+        self.last: Session | None = None
         self.products = tuple(products(layout))
         self._layout = layout
+        self._width = _sums_width(layout)
         self._tables: dict[tuple[Probe, ...], _Tables] = {}
         self._rooms: dict[tuple[object, int], list[tuple[Array, ...]]] = {}
+
+    def ways(self) -> dict[str, Way]:
+        """Return how each connection was served in the last run."""
+        return {} if self.last is None else self.last.ways()
 
     def tables(self, probes: tuple[Probe, ...]) -> _Tables:
         """Return the tables of sessions that record ``probes``."""
@@ -111,12 +119,13 @@ class Kept:
     @contextmanager
     def room(self, layout: Layout, steps: int) -> Iterator[tuple[Array, ...]]:
         """Lend one thread memory to work in."""
-        chunk = _chunk(layout, steps)
+        most = _SCRATCH // max(self._width, layout.widest)
+        chunk = max(1, min(steps, _MOST_STEPS, most))
         idle = self._rooms.setdefault((layout.dtype, chunk), [])
         try:
             room = idle.pop()
         except IndexError:
-            room = _scratch(layout, chunk)
+            room = _scratch(layout, chunk, self._width)
         yield room
         idle.append(room)
 
@@ -146,9 +155,9 @@ class Session:
         # What came before the first step: silence, and the initial state.
         before = (1, tables.back)
         self._sent = np.zeros((*before, layout.width), np.uint8)
-        self._integers = np.zeros((*before, max(1, layout.integer_width)), np.int32)
+        self._integers = np.zeros((*before, layout.integer_width), np.int32)
         self._populations = tables.populations
-        self._recorded = np.zeros((*before, max(1, tables.width)), layout.dtype)
+        self._recorded = np.zeros((*before, tables.width), layout.dtype)
         current, voltage = aligned((2, samples, len(layout.initial[0])), layout.dtype)
         current[:], voltage[:] = layout.initial
         self._states = (current, voltage, np.zeros(current.shape, np.int32))
@@ -158,6 +167,7 @@ class Session:
             self._recorded[:, :, columns.begin : columns.begin + count] = values
         self._connections = layout.connections
         self._fresh = slice(0)  # the rows that the chunk brought
+        self._brought: dict[str, Array] = {}
         self._step = 0
         self._given = 0
         self._reported = 0
@@ -186,6 +196,7 @@ class Session:
         self._recorded = self._lengthened(self._recorded, steps + extra)
         layout, rows = self._layout, slice(self._tables.back, self._tables.back + steps)
         self._fresh = rows
+        self._brought = {}
         events: dict[str, int] = {}
         converted: dict[str, Array] = {}
         for entry in layout.program.inputs:
@@ -195,11 +206,12 @@ class Session:
             columns = (layout.integers if graded else layout.sent)[entry.name]
             place = slice(columns.begin, columns.begin + columns.count)
             if not graded and values.dtype in (np.uint8, np.bool_) and flat.max(initial=0) <= 1:
-                self._sent[:, rows, place] = flat
+                self._sent[:, rows, place] = self._brought[entry.name] = flat
                 continue
             if not converted:
                 converted, events = to_integers(layout.program, inputs)
             integers = converted[entry.name].reshape(flat.shape)
+            self._brought[entry.name] = integers
             (self._integers if graded else self._sent)[:, rows, place] = integers
         return events
 
@@ -210,7 +222,8 @@ class Session:
             columns = self._layout.sent.get(wire.source)
             stream = self._integers if columns is None else self._sent
             columns = columns or self._layout.integers[wire.source]
-            density = _density(stream[:, self._fresh], columns)
+            part = stream[:, self._fresh, columns.begin : columns.begin + columns.count]
+            density = _density(part)
             found[wire.name] = Way(way=_WAYS[int(row[k.C_KIND])], density=density)
         return found
 
@@ -225,7 +238,7 @@ class Session:
             stream = self._integers if item.graded else self._sent
             name = item.connection.source
             if name not in densities:
-                densities[name] = _density(stream[:, self._fresh], item.source)
+                densities[name] = _density(self._brought[name])
             if not item.worth(densities[name]):
                 continue
             if not parts:
@@ -242,6 +255,8 @@ class Session:
     def _lengthened(self, rows: Array, steps: int) -> Array:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
+        if not width:
+            return np.zeros((self._samples, back + steps, 0), rows.dtype)
         longer = aligned((self._samples, back + steps, width), rows.dtype)
         longer[:, :back] = rows
         return longer
@@ -265,18 +280,16 @@ class Session:
 
     def _computed(self, steps: int, ready: Array) -> Array:
         """Run all samples; return what wrapped and what saturated, per population."""
-        from spikec.backends.simulator import kernels
-
         layout = self._layout
         tables = (layout.groups, self._populations, self._connections)
         streams = (self._sent, self._integers, ready, self._recorded, self._tables.back)
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
-        edges = np.linspace(0, self._samples, self._threads + 1).astype(int)
+        edges = [self._samples * part // self._threads for part in range(self._threads + 1)]
 
         def work(thread: int) -> None:
             with self._kept.room(layout, steps) as room:
-                kernels.run(
-                    int(edges[thread]), int(edges[thread + 1]), self._step, steps, tables,
+                self._kept.loops(
+                    edges[thread], edges[thread + 1], self._step, steps, tables,
                     layout.weights, layout.values, streams, self._states, events[thread], room,
                 )  # fmt: skip
 
@@ -354,9 +367,10 @@ def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
     )
 
 
-def _density(stream: Array, columns: Columns) -> float:
-    part = stream[:, :, columns.begin : columns.begin + columns.count]
-    return float(np.count_nonzero(part)) / max(1, part.size)
+def _density(values: Array) -> float:
+    if values.dtype.itemsize == 1 and values.flags.c_contiguous:
+        values = values.view(np.bool_)  # counted many at a time
+    return float(np.count_nonzero(values)) / max(1, values.size)
 
 
 def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
@@ -374,15 +388,9 @@ def _sums_width(layout: Layout) -> int:
     return padded(int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max()))
 
 
-def _chunk(layout: Layout, steps: int) -> int:
-    """Return how many of ``steps`` are taken at a time."""
-    room = _SCRATCH // max(_sums_width(layout), layout.widest)
-    return max(1, min(steps, _MOST_STEPS, room))
-
-
-def _scratch(layout: Layout, chunk: int) -> tuple[Array, ...]:
+def _scratch(layout: Layout, chunk: int, width: int) -> tuple[Array, ...]:
     """Return one thread's room: what arrives, sums, events and where their steps end."""
-    width, events = _sums_width(layout), chunk * layout.widest
+    events = chunk * layout.widest
     return (
         aligned((chunk, width), layout.dtype),
         aligned((width + 64,), np.int16),

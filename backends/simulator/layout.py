@@ -215,7 +215,7 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     kind = np.dtype(dtype)
     room = np.empty(size(shape) * kind.itemsize + _LINE, np.uint8)
     room[:] = 0  # not by np.zeros, which gets no large pages
-    start = -room.ctypes.data % _LINE
+    start = -room.__array_interface__["data"][0] % _LINE
     zeros: Array = room[start : start + size(shape) * kind.itemsize].view(kind).reshape(shape)
     return zeros
 

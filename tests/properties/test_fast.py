@@ -67,8 +67,10 @@ def test_inputs_that_are_mostly_not_zero_are_an_exact_product(seed: int) -> None
     }  # fmt: skip
     probes = all_probes(program)
     expected = golden.run(program, inputs, probes=probes)
-    ways: dict[str, fast.Way] = {}
-    assert_same(fast.run(laid_out(program), inputs, probes, ways=ways), expected, seed)
+    layout = laid_out(program)
+    kept = fast.Kept(layout)
+    assert_same(fast.run(layout, inputs, probes, kept=kept), expected, seed)
+    ways = kept.ways()
     binary = {item.name for item in program.inputs if item.kind == "binary"}
     for connection in program.connections:
         if connection.source in binary:
