@@ -24,6 +24,8 @@ from spikec.compiler.trace import Probe, Quantity, Trace
 
 __all__ = ["Kept", "Session", "Way", "default_threads", "run"]
 
+#: Steps of a block of neurons that are taken together.
+_FEW_STEPS = 16
 #: Steps of a layer that are prepared together, and what that may take (in values).
 _MOST_STEPS = 128
 _SCRATCH = 1 << 22
@@ -393,6 +395,7 @@ def _scratch(layout: Layout, chunk: int, width: int) -> tuple[Array, ...]:
     events = chunk * layout.widest
     return (
         aligned((chunk, width), layout.dtype),
+        aligned((_FEW_STEPS, k.BLOCK), layout.dtype),
         aligned((width + 64,), np.int16),
         np.zeros(events + 64, np.int32),
         np.zeros(events, np.int64),

@@ -90,6 +90,7 @@ from spikec.backends.simulator.vectors import (
     loaded,
     lowest_bit,
     masked,
+    number_of_bits,
     ones_in,
     select,
     splat,
@@ -103,6 +104,9 @@ __all__ = ["run"]
 
 #: Sums of 16 bits take this many rows of int8.
 _ROWS = 255
+#: Neurons that take steps side by side: two vectors where they are of 512 bits, so that one
+#: works while the other waits.
+_SIDE = 32
 #: Columns of a row that are summed in registers together, and rows of weights asked for ahead.
 _COLUMNS, _AHEAD = 256, 8
 _MAX = (1 << 23) - 1
@@ -141,19 +145,15 @@ def _find_bits(sent: Any, index: Any, found: int) -> int:
     """Write the places of bytes that are 1 to ``index``, which has room for four more."""
     for place in range(0, len(sent), 64):
         mask = ones_in(sent, place)
-        if mask == np.uint64(0):
-            continue
-        end = found
+        end = found + number_of_bits(mask)
         # Mostly there are few, and four without asking are quicker than one wrong guess.
-        for _ in range(4):
-            index[end] = place + np.int64(lowest_bit(mask))
-            end += 1
-            found += np.int64(mask != np.uint64(0))
+        for part in range(4):
+            index[found + part] = place + lowest_bit(mask)
             mask &= mask - np.uint64(1)
-        while mask:
-            index[found] = place + np.int64(lowest_bit(mask))
-            found += 1
+        for part in range(found + 4, end):
+            index[part] = place + lowest_bit(mask)
             mask &= mask - np.uint64(1)
+        found = end
     return found
 
 
@@ -261,15 +261,19 @@ def _convolved(
         place = first + 4 * np.int64(index[event])
         at, kernel = np.int64(places[place]), np.int64(places[place + 1])
         length = np.int64(places[place + 2])
+        whole = length & -32
         for _ in range(places[place + 3]):
             if graded:
                 value = values[event] << shift
                 for j in range(length):
                     row[at + j] += weights[kernel + j] * value
             else:
-                for j in range(0, length, 32):
-                    taps = masked(loaded(weights, kernel + j, 32, 16), min(32, length - j))
+                for j in range(0, whole, 32):
+                    taps = loaded(weights, kernel + j, 32, 16)
                     store(sums, at + j, loaded(sums, at + j, 32, 16) + taps)
+                if whole < length:
+                    taps = masked(loaded(weights, kernel + whole, 32, 16), length - whole)
+                    store(sums, at + whole, loaded(sums, at + whole, 32, 16) + taps)
             at += line
             kernel -= back
         waiting += 1
@@ -372,58 +376,80 @@ def _kept_of_24(state: Any, factor: Any) -> Any:
 
 @_inline
 def _clipped(values: Any) -> Any:
-    most, least = splat(_MAX, 16), splat(-_MAX, 16)
+    most, least = splat(_MAX, _SIDE), splat(-_MAX, _SIDE)
     values = select(values > most, most, values)
     return select(values < least, least, values)
 
 
 @_inline
 def _one_where(mask: Any) -> Any:
-    return select(mask, splat(1, 16), zeros(16, 32))
+    return select(mask, splat(1, _SIDE), zeros(_SIDE, 32))
 
 
-@_jit
-def _plain(
-    calm: bool, now: int, late: int, arriving: Any, current: Any, voltage: Any, before: Any,
-    spikes: Any, values: Any,
-) -> tuple[int, int]:  # fmt: skip
-    """One step of int32 neurons without refractory steps, floors or several spikes.
+def _plain(calm: bool) -> Any:
+    """Return what takes steps of int32 neurons with or without currents that may wrap."""
 
-    All arrays are padded to whole vectors, with neurons that stay at 0. A ``calm`` current
-    cannot leave 24 bits.
-    """
-    wrapped, clipped = zeros(16, 32), zeros(16, 32)
-    for j in range(0, len(current), 16):
-        arrived, state = loaded(arriving, j, 16, 32) << 6, loaded(current, j, 16, 32)
-        factor = loaded(values[V_KEEP_CURRENT], j, 16, 32)
-        if calm:
-            summed = _kept_of_24(state, factor) + arrived
-        else:
-            summed = _kept(state, factor) + arrived
-            over, under = summed > _MAX + 1, summed < -_MAX
-            wrapped = wrapped + _one_where(summed > _MAX) + _one_where(under)
-            moved = select(over, splat(1 << 24, 16), zeros(16, 32))
-            summed = summed - moved + select(under, splat(1 << 24, 16), zeros(16, 32))
-        store(current, j, summed)
-        start, fired = loaded(voltage, j, 16, 32), loaded(before, j, 16, 32) > 0
-        if late == REPLACE:
-            start = select(fired, loaded(values[V_RESET], j, 16, 32), start)
-        drive = _kept_of_24(start, loaded(values[V_KEEP_VOLTAGE], j, 16, 32)) + summed
-        drive = drive + loaded(values[V_BIAS], j, 16, 32)
-        if late == SUBTRACT:
-            drive = drive - select(fired, loaded(values[V_AMOUNT], j, 16, 32), zeros(16, 32))
-        after = _clipped(drive)
-        clipped = clipped + _one_where(after != drive)
-        fires = after > loaded(values[V_THRESHOLD], j, 16, 32)
-        if now == SUBTRACT:
-            drive = after - select(fires, loaded(values[V_AMOUNT], j, 16, 32), zeros(16, 32))
-            after = _clipped(drive)
-            clipped = clipped + _one_where(after != drive)
-        if now == REPLACE:
-            after = select(fires, loaded(values[V_RESET], j, 16, 32), after)
-        store(voltage, j, after)
-        store_bytes(spikes, j, fires)
-    return total(wrapped), total(clipped)
+    def plain(
+        population: Any, steps: int, arriving: Any, first: int, current: Any, voltage: Any,
+        sent: Any, row: int, values: Any, skip: int, count: int,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Steps of int32 neurons without refractory steps, floors or several spikes.
+
+        ``count`` neurons of a population after ``skip``; what arrives begins at column ``first``
+        of ``arriving``, and what they send in the first step at ``row`` of ``sent``. A few
+        neurons at a time, whose states stay in registers, take all steps. All arrays are padded to
+        whole vectors, with neurons that stay at 0. A calm current cannot leave 24 bits.
+        """
+        now, late = population[P_RESET], population[P_LATE]
+        place, pitch, line = population[P_STATE] + skip, arriving.shape[1], sent.shape[1]
+        neurons = values.shape[1]
+        wrapped, clipped = zeros(_SIDE, 32), zeros(_SIDE, 32)
+        for j in range(0, count, _SIDE):
+            at, shown = place + j, row * line + population[P_SPIKES] + skip + j
+            state, drive = loaded(current, at, _SIDE, 32), loaded(voltage, at, _SIDE, 32)
+            threshold = loaded(values, V_THRESHOLD * neurons + at, _SIDE, 32)
+            amount = loaded(values, V_AMOUNT * neurons + at, _SIDE, 32)
+            reset = loaded(values, V_RESET * neurons + at, _SIDE, 32)
+            bias = loaded(values, V_BIAS * neurons + at, _SIDE, 32)
+            fires = loaded(sent, shown - line, _SIDE, 32) > 0
+            after = drive
+            for t in range(steps):
+                arrived = loaded(arriving, t * pitch + first + j, _SIDE, 32) << 6
+                # Factors are read again in each step: LLVM takes products of 16 bits only where it
+                # sees, just before, that these suffice.
+                keep_current = loaded(values, V_KEEP_CURRENT * neurons + at, _SIDE, 32)
+                if calm:
+                    state = _kept_of_24(state, keep_current) + arrived
+                else:
+                    state = _kept(state, keep_current) + arrived
+                    over, under = state > _MAX + 1, state < -_MAX
+                    wrapped = wrapped + _one_where(state > _MAX) + _one_where(under)
+                    state = state - (_one_where(over) << 24) + (_one_where(under) << 24)
+                if late == REPLACE:
+                    after = select(fires, reset, after)
+                keep_voltage = loaded(values, V_KEEP_VOLTAGE * neurons + at, _SIDE, 32)
+                drive = _kept_of_24(after, keep_voltage) + state + bias
+                if late == SUBTRACT:
+                    drive = drive - select(fires, amount, zeros(_SIDE, 32))
+                after = _clipped(drive)
+                clipped = clipped + _one_where(after != drive)
+                fires = after > threshold
+                if now == SUBTRACT:
+                    drive = after - select(fires, amount, zeros(_SIDE, 32))
+                    after = _clipped(drive)
+                    clipped = clipped + _one_where(after != drive)
+                if now == REPLACE:
+                    after = select(fires, reset, after)
+                store_bytes(sent, shown + t * line, fires)
+            store(current, at, state)
+            store(voltage, at, after)
+        return total(wrapped), total(clipped)
+
+    return _jit(plain)
+
+
+_calm_steps: Any = _plain(calm=True)
+_wrapping_steps: Any = _plain(calm=False)
 
 
 @_jit
@@ -484,31 +510,36 @@ def _general(
 
 @_jit
 def _advance(
-    population: Any, step: int, at: int, arrived: Any, sent: Any, state: Any, values: Any,
-    events: Any, skip: int,
+    population: Any, step: int, row: int, steps: int, arriving: Any, first: int, sent: Any,
+    state: Any, values: Any, events: Any, skip: int, count: int,
 ) -> None:  # fmt: skip
-    """One step of the neurons of a population that ``arrived`` is for, ``skip`` the first.
+    """Steps of ``count`` neurons of a population after ``skip``, on what ``arriving`` brings.
 
-    ``at`` is the step's row of ``sent``, that of the step before lies above it.
+    ``row`` of ``sent`` is that of the first ``step``; what was sent before lies above it.
     """
     current, voltage, idle = state
-    if step < population[P_START]:
+    late = min(steps, max(0, population[P_START] - step))
+    if population[P_PLAIN] != GENERAL:
+        steps, arriving, row = steps - late, arriving[late:], row + late
+        if population[P_PLAIN] == CALM:
+            wrapped, clipped = _calm_steps(population, steps, arriving, first, current, voltage,
+                                           sent, row, values, skip, count)  # fmt: skip
+        else:
+            wrapped, clipped = _wrapping_steps(population, steps, arriving, first, current,
+                                               voltage, sent, row, values, skip, count)  # fmt: skip
+        events[0] += wrapped
+        events[1] += clipped
         return
     begin, column = population[P_STATE] + skip, population[P_SPIKES] + skip
-    end, last = begin + len(arrived), column + len(arrived)
-    before, spikes = sent[at - 1, column:last], sent[at, column:last]
-    u, v = current[begin:end], voltage[begin:end]
-    if population[P_PLAIN] != GENERAL:
-        wrapped, clipped = _plain(
-            population[P_PLAIN] == CALM, population[P_RESET], population[P_LATE], arrived, u, v,
-            before, spikes, values[:, begin:end],
-        )  # fmt: skip
-    else:
+    end, last = begin + count, column + count
+    for t in range(late, steps):
         wrapped, clipped = _general(
-            population, arrived, u, v, idle[begin:end], before, spikes, values[:, begin:end]
-        )
-    events[0] += wrapped
-    events[1] += clipped
+            population, arriving[t, first : first + count], current[begin:end],
+            voltage[begin:end], idle[begin:end], sent[row + t - 1, column:last],
+            sent[row + t, column:last], values[:, begin:end],
+        )  # fmt: skip
+        events[0] += wrapped
+        events[1] += clipped
 
 
 @_jit
@@ -518,15 +549,13 @@ def _copy(values: Any, to: Any) -> None:
 
 
 @_jit
-def _record(population: Any, recorded: Any, state: Any, skip: int, end: int) -> None:
-    """Note the states of a population's neurons from ``skip`` to ``end``."""
+def _record(population: Any, recorded: Any, state: Any) -> None:
     current, voltage, _ = state
-    end = min(end, population[P_COUNT])
-    begin = population[P_STATE]
+    begin, end = population[P_STATE], population[P_STATE] + population[P_COUNT]
     if population[P_VOLTAGE] >= 0:
-        _copy(voltage[begin + skip : begin + end], recorded[population[P_VOLTAGE] + skip :])
+        _copy(voltage[begin:end], recorded[population[P_VOLTAGE] :])
     if population[P_CURRENT] >= 0:
-        _copy(current[begin + skip : begin + end], recorded[population[P_CURRENT] + skip :])
+        _copy(current[begin:end], recorded[population[P_CURRENT] :])
 
 
 @_jit
@@ -576,13 +605,12 @@ def _from_inside(
 
 @_jit
 def _fused(
-    connection: Any, population: Any, weights: Any, sample_streams: Any, recorded: Any,
-    step: int, first: int, steps: int, state: Any, values: Any, events: Any, row: Any,
-    scratch: Any,
+    connection: Any, population: Any, weights: Any, sample_streams: Any, step: int, first: int,
+    steps: int, state: Any, values: Any, events: Any, room: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """All steps of a population that hears one dense connection: block by block of neurons.
 
-    What arrives never leaves the first-level cache, a block's weights the second.
+    What arrives in a few steps stays in the first-level cache, a block's weights in the second.
     """
     sent, integers, _ = sample_streams
     _, index, found_values, ends = scratch
@@ -593,23 +621,31 @@ def _fused(
         found = _find(sent, integers, connection, at, index, found_values, found)
         ends[t] = found
     for skip in range(0, stride, BLOCK):
-        arrived = row[: min(BLOCK, stride - skip)]
+        width = min(BLOCK, stride - skip)
         found = 0
-        for t in range(steps):
-            arrived[:] = 0
-            if ends[t] > found:
-                _dense(narrow, connection[C_COUNT], stride, index, found, ends[t], arrived, skip,
-                       connection[C_SHIFT])  # fmt: skip
-            found = ends[t]
-            _advance(population, step + t, first + t, arrived, sent, state, values, events, skip)
-            _record(population, recorded[first + t], state, skip, skip + len(arrived))
+        for begin in range(0, steps, len(room)):
+            arriving = room[: min(len(room), steps - begin)]
+            for t in range(len(arriving)):
+                arriving[t, :width] = 0
+                end = ends[begin + t]
+                if end > found:
+                    _dense(narrow, connection[C_COUNT], stride, index, found, end,
+                           arriving[t, :width], skip, connection[C_SHIFT])  # fmt: skip
+                found = end
+            _advance(population, step + begin, first + begin, len(arriving), arriving, 0, sent,
+                     state, values, events, skip, width)  # fmt: skip
 
 
 @_jit
 def _whole(population: Any) -> int:
     """Return how many neurons a step updates: with padding where whole vectors are."""
     count = population[P_COUNT]
-    return count if population[P_PLAIN] == GENERAL else (count + 15) // 16 * 16
+    return count if population[P_PLAIN] == GENERAL else (count + _SIDE - 1) // _SIDE * _SIDE
+
+
+@_jit
+def _recorded_at_all(population: Any) -> bool:
+    return population[P_VOLTAGE] >= 0 or population[P_CURRENT] >= 0
 
 
 @_jit
@@ -636,7 +672,7 @@ def run(
     groups, populations, connections = tables
     sent, integers, ready, recorded, history = streams
     current, voltage, idle = states
-    room, sums, index, found_values, ends = scratch
+    room, few, sums, index, found_values, ends = scratch
     work = (sums, index, found_values, ends)
     for sample in range(first, last):
         state = (current[sample], voltage[sample], idle[sample])
@@ -647,22 +683,28 @@ def run(
                 arriving = room[: min(length, steps - start)]
                 row, now = history + start, step + start
                 first_in, number = group[G_OUTER], group[G_POPULATIONS]
-                if group[G_FUSED] and connections[first_in, C_KIND] == DENSE:
-                    _fused(connections[first_in], populations[number], weights, flows,
-                           recorded[sample], now, row, len(arriving), state, values,
-                           events[number], room[0], work)  # fmt: skip
+                population = populations[number]
+                alone = group[G_OUTER_END] == group[G_INNER_END]
+                alone = alone and not _recorded_at_all(population)
+                if alone and group[G_FUSED] and connections[first_in, C_KIND] == DENSE:
+                    _fused(connections[first_in], population, weights, flows, now, row,
+                           len(arriving), state, values, events[number], few, work)  # fmt: skip
                     continue
                 arriving[:] = 0
                 for number in range(group[G_OUTER], group[G_OUTER_END]):
                     _from_outside(connections[number], weights, flows, row, arriving, work)
+                if alone:
+                    _advance(population, now, row, len(arriving), arriving, population[P_TARGET],
+                             sent[sample], state, values, events[group[G_POPULATIONS]], 0,
+                             _whole(population))  # fmt: skip
+                    continue
                 for t in range(len(arriving)):
                     for number in range(group[G_OUTER_END], group[G_INNER_END]):
                         _from_inside(connections[number], weights, flows, row + t, arriving[t],
                                      work)  # fmt: skip
                     for number in range(group[G_POPULATIONS], group[G_POPULATIONS_END]):
-                        target = populations[number, P_TARGET]
-                        count = _whole(populations[number])
-                        _advance(populations[number], now + t, row + t,
-                                 arriving[t, target : target + count], sent[sample], state, values,
-                                 events[number], 0)  # fmt: skip
-                        _record(populations[number], recorded[sample, row + t], state, 0, count)
+                        population = populations[number]
+                        _advance(population, now + t, row + t, 1, arriving[t : t + 1],
+                                 population[P_TARGET], sent[sample], state, values, events[number],
+                                 0, _whole(population))  # fmt: skip
+                        _record(population, recorded[sample, row + t], state)

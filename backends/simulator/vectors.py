@@ -17,8 +17,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 __all__ = [
-    "Lanes", "add_to", "fetch", "loaded", "lowest_bit", "masked", "ones_in", "select", "splat",
-    "store", "store_bytes", "total", "zeros",
+    "Lanes", "add_to", "fetch", "loaded", "lowest_bit", "masked", "number_of_bits",
+    "ones_in", "select", "splat", "store", "store_bytes", "total", "zeros",
 ]  # fmt: skip
 
 
@@ -247,7 +247,17 @@ def lowest_bit(_context: Any, _word: Any) -> Any:
     def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
-    return nb.uint64(nb.uint64), generate
+    return nb.int64(nb.uint64), generate
+
+
+@_intrinsic
+def number_of_bits(_context: Any, _word: Any) -> Any:
+    """How many bits are set."""
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return nb.int64(nb.uint64), generate
 
 
 @_intrinsic
