@@ -123,7 +123,9 @@ class SimulatorExecutable:
         progress: Progress | None = None,
     ) -> Trace:
         """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start."""
-        wanted = tuple(dict.fromkeys((*self._default_probes, *probes)))
+        wanted = self._default_probes
+        if probes:
+            wanted = tuple(dict.fromkeys((*wanted, *probes)))
         steps = next(iter(inputs.values())).shape[1]
         trace = run_in_batches(
             lambda part: self.run_batch(part, wanted),

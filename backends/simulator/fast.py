@@ -8,9 +8,8 @@ threads share them out. A stream has no end: :class:`Session` takes it in chunks
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
 from spikec.backends.simulator.product import products
-from spikec.compiler.arrays import Array, size
+from spikec.compiler.arrays import Array
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.trace import Probe, Quantity, Trace
 
@@ -55,9 +54,9 @@ def run(
     trace = session.run(inputs, last=True)
     if kept is not None:
         kept.last = session
-    return Trace(
-        values=trace.values, outputs=trace.outputs, events={**trace.events, **session.events}
-    )
+    if not session.events:
+        return trace
+    return replace(trace, events={**trace.events, **session.events})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +86,11 @@ class _Tables:
 
     populations: Array
     columns: Mapping[Probe, Columns]
-    width: int
     lags: Mapping[Probe, int]
     lag: int
     back: int
+    #: What came before the first step, of one sample: silence, and the initial state.
+    before: tuple[Array, Array, Array]
 
 
 class Kept:
@@ -118,18 +118,23 @@ class Kept:
             self._tables[probes] = _tables(self._layout, probes)
         return self._tables[probes]
 
-    @contextmanager
-    def room(self, layout: Layout, steps: int) -> Iterator[tuple[Array, ...]]:
-        """Lend one thread memory to work in."""
+    def rooms(self, layout: Layout, steps: int) -> tuple[int, list[tuple[Array, ...]]]:
+        """Return how many steps are taken at a time, and memory for it that nobody works in."""
         most = _SCRATCH // max(self._width, layout.widest)
         chunk = max(1, min(steps, _MOST_STEPS, most))
-        idle = self._rooms.setdefault((layout.dtype, chunk), [])
-        try:
-            room = idle.pop()
-        except IndexError:
-            room = _scratch(layout, chunk, self._width)
-        yield room
-        idle.append(room)
+        return chunk, self._rooms.setdefault((layout.dtype, chunk), [])
+
+    def room(self, layout: Layout, chunk: int) -> tuple[Array, ...]:
+        """Return one thread's room: what arrives, sums, events and where their steps end."""
+        events = chunk * layout.widest
+        return (
+            aligned((chunk, self._width), layout.dtype),
+            aligned((_FEW_STEPS, k.BLOCK), layout.dtype),
+            aligned((self._width + padded(1),), np.int16),
+            np.zeros(events + padded(1), np.int32),
+            np.zeros(events, np.int64),
+            np.zeros(chunk, np.int64),
+        )
 
 
 class Session:
@@ -150,23 +155,14 @@ class Session:
     ) -> None:
         self._layout = layout
         self._kept = kept or Kept(layout)
-        self._probes = tuple(dict.fromkeys(probes))
-        self._threads = max(1, min(threads or default_threads(), samples))
+        self._threads = 1 if samples <= 1 else min(threads or default_threads(), samples)
         self._samples = samples
-        self._tables = tables = self._kept.tables(self._probes)
-        # What came before the first step: silence, and the initial state.
-        before = (1, tables.back)
-        self._sent = np.zeros((*before, layout.width), np.uint8)
-        self._integers = np.zeros((*before, layout.integer_width), np.int32)
+        self._tables = tables = self._kept.tables(tuple(probes))
         self._populations = tables.populations
-        self._recorded = np.zeros((*before, tables.width), layout.dtype)
-        current, voltage = aligned((2, samples, len(layout.initial[0])), layout.dtype)
-        current[:], voltage[:] = layout.initial
-        self._states = (current, voltage, np.zeros(current.shape, np.int32))
-        for (name, quantity), columns in tables.columns.items():
-            state, count = layout.state[name], layout.sent[name].count
-            values = (current if quantity == "current" else voltage)[0, state : state + count]
-            self._recorded[:, :, columns.begin : columns.begin + count] = values
+        self._sent, self._integers, self._recorded = tables.before
+        states = aligned((2, samples, layout.initial.shape[1]), layout.dtype)
+        states[:] = layout.initial[:, None]
+        self._states = (states[0], states[1], np.zeros(states[0].shape, np.int32))
         self._connections = layout.connections
         self._fresh = slice(0)  # the rows that the chunk brought
         self._brought: dict[str, Array] = {}
@@ -203,11 +199,11 @@ class Session:
         converted: dict[str, Array] = {}
         for entry in layout.program.inputs:
             values = np.asarray(inputs[entry.name])
-            flat = values.reshape(*values.shape[:2], size(entry.shape))
             graded = entry.name in layout.integers
             columns = (layout.integers if graded else layout.sent)[entry.name]
+            flat = values.reshape(*values.shape[:2], columns.count)
             place = slice(columns.begin, columns.begin + columns.count)
-            if not graded and values.dtype in (np.uint8, np.bool_) and flat.max(initial=0) <= 1:
+            if not graded and values.dtype.char in "B?" and flat.max(initial=0) <= 1:
                 self._sent[:, rows, place] = self._brought[entry.name] = flat
                 continue
             if not converted:
@@ -258,7 +254,7 @@ class Session:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
         if not width:
-            return np.zeros((self._samples, back + steps, 0), rows.dtype)
+            return np.empty((self._samples, back + steps, 0), rows.dtype)
         longer = aligned((self._samples, back + steps, width), rows.dtype)
         longer[:, :back] = rows
         return longer
@@ -269,6 +265,7 @@ class Session:
         if before is not None:
             self._states = tuple(values.copy() for values in before)
         ready = self._ready()
+        self._brought = {}
         counts = self._computed(steps, ready)
         if before is not None and counts[:, 0].any() and layout.dtype is np.int32:
             self._widen(before)
@@ -288,18 +285,25 @@ class Session:
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
         edges = [self._samples * part // self._threads for part in range(self._threads + 1)]
 
+        chunk, rooms = self._kept.rooms(layout, steps)
+
         def work(thread: int) -> None:
-            with self._kept.room(layout, steps) as room:
-                self._kept.loops(
-                    edges[thread], edges[thread + 1], self._step, steps, tables,
-                    layout.weights, layout.values, streams, self._states, events[thread], room,
-                )  # fmt: skip
+            try:
+                room = rooms.pop()
+            except IndexError:  # others work in all there are
+                room = self._kept.room(layout, chunk)
+            self._kept.loops(
+                edges[thread], edges[thread + 1], self._step, steps, tables,
+                layout.weights, layout.values, streams, self._states, events[thread], room,
+            )  # fmt: skip
+            rooms.append(room)
 
         if self._threads == 1:
             work(0)
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(work, range(self._threads)))
+            alone: Array = events[0]
+            return alone
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(work, range(self._threads)))
         total: Array = events.sum(axis=0)
         return total
 
@@ -318,7 +322,7 @@ class Session:
         count = max(0, count)
         first = self._step - steps
         values = {}
-        for probe in self._probes:
+        for probe in self._tables.lags:
             name, quantity = probe
             row = self._tables.back + self._reported + self._tables.lags[probe] - first
             values[probe] = self._read(name, quantity, slice(row, row + count))
@@ -345,7 +349,7 @@ def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
     populations = layout.populations.copy()
     columns: dict[Probe, Columns] = {}
     width = 0
-    for name, quantity in probes:
+    for name, quantity in dict.fromkeys(probes):
         if quantity == "spikes":
             continue
         source = layout.sent[name]
@@ -356,16 +360,26 @@ def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
         populations[layout.names.index(name), which] = width
         width += source.count
     most = max(0, *lags)
+    back = max(1, layout.history, most - min(lags))
+    recorded = np.zeros((1, back, width), layout.dtype)
+    for (name, quantity), part in columns.items():
+        begin = layout.state[name]
+        initial = layout.initial[0 if quantity == "current" else 1]
+        recorded[:, :, part.begin : part.begin + part.count] = initial[begin : begin + part.count]
     return _Tables(
         populations=populations,
         columns=columns,
-        width=width,
         lags={
             (name, quantity): views[name].current_lag if quantity == "current" else views[name].lag
             for name, quantity in probes
         },
         lag=most,
-        back=max(1, layout.history, most - min(lags)),
+        back=back,
+        before=(
+            np.zeros((1, back, layout.width), np.uint8),
+            np.zeros((1, back, layout.integer_width), np.int32),
+            recorded,
+        ),
     )
 
 
@@ -388,16 +402,3 @@ def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
 def _sums_width(layout: Layout) -> int:
     populations = layout.populations
     return padded(int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max()))
-
-
-def _scratch(layout: Layout, chunk: int, width: int) -> tuple[Array, ...]:
-    """Return one thread's room: what arrives, sums, events and where their steps end."""
-    events = chunk * layout.widest
-    return (
-        aligned((chunk, width), layout.dtype),
-        aligned((_FEW_STEPS, k.BLOCK), layout.dtype),
-        aligned((width + 64,), np.int16),
-        np.zeros(events + 64, np.int32),
-        np.zeros(events, np.int64),
-        np.zeros(chunk, np.int64),
-    )

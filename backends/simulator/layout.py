@@ -81,7 +81,7 @@ class Layout:
     names: tuple[str, ...]
     weights: tuple[Array, ...]
     values: Array
-    initial: tuple[Array, Array]
+    initial: Array
     dtype: type[np.signedinteger]
     proved: bool
     history: int
@@ -96,8 +96,13 @@ def laid_out(program: Program) -> Layout:
     order = _groups(program)
     names = tuple(name for group in order for name in group)
     arrives = {item.name: arriving(program, item) for item in program.populations}
-    bound = max(int(item.max(initial=0)) for item in arrives.values())
-    narrow = bound <= _NARROW
+    bounds = {name: int(item.max(initial=0)) for name, item in arrives.items()}
+    narrow = max(bounds.values()) <= _NARROW
+    calm = {
+        item.name
+        for item in program.populations
+        if current_bound(item, arrives[item.name]) <= STATE_MAX
+    }
     sent, integers = _columns(program)
     sizes = {item.name: padded(item.num_neurons) for item in program.populations}
     state = _starts(sizes[name] for name in names)
@@ -128,7 +133,7 @@ def laid_out(program: Program) -> Layout:
             sent[item.name].begin,
             places[item.name],
             target[item.name],
-            way=_way(item, arrives[item.name], narrow=narrow),
+            way=_way(item, calm=item.name in calm, narrow=narrow),
         )
         for item in neurons
     ]
@@ -149,7 +154,7 @@ def laid_out(program: Program) -> Layout:
         values=_joined([_values(item, sent[item.name]) for item in neurons]),
         initial=_initial(neurons, sent, dtype),
         dtype=dtype,
-        proved=bound <= _PROVED,
+        proved=all(name in calm or bound <= _PROVED for name, bound in bounds.items()),
         history=max([1, *(row[k.C_DELAY] for row in builder.connections)]),
         widest=max(padded(item.count) for item in (*sent.values(), *integers.values())),
         width=padded(sum(padded(item.count) for item in sent.values())),
@@ -464,7 +469,7 @@ def _synapses(
     return heard, reached, weights
 
 
-def _way(neurons: Neurons, arrives: IntArray, *, narrow: bool) -> int:
+def _way(neurons: Neurons, *, calm: bool, narrow: bool) -> int:
     """Return which of the kernels takes a population's steps."""
     special = (
         neurons.refractory or neurons.max_spikes > 1 or neurons.floor is not None
@@ -472,7 +477,7 @@ def _way(neurons: Neurons, arrives: IntArray, *, narrow: bool) -> int:
     )  # fmt: skip
     if special or not narrow:
         return k.GENERAL
-    return k.CALM if current_bound(neurons, arrives) <= STATE_MAX else k.PLAIN
+    return k.CALM if calm else k.PLAIN
 
 
 def _population_row(
@@ -518,8 +523,8 @@ def _values(neurons: Neurons, columns: Columns) -> Array:
 
 def _initial(
     neurons: Sequence[Neurons], sent: Mapping[str, Columns], dtype: type[np.signedinteger]
-) -> tuple[Array, Array]:
-    """Return current and voltage before the first step, of all populations in order."""
+) -> Array:
+    """Return currents and voltages before the first step, of all populations in order."""
     sizes = [padded(item.num_neurons) for item in neurons]
     states = aligned((2, sum(sizes)), dtype)
     for item, begin in zip(neurons, _starts(sizes), strict=False):
@@ -527,4 +532,4 @@ def _initial(
         columns = sent[item.name]
         states[0, place] = columns.placed(item.initial_current.reshape(-1))
         states[1, place] = columns.placed(item.initial_voltage.reshape(-1))
-    return states[0], states[1]
+    return states
