@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from types import TracebackType
@@ -185,6 +187,19 @@ def _golden(program: Program) -> Parts:
     )
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: importing makes many objects, and none of them is."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def _fast(program: Program, threads: int | None) -> Parts:
     try:
         from spikec.backends.simulator import fast, kernels, layout  # noqa: F401 - Numba's part

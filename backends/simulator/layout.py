@@ -13,13 +13,13 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
 from spikec.backends.simulator import codes as k
 from spikec.compiler.arrays import Array, IntArray, Shape, size
 from spikec.compiler.bounds import arriving, current_bound
+from spikec.compiler.components import components
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.operators import Conv2d, Dense, Sparse
@@ -93,7 +93,7 @@ class Layout:
 
 def laid_out(program: Program) -> Layout:
     """Return ``program`` as tables; :class:`BackendError` for what no memory holds."""
-    order = _groups(program)
+    order = components(program)
     names = tuple(name for group in order for name in group)
     arrives = {item.name: arriving(program, item) for item in program.populations}
     bounds = {name: int(item.max(initial=0)) for name, item in arrives.items()}
@@ -161,22 +161,6 @@ def laid_out(program: Program) -> Layout:
         integer_width=sum(item.count for item in integers.values()),
         held=tuple(builder.held),
     )
-
-
-def _groups(program: Program) -> list[list[str]]:
-    """Return the populations that hear each other, sources first."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(item.name for item in program.populations)
-    inputs = {item.name for item in program.inputs}
-    graph.add_edges_from(
-        (item.source, item.target) for item in program.connections if item.source not in inputs
-    )
-    whole = nx.condensation(graph)
-    place = {item.name: index for index, item in enumerate(program.populations)}
-    return [
-        sorted(whole.nodes[node]["members"], key=lambda name: place[name])
-        for node in nx.topological_sort(whole)
-    ]
 
 
 def _plan_group(
