@@ -16,7 +16,7 @@ import numpy as np
 
 from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
-from spikec.backends.simulator.product import products
+from spikec.backends.simulator.product import Product, products
 from spikec.compiler.arrays import Array
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.trace import Probe, Quantity, Trace
@@ -25,6 +25,10 @@ __all__ = ["Kept", "Session", "Way", "default_threads", "run"]
 
 #: Steps of a block of neurons that are taken together.
 _FEW_STEPS = 16
+#: Steps by which a product is judged.
+_JUDGED = 16
+#: What samples that are taken in and run together send (in values): a core's cache holds it.
+_TOGETHER = 1 << 20
 #: Steps of a layer that are prepared together, and what that may take (in values).
 _MOST_STEPS = 128
 _SCRATCH = 1 << 22
@@ -165,7 +169,6 @@ class Session:
         self._states = (states[0], states[1], np.zeros(states[0].shape, np.int32))
         self._connections = layout.connections
         self._fresh = slice(0)  # the rows that the chunk brought
-        self._brought: dict[str, Array] = {}
         self._step = 0
         self._given = 0
         self._reported = 0
@@ -173,44 +176,43 @@ class Session:
 
     def prepare(self) -> None:
         """Compile the loops if this machine has not kept them from an earlier run."""
-        self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype))
+        self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype), {}, self._samples)
 
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
         """Take a chunk and report the steps that are complete; all that are left if ``last``."""
         steps = next(iter(inputs.values())).shape[1]
         extra = self._tables.lag if last and self._given + steps else 0
-        clipped = self._receive(inputs, steps, extra)
-        self._compute(steps + extra)
+        self._sent = self._lengthened(self._sent, steps + extra, blank=False)
+        self._integers = self._lengthened(self._integers, steps + extra)
+        self._recorded = self._lengthened(self._recorded, steps + extra)
+        self._fresh = slice(self._tables.back, self._tables.back + steps)
+        clipped = self._compute(inputs, steps + extra)
         self._given += steps
         trace = self._report(steps + extra)
         if not last:
             self._carry(steps + extra)
         return Trace(values=trace, outputs=self._layout.program.outputs, events=clipped)
 
-    def _receive(self, inputs: Mapping[str, Array], steps: int, extra: int) -> dict[str, int]:
-        """Put what enters behind the rows of history."""
-        self._sent = self._lengthened(self._sent, steps + extra)
-        self._integers = self._lengthened(self._integers, steps + extra)
-        self._recorded = self._lengthened(self._recorded, steps + extra)
-        layout, rows = self._layout, slice(self._tables.back, self._tables.back + steps)
-        self._fresh = rows
-        self._brought = {}
+    def _receive(self, inputs: Mapping[str, Array], samples: slice) -> dict[str, int]:
+        """Put what enters ``samples`` behind their history; return what was clipped."""
+        layout, rows = self._layout, self._fresh
         events: dict[str, int] = {}
         converted: dict[str, Array] = {}
+        self._sent[samples, rows.start :] = 0
         for entry in layout.program.inputs:
-            values = np.asarray(inputs[entry.name])
+            values = np.asarray(inputs[entry.name])[samples]
             graded = entry.name in layout.integers
             columns = (layout.integers if graded else layout.sent)[entry.name]
             flat = values.reshape(*values.shape[:2], columns.count)
             place = slice(columns.begin, columns.begin + columns.count)
             if not graded and values.dtype.char in "B?" and flat.max(initial=0) <= 1:
-                self._sent[:, rows, place] = self._brought[entry.name] = flat
+                self._sent[samples, rows, place] = flat
                 continue
             if not converted:
-                converted, events = to_integers(layout.program, inputs)
-            integers = converted[entry.name].reshape(flat.shape)
-            self._brought[entry.name] = integers
-            (self._integers if graded else self._sent)[:, rows, place] = integers
+                part = {name: np.asarray(item)[samples] for name, item in inputs.items()}
+                converted, events = to_integers(layout.program, part)
+            stream = self._integers if graded else self._sent
+            stream[samples, rows, place] = converted[entry.name].reshape(flat.shape)
         return events
 
     def ways(self) -> dict[str, Way]:
@@ -221,91 +223,124 @@ class Session:
             stream = self._integers if columns is None else self._sent
             columns = columns or self._layout.integers[wire.source]
             part = stream[:, self._fresh, columns.begin : columns.begin + columns.count]
-            density = _density(part)
-            found[wire.name] = Way(way=_WAYS[int(row[k.C_KIND])], density=density)
+            found[wire.name] = Way(way=_WAYS[int(row[k.C_KIND])], density=_density(part))
         return found
 
-    def _ready(self) -> Array:
+    def _worth(self, samples: slice) -> list[Product]:
+        """Return the products that are the faster way, judged by some samples and steps."""
+        densities: dict[str, float] = {}
+        found = []
+        begin, end = self._fresh.start, self._fresh.stop
+        rows = slice(begin, end, max(1, (end - begin) // _JUDGED))
+        for item in self._kept.products:
+            name = item.connection.source
+            if name not in densities:
+                # Bytes that are 0 or 1 are counted quickest as what they are.
+                stream = self._integers if item.graded else self._sent.view(np.bool_)
+                place = slice(item.source.begin, item.source.begin + item.source.count)
+                densities[name] = _density(stream[samples, rows, place])
+            if item.worth(densities[name]):
+                found.append(item)
+        return found
+
+    def _ready(self, wanted: Sequence[Product]) -> Array:
         """Make the sums of inputs that are mostly not zero; say so in the table of connections."""
         layout = self._layout
         self._connections = layout.connections
+        if not wanted:
+            return np.zeros((self._samples, 1, 1), layout.dtype)
+        self._connections = layout.connections.copy()
         parts: list[Array] = []
         width = 0
-        densities: dict[str, float] = {}
-        for item in self._kept.products:
+        for item in wanted:
             stream = self._integers if item.graded else self._sent
-            name = item.connection.source
-            if name not in densities:
-                densities[name] = _density(self._brought[name])
-            if not item.worth(densities[name]):
-                continue
-            if not parts:
-                self._connections = layout.connections.copy()
             columns = slice(item.source.begin, item.source.begin + item.source.count)
             parts.append(item.sums(stream[:, :, columns], layout.dtype))
             self._connections[item.row, k.C_KIND] = k.READY
             self._connections[item.row, k.C_WEIGHTS] = width
             width += item.target.count
-        if not parts:
-            return np.zeros((self._samples, 1, 1), layout.dtype)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
-    def _lengthened(self, rows: Array, steps: int) -> Array:
+    def _lengthened(self, rows: Array, steps: int, *, blank: bool = True) -> Array:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
         if not width:
             return np.empty((self._samples, back + steps, 0), rows.dtype)
-        longer = aligned((self._samples, back + steps, width), rows.dtype)
+        longer = aligned((self._samples, back + steps, width), rows.dtype, blank=blank)
         longer[:, :back] = rows
         return longer
 
-    def _compute(self, steps: int) -> None:
+    def _compute(self, inputs: Mapping[str, Array], steps: int) -> dict[str, int]:
+        """Take ``inputs`` in and run; return what was clipped."""
         layout = self._layout
         before = None if layout.proved else self._states
         if before is not None:
             self._states = tuple(values.copy() for values in before)
-        ready = self._ready()
-        self._brought = {}
-        counts = self._computed(steps, ready)
+        few = slice(0, min(self._samples, self._together()))
+        clipped = self._receive(inputs, few)
+        wanted = self._worth(few)
+        if wanted:
+            few = slice(few.stop, self._samples)
+            _count(clipped, self._receive(inputs, few))
+        ready = self._ready(wanted)
+        counts, more = self._computed(steps, ready, inputs, few.stop)
         if before is not None and counts[:, 0].any() and layout.dtype is np.int32:
             self._widen(before)
-            counts = self._computed(steps, ready.astype(np.int64))
+            counts, _ = self._computed(steps, ready.astype(np.int64), inputs, self._samples)
         self._step += steps
         for name, row in zip(layout.names, counts.tolist(), strict=True):
             for what, count in zip(("current wrapped", "voltage saturated"), row, strict=True):
                 if count:
-                    key = f"{name}/{what}"
-                    self.events[key] = self.events.get(key, 0) + count
+                    _count(self.events, {f"{name}/{what}": count})
+        _count(clipped, more)
+        return clipped
 
-    def _computed(self, steps: int, ready: Array) -> Array:
-        """Run all samples; return what wrapped and what saturated, per population."""
+    def _together(self) -> int:
+        """Return how many samples a thread takes in and runs before the next ones."""
+        return max(1, _TOGETHER // max(1, int(self._sent[0].size)))
+
+    def _computed(
+        self, steps: int, ready: Array, inputs: Mapping[str, Array], received: int
+    ) -> tuple[Array, dict[str, int]]:
+        """Run all samples; return what wrapped and saturated, per population, and was clipped.
+
+        ``inputs`` of samples from ``received`` are taken in just before they run, while the
+        caches have them.
+        """
         layout = self._layout
         tables = (layout.groups, self._populations, self._connections)
         streams = (self._sent, self._integers, ready, self._recorded, self._tables.back)
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
         edges = [self._samples * part // self._threads for part in range(self._threads + 1)]
-
         chunk, rooms = self._kept.rooms(layout, steps)
+        together = self._together() if received < self._samples else self._samples
 
-        def work(thread: int) -> None:
+        def work(thread: int) -> dict[str, int]:
             try:
                 room = rooms.pop()
             except IndexError:  # others work in all there are
                 room = self._kept.room(layout, chunk)
-            self._kept.loops(
-                edges[thread], edges[thread + 1], self._step, steps, tables,
-                layout.weights, layout.values, streams, self._states, events[thread], room,
-            )  # fmt: skip
+            clipped: dict[str, int] = {}
+            for begin in range(edges[thread], edges[thread + 1], together):
+                end = min(begin + together, edges[thread + 1])
+                if end > received:
+                    _count(clipped, self._receive(inputs, slice(max(begin, received), end)))
+                self._kept.loops(
+                    begin, end, self._step, steps, tables, layout.weights, layout.values, streams,
+                    self._states, events[thread], room,
+                )  # fmt: skip
             rooms.append(room)
+            return clipped
 
         if self._threads == 1:
-            work(0)
-            alone: Array = events[0]
-            return alone
+            clipped = work(0)
+            return events[0], clipped
         with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(work, range(self._threads)))
-        total: Array = events.sum(axis=0)
-        return total
+            parts = list(pool.map(work, range(self._threads)))
+        clipped = {}
+        for part in parts:
+            _count(clipped, part)
+        return events.sum(axis=0), clipped
 
     def _widen(self, states: tuple[Array, Array, Array]) -> None:
         """Go on from ``states`` in 64 bits: a current wrapped, and 32 bits may not hold it."""
@@ -340,6 +375,11 @@ class Session:
         self._sent = self._sent[:, keep].copy()
         self._integers = self._integers[:, keep].copy()
         self._recorded = self._recorded[:, keep].copy()
+
+
+def _count(events: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        events[name] = events.get(name, 0) + count
 
 
 def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
@@ -384,8 +424,6 @@ def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
 
 
 def _density(values: Array) -> float:
-    if values.dtype.itemsize == 1 and values.flags.c_contiguous:
-        values = values.view(np.bool_)  # counted many at a time
     return float(np.count_nonzero(values)) / max(1, values.size)
 
 

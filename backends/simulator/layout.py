@@ -199,11 +199,13 @@ def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
     return sent, integers
 
 
-def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """Return zeros that begin with a line of the cache, so that no whole vector meets two."""
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike, *, blank: bool = True) -> Array:
+    """Return zeros that begin with a line of the cache, so that no whole vector meets two.
+
+    Not ``blank``, they are whatever was there.
+    """
     kind = np.dtype(dtype)
-    room = np.empty(size(shape) * kind.itemsize + _LINE, np.uint8)
-    room[:] = 0  # not by np.zeros, which gets no large pages
+    room = (np.zeros if blank else np.empty)(size(shape) * kind.itemsize + _LINE, np.uint8)
     start = -room.__array_interface__["data"][0] % _LINE
     zeros: Array = room[start : start + size(shape) * kind.itemsize].view(kind).reshape(shape)
     return zeros
