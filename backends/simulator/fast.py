@@ -107,6 +107,8 @@ class Kept:
         #: What served the last run; it shares its memory with that run's trace.
         self.last: Session | None = None
         self.products = tuple(products(layout))
+        #: Each input, whether it is graded, and its columns.
+        self.entries = tuple(_entry(layout, item.name) for item in layout.program.inputs)
         self._layout = layout
         self._width = _sums_width(layout)
         self._tables: dict[tuple[Probe, ...], _Tables] = {}
@@ -199,20 +201,17 @@ class Session:
         events: dict[str, int] = {}
         converted: dict[str, Array] = {}
         self._sent[samples, rows.start :] = 0
-        for entry in layout.program.inputs:
-            values = np.asarray(inputs[entry.name])[samples]
-            graded = entry.name in layout.integers
-            columns = (layout.integers if graded else layout.sent)[entry.name]
-            flat = values.reshape(*values.shape[:2], columns.count)
-            place = slice(columns.begin, columns.begin + columns.count)
+        for name, graded, place in self._kept.entries:
+            values = np.asarray(inputs[name])[samples]
+            flat = values.reshape(*values.shape[:2], place.stop - place.start)
             if not graded and values.dtype.char in "B?" and flat.max(initial=0) <= 1:
                 self._sent[samples, rows, place] = flat
                 continue
             if not converted:
-                part = {name: np.asarray(item)[samples] for name, item in inputs.items()}
+                part = {key: np.asarray(item)[samples] for key, item in inputs.items()}
                 converted, events = to_integers(layout.program, part)
             stream = self._integers if graded else self._sent
-            stream[samples, rows, place] = converted[entry.name].reshape(flat.shape)
+            stream[samples, rows, place] = converted[name].reshape(flat.shape)
         return events
 
     def ways(self) -> dict[str, Way]:
@@ -375,6 +374,12 @@ class Session:
         self._sent = self._sent[:, keep].copy()
         self._integers = self._integers[:, keep].copy()
         self._recorded = self._recorded[:, keep].copy()
+
+
+def _entry(layout: Layout, name: str) -> tuple[str, bool, slice]:
+    graded = name in layout.integers
+    columns = (layout.integers if graded else layout.sent)[name]
+    return name, graded, slice(columns.begin, columns.begin + columns.count)
 
 
 def _count(events: dict[str, int], more: Mapping[str, int]) -> None:

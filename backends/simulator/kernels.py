@@ -118,6 +118,8 @@ _USES = 10
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 _jit: Any = nb.njit(**_OPTIONS)
 _inline: Any = nb.njit(inline="always", **_OPTIONS)
+#: For what is called in every step: LLVM puts it in place, so that nothing is handed over.
+_placed: Any = nb.njit(forceinline=True, **_OPTIONS)
 
 
 def _reader(kind: Any) -> Any:
@@ -140,7 +142,7 @@ _target_at: Any = _reader(nb.int32)
 _pointer_at: Any = _reader(nb.int64)
 
 
-@_jit
+@_placed
 def _find_bits(sent: Any, index: Any, found: int) -> int:
     """Write the places of bytes that are 1 to ``index``, which has room for four more."""
     for place in range(0, len(sent), 64):
@@ -196,14 +198,14 @@ def _gathering(lanes: int) -> Any:
             add_to(row, at, sums, shift)
             first = end
 
-    return _jit(gather)
+    return _placed(gather)
 
 
 _gather_many: Any = _gathering(_COLUMNS)
 _gather_few: Any = _gathering(32)
 
 
-@_jit
+@_placed
 def _dense(
     weights: Any, count: int, stride: int, index: Any, first: int, last: int, row: Any, skip: int,
     shift: int,
@@ -303,7 +305,7 @@ def _scattered(
             row[_target_at(targets, synapse)] += _weight_at(weights, synapse) * value
 
 
-@_jit
+@_placed
 def _deliver(
     connection: Any, weights: Any, index: Any, values: Any, first: int, last: int, sums: Any,
     row: Any, skip: int, block: int,
@@ -349,7 +351,7 @@ def _block(connection: Any, events: int) -> int:
     return max(BLOCK, _CACHE // count // BLOCK * BLOCK)
 
 
-@_jit
+@_placed
 def _find(sent: Any, integers: Any, connection: Any, at: int, index: Any, values: Any,
           found: int) -> int:  # fmt: skip
     """Write what a connection's source sent at row ``at`` behind the ``found`` events so far."""
@@ -548,7 +550,7 @@ def _copy(values: Any, to: Any) -> None:
         to[j] = values[j]
 
 
-@_jit
+@_placed
 def _record(population: Any, recorded: Any, state: Any) -> None:
     current, voltage, _ = state
     begin, end = population[P_STATE], population[P_STATE] + population[P_COUNT]
@@ -591,7 +593,7 @@ def _from_outside(
             found = ends[t]
 
 
-@_jit
+@_placed
 def _from_inside(
     connection: Any, weights: Any, sample_streams: Any, at: int, row: Any, scratch: Any
 ) -> None:
