@@ -35,6 +35,8 @@ def run_in_batches(
 ) -> Trace:
     """Return the trace of ``run`` over all samples, ``size`` of them at a time."""
     samples = len(next(iter(inputs.values())))
+    if samples <= size and progress is None:
+        return run(inputs)
     traces = []
     for part in in_batches(samples, size):
         traces.append(run({name: values[part] for name, values in inputs.items()}))

@@ -44,14 +44,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeAlias, cast
-
-import networkx as nx
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, cast
 
 from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, size
 from spikec.compiler.errors import Diagnostic, GraphError
 from spikec.compiler.operators import Operator
 from spikec.compiler.trace import Probe
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "LI",
@@ -278,6 +279,9 @@ class Graph:
         source: Source | None = None,
         choices: Iterable[Choice] = (),
     ) -> None:
+        # Programs run without it, and importing it takes longer than most runs.
+        import networkx as nx
+
         from spikec.compiler.check import check_parts  # it needs the types above
 
         nodes, edges, outputs = tuple(nodes), tuple(edges), tuple(outputs)
@@ -339,6 +343,8 @@ class Graph:
 
     def immediate_order(self) -> tuple[LIF | LI, ...]:
         """Return the populations so that zero-delay edges point forward."""
+        import networkx as nx
+
         now: nx.DiGraph[str] = nx.DiGraph()
         now.add_nodes_from(node.name for node in self.nodes)
         now.add_edges_from((edge.source, edge.target) for edge in self.edges if edge.delay == 0)
@@ -349,6 +355,8 @@ class Graph:
 
     def reachable_from_inputs(self) -> frozenset[str]:
         """Return the names of the populations that some input has a path to."""
+        import networkx as nx
+
         reached: set[str] = set()
         for node in self.inputs:
             reached |= nx.descendants(self._graph, node.name)

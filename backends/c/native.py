@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
-
 from spikec.backends.c.layout import BLOCK, order_of, padded
 from spikec.backends.c.native_cell import CellWriter, Given
 from spikec.backends.c.plan import Plan, Source
 from spikec.backends.c.text import fill, indented
 from spikec.compiler.arrays import Array
+from spikec.compiler.components import components
 
 __all__ = ["Native", "generate"]
 
@@ -54,7 +53,8 @@ def generate(built: Plan) -> Native:
         for number, cell in enumerate(built.cells)
     ]
     listened = [item for item in built.sources if item.name in heard]
-    groups = list(_components(writers))
+    by_name = {writer.cell.neurons.name: writer for writer in writers}
+    groups = [[by_name[name] for name in group] for group in components(built.program)]
     longest = max((item.size for item in listened), default=1)
     weights = sum(link.weights.size for writer in writers for link in writer.dense)
     group = _GROUP if weights > _SMALL else 1
@@ -127,24 +127,6 @@ def _listed(item: Source) -> list[str]:
         "    found += row[i] != 0;",
         "}",
     ]
-
-
-def _components(writers: Sequence[CellWriter]) -> Iterator[list[CellWriter]]:
-    """Yield groups of populations that loops join, each after those it hears."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    names = [writer.cell.neurons.name for writer in writers]
-    graph.add_nodes_from(names)
-    for writer in writers:
-        heard = [link.source for link in writer.cell.links if not link.source.is_input]
-        graph.add_edges_from((item.name, writer.cell.neurons.name) for item in heard)
-    joined = nx.condensation(graph)
-
-    def members(node: int) -> list[CellWriter]:
-        inside = joined.nodes[node]["members"]
-        return [writer for writer in writers if writer.cell.neurons.name in inside]
-
-    ordered = nx.lexicographical_topological_sort(joined, key=lambda node: members(node)[0].number)
-    yield from map(members, ordered)
 
 
 def _component(number: int, writers: Sequence[CellWriter]) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 
 from spikec.backends.names import identifiers
 from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.bounds import MOST, arriving, current_bound
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
-from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX
+from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, STATE_MAX
 from spikec.compiler.operators import Conv2d, Dense, Sparse, written_out
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
@@ -24,8 +25,8 @@ __all__ = ["Cell", "Link", "Plan", "Source", "check", "integer_type", "plan"]
 
 #: Sums of a narrow population stay below this, so that 32 bits hold every intermediate value.
 _NARROW = 1 << 29
-#: Sums of a wide one stay below this: times a 13-bit factor they fit 64 bits.
-_WIDE = 1 << 50
+#: Sums of a wide one stay below this: times a 13-bit factor they fit 64 bits. Bounds end there.
+_WIDE = MOST << ACTIVATION_SHIFT
 #: Elements of one array: indices are 32-bit.
 _MOST_ELEMENTS = (1 << 31) - 1
 
@@ -225,7 +226,7 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
     cells = []
     for neurons in program.populations:
         links = tuple(link(item) for item in program.connections_into(neurons.name))
-        bound = _bound(neurons, links)
+        bound = current_bound(neurons, arriving(program, neurons))
         cells.append(Cell(neurons=neurons, ident=idents[neurons.name], links=links, bound=bound))
     built = Plan(program=program, sources=tuple(sources.values()), cells=tuple(cells))
     return built, [*unwritten, *_too_wide(built), *_too_large(built)]
@@ -238,36 +239,13 @@ def _without_low_zeros(weights: Array) -> tuple[Array, int]:
     return weights >> spare, spare
 
 
-def _bound(neurons: Neurons, links: Sequence[Link]) -> int:
-    """Return what the sum of decayed current and input can reach.
-
-    Without wrapping a current obeys ``|u| <= |u| * keep / 4096 + arriving``, which ends at
-    ``arriving * 4096 / (4096 - keep)``. Wrapping takes 2**24 off once, so that a current
-    may stay outside when more than that arrives in each step.
-    """
-    arriving = [0] * neurons.num_neurons
-    for link in links:
-        each = (link.reach << link.shift) * 64
-        rows = np.repeat(each, neurons.num_neurons // max(1, len(each)))
-        arriving = [most + int(row) for most, row in zip(arriving, rows, strict=True)]
-    worst = 0
-    initial = int(np.abs(neurons.initial_current).max(initial=0))
-    lost = neurons.du.reshape(-1) + 1
-    for most, gone in set(zip(arriving, lost.tolist(), strict=True)):
-        settled = max(initial, -(-most * DECAY_UNITY // gone))
-        if settled > STATE_MAX:
-            outside = max(STATE_MAX + 1, -(-(most - (1 << 24)) * DECAY_UNITY // gone))
-            settled = outside + most
-        worst = max(worst, settled)
-    return worst
-
-
 def _too_wide(built: Plan) -> list[Diagnostic]:
     return [
         Diagnostic(
             code="B050",
             where=f"population '{cell.neurons.name}'",
-            message=f"its input can sum up to {cell.bound}, which C's 64 bits cannot decay exactly",
+            message=f"its input can sum up to {cell.bound} or more, which C's 64 bits cannot decay "
+            "exactly",
             hint="narrow the bounds of the graded inputs, or lower weight exponents",
         )
         for cell in built.cells

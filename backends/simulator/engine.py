@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -56,13 +58,16 @@ class SimulatorBackend:
 
     def load(self, program: Program) -> SimulatorExecutable:
         """Return ``program`` ready to run; :class:`BackendError` if the engine cannot start."""
-        ways: dict[str, Way] = {}
         golden_engine = self.engine == "golden"
-        run_batch, session = (
-            _golden(program) if golden_engine else _fast(program, self.threads, ways)
+        run_batch, session, explain = (
+            _golden(program) if golden_engine else _fast(program, self.threads)
         )
         return SimulatorExecutable(
-            program=program, strict=self.strict, run_batch=run_batch, session=session, ways=ways
+            program=program,
+            strict=self.strict,
+            run_batch=run_batch,
+            session=session,
+            explain=explain,
         )
 
 
@@ -85,6 +90,8 @@ class Steps(Protocol):
 
 #: Opens a session of some samples that records probes.
 OpenSession: TypeAlias = Callable[[int, Sequence[Probe]], Steps]
+#: What an engine is: how it runs a batch, opens a session, and served connections last.
+Parts: TypeAlias = tuple[RunBatch, OpenSession, Callable[[], Mapping[str, Way]]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,8 +102,20 @@ class SimulatorExecutable:
     run_batch: RunBatch
     session: OpenSession
     strict: bool = False
-    #: How the fast engine served each connection in its last batch.
-    ways: Mapping[str, Way] = field(default_factory=dict)
+    explain: Callable[[], Mapping[str, Way]] = dict
+
+    @property
+    def ways(self) -> Mapping[str, Way]:
+        """How the fast engine served each connection in its last batch."""
+        return self.explain()
+
+    @cached_property
+    def _default_probes(self) -> tuple[Probe, ...]:
+        return self.program.default_probes
+
+    @cached_property
+    def _neurons(self) -> int:
+        return self.program.num_neurons
 
     def run(
         self,
@@ -106,12 +125,14 @@ class SimulatorExecutable:
         progress: Progress | None = None,
     ) -> Trace:
         """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start."""
-        wanted = tuple(dict.fromkeys((*self.program.default_probes, *probes)))
+        wanted = self._default_probes
+        if probes:
+            wanted = tuple(dict.fromkeys((*wanted, *probes)))
         steps = next(iter(inputs.values())).shape[1]
         trace = run_in_batches(
             lambda part: self.run_batch(part, wanted),
             inputs,
-            size=batch_size(self.program.num_neurons, steps),
+            size=batch_size(self._neurons, steps),
             progress=progress,
         )
         if self.strict:
@@ -132,7 +153,7 @@ class SimulatorExecutable:
         of any length, only a piece and the state are in memory. Batches of samples come one
         after the other, each in the order of steps. A batch's last piece counts its events.
         """
-        wanted = tuple(dict.fromkeys((*self.program.default_probes, *probes)))
+        wanted = tuple(dict.fromkeys((*self._default_probes, *probes)))
         for batch in in_batches(data.num_samples, samples):
             session = self.session(batch.stop - batch.start, wanted)
             reported = 0
@@ -158,16 +179,28 @@ class SimulatorExecutable:
         """Nothing is held."""
 
 
-def _golden(program: Program) -> tuple[RunBatch, OpenSession]:
+def _golden(program: Program) -> Parts:
     return (
         lambda inputs, probes: golden.run(program, inputs, probes=probes),
         lambda samples, probes: golden.Chunks(program, samples=samples, probes=probes),
+        dict,
     )
 
 
-def _fast(
-    program: Program, threads: int | None, ways: dict[str, Way]
-) -> tuple[RunBatch, OpenSession]:
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: importing makes many objects, and none of them is."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
+def _fast(program: Program, threads: int | None) -> Parts:
     try:
         from spikec.backends.simulator import fast, kernels, layout  # noqa: F401 - Numba's part
     except ImportError as error:
@@ -180,10 +213,12 @@ def _fast(
             )
         ) from error
     laid_out = layout.laid_out(program)
-    fast.Session(laid_out, samples=1, probes=()).prepare()
+    kept = fast.Kept(laid_out)
+    fast.Session(laid_out, samples=1, probes=(), kept=kept).prepare()
     return (
-        partial(fast.run, laid_out, threads=threads, ways=ways),
+        partial(fast.run, laid_out, threads=threads, kept=kept),
         lambda samples, probes: fast.Session(
-            laid_out, samples=samples, probes=probes, threads=threads
+            laid_out, samples=samples, probes=probes, threads=threads, kept=kept
         ),
+        kept.ways,
     )

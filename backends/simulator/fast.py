@@ -15,14 +15,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spikec.backends.simulator import codes as k
-from spikec.backends.simulator.layout import Columns, Layout
-from spikec.backends.simulator.product import products
-from spikec.compiler.arrays import Array, size
+from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
+from spikec.backends.simulator.product import Product, products
+from spikec.compiler.arrays import Array
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.trace import Probe, Quantity, Trace
 
-__all__ = ["Session", "Way", "default_threads", "run"]
+__all__ = ["Kept", "Session", "Way", "default_threads", "run"]
 
+#: Steps of a block of neurons that are taken together.
+_FEW_STEPS = 16
+#: Steps by which a product is judged.
+_JUDGED = 16
+#: What samples that are taken in and run together send (in values): a core's cache holds it.
+_TOGETHER = 1 << 20
 #: Steps of a layer that are prepared together, and what that may take (in values).
 _MOST_STEPS = 128
 _SCRATCH = 1 << 22
@@ -39,22 +45,22 @@ def run(
     probes: Sequence[Probe],
     *,
     threads: int | None = None,
-    ways: dict[str, Way] | None = None,
+    kept: Kept | None = None,
 ) -> Trace:
     """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start.
 
-    How each connection was served is written to ``ways``, if given.
+    ``kept`` is what earlier runs of the layout left, and knows how this one served connections.
     Voltages and currents come as the chip's integers, in the layout's integer type.
     ``trace.events`` counts wraps, saturations and clipped inputs.
     """
     samples = len(next(iter(inputs.values())))
-    session = Session(layout, samples=samples, probes=probes, threads=threads)
+    session = Session(layout, samples=samples, probes=probes, threads=threads, kept=kept)
     trace = session.run(inputs, last=True)
-    if ways is not None:
-        ways.update(session.ways())
-    return Trace(
-        values=trace.values, outputs=trace.outputs, events={**trace.events, **session.events}
-    )
+    if kept is not None:
+        kept.last = session
+    if not session.events:
+        return trace
+    return replace(trace, events={**trace.events, **session.events})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,69 @@ _WAYS = {
 }
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Tables:
+    """What all sessions that record the same have in common.
+
+    ``back`` is how many rows from before a chunk are kept: what delays reach back to, and
+    what is reported late, ``lag`` steps at most.
+    """
+
+    populations: Array
+    columns: Mapping[Probe, Columns]
+    lags: Mapping[Probe, int]
+    lag: int
+    back: int
+    #: What came before the first step, of one sample: silence, and the initial state.
+    before: tuple[Array, Array, Array]
+
+
+class Kept:
+    """What sessions of one layout leave for the next: tables, and memory to work in."""
+
+    def __init__(self, layout: Layout) -> None:
+        from spikec.backends.simulator import kernels
+
+        self.loops = kernels.run
+        #: What served the last run; it shares its memory with that run's trace.
+        self.last: Session | None = None
+        self.products = tuple(products(layout))
+        #: Each input, whether it is graded, and its columns.
+        self.entries = tuple(_entry(layout, item.name) for item in layout.program.inputs)
+        self._layout = layout
+        self._width = _sums_width(layout)
+        self._tables: dict[tuple[Probe, ...], _Tables] = {}
+        self._rooms: dict[tuple[object, int], list[tuple[Array, ...]]] = {}
+
+    def ways(self) -> dict[str, Way]:
+        """Return how each connection was served in the last run."""
+        return {} if self.last is None else self.last.ways()
+
+    def tables(self, probes: tuple[Probe, ...]) -> _Tables:
+        """Return the tables of sessions that record ``probes``."""
+        if probes not in self._tables:
+            self._tables[probes] = _tables(self._layout, probes)
+        return self._tables[probes]
+
+    def rooms(self, layout: Layout, steps: int) -> tuple[int, list[tuple[Array, ...]]]:
+        """Return how many steps are taken at a time, and memory for it that nobody works in."""
+        most = _SCRATCH // max(self._width, layout.widest)
+        chunk = max(1, min(steps, _MOST_STEPS, most))
+        return chunk, self._rooms.setdefault((layout.dtype, chunk), [])
+
+    def room(self, layout: Layout, chunk: int) -> tuple[Array, ...]:
+        """Return one thread's room: what arrives, sums, events and where their steps end."""
+        events = chunk * layout.widest
+        return (
+            aligned((chunk, self._width), layout.dtype),
+            aligned((_FEW_STEPS, k.BLOCK), layout.dtype),
+            aligned((self._width + padded(1),), np.int16),
+            np.zeros(events + padded(1), np.int32),
+            np.zeros(events, np.int64),
+            np.zeros(chunk, np.int64),
+        )
+
+
 class Session:
     """A program at work on ``samples`` samples side by side; feed it chunks of steps in order.
 
@@ -88,31 +157,19 @@ class Session:
         samples: int,
         probes: Sequence[Probe],
         threads: int | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._layout = layout
-        self._probes = tuple(dict.fromkeys(probes))
-        self._threads = max(1, min(threads or default_threads(), samples))
+        self._kept = kept or Kept(layout)
+        self._threads = 1 if samples <= 1 else min(threads or default_threads(), samples)
         self._samples = samples
-        program = layout.program
-        self._views = {item.name: item.view for item in program.populations}
-        lags = [lag for v in self._views.values() for lag in (v.lag, v.current_lag)]
-        self._lag = max(0, *lags)
-        # Rows from before a chunk: what delays reach back to, and what is reported late.
-        back = max(1, layout.history, self._lag - min(lags))
-        self._back = back
-        # What came before the first step: silence, and the initial state.
-        self._sent = np.zeros((1, back, layout.width), np.uint8)
-        self._integers = np.zeros((1, back, max(1, layout.integer_width)), np.int32)
-        self._populations, self._columns, width = _recorded_columns(layout, self._probes)
-        self._recorded = np.zeros((1, back, max(1, width)), layout.dtype)
-        current, voltage = (np.tile(values, (samples, 1)) for values in layout.initial)
-        self._states = (current, voltage, np.zeros(current.shape, np.int32))
-        for (name, quantity), columns in self._columns.items():
-            state, count = layout.state[name], layout.sent[name].count
-            values = (current if quantity == "current" else voltage)[0, state : state + count]
-            self._recorded[:, :, columns.begin : columns.begin + count] = values
-        self._products = tuple(products(layout))
-        self._connections = layout.connections.copy()
+        self._tables = tables = self._kept.tables(tuple(probes))
+        self._populations = tables.populations
+        self._sent, self._integers, self._recorded = tables.before
+        states = aligned((2, samples, layout.initial.shape[1]), layout.dtype)
+        states[:] = layout.initial[:, None]
+        self._states = (states[0], states[1], np.zeros(states[0].shape, np.int32))
+        self._connections = layout.connections
         self._fresh = slice(0)  # the rows that the chunk brought
         self._step = 0
         self._given = 0
@@ -121,42 +178,40 @@ class Session:
 
     def prepare(self) -> None:
         """Compile the loops if this machine has not kept them from an earlier run."""
-        self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype))
+        self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype), {}, self._samples)
 
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
         """Take a chunk and report the steps that are complete; all that are left if ``last``."""
         steps = next(iter(inputs.values())).shape[1]
-        extra = self._lag if last and self._given + steps else 0
-        clipped = self._receive(inputs, steps, extra)
-        self._compute(steps + extra)
+        extra = self._tables.lag if last and self._given + steps else 0
+        self._sent = self._lengthened(self._sent, steps + extra, blank=False)
+        self._integers = self._lengthened(self._integers, steps + extra)
+        self._recorded = self._lengthened(self._recorded, steps + extra)
+        self._fresh = slice(self._tables.back, self._tables.back + steps)
+        clipped = self._compute(inputs, steps + extra)
         self._given += steps
         trace = self._report(steps + extra)
         if not last:
             self._carry(steps + extra)
         return Trace(values=trace, outputs=self._layout.program.outputs, events=clipped)
 
-    def _receive(self, inputs: Mapping[str, Array], steps: int, extra: int) -> dict[str, int]:
-        """Put what enters behind the rows of history."""
-        self._sent = self._lengthened(self._sent, steps + extra)
-        self._integers = self._lengthened(self._integers, steps + extra)
-        self._recorded = self._lengthened(self._recorded, steps + extra)
-        layout, rows = self._layout, slice(self._back, self._back + steps)
-        self._fresh = rows
+    def _receive(self, inputs: Mapping[str, Array], samples: slice) -> dict[str, int]:
+        """Put what enters ``samples`` behind their history; return what was clipped."""
+        layout, rows = self._layout, self._fresh
         events: dict[str, int] = {}
         converted: dict[str, Array] = {}
-        for entry in layout.program.inputs:
-            values = np.asarray(inputs[entry.name])
-            flat = values.reshape(*values.shape[:2], size(entry.shape))
-            graded = entry.name in layout.integers
-            columns = (layout.integers if graded else layout.sent)[entry.name]
-            place = slice(columns.begin, columns.begin + columns.count)
-            if not graded and values.dtype in (np.uint8, np.bool_) and flat.max(initial=0) <= 1:
-                self._sent[:, rows, place] = flat
+        self._sent[samples, rows.start :] = 0
+        for name, graded, place in self._kept.entries:
+            values = np.asarray(inputs[name])[samples]
+            flat = values.reshape(*values.shape[:2], place.stop - place.start)
+            if not graded and values.dtype.char in "B?" and flat.max(initial=0) <= 1:
+                self._sent[samples, rows, place] = flat
                 continue
             if not converted:
-                converted, events = to_integers(layout.program, inputs)
-            integers = converted[entry.name].reshape(flat.shape)
-            (self._integers if graded else self._sent)[:, rows, place] = integers
+                part = {key: np.asarray(item)[samples] for key, item in inputs.items()}
+                converted, events = to_integers(layout.program, part)
+            stream = self._integers if graded else self._sent
+            stream[samples, rows, place] = converted[name].reshape(flat.shape)
         return events
 
     def ways(self) -> dict[str, Way]:
@@ -166,99 +221,144 @@ class Session:
             columns = self._layout.sent.get(wire.source)
             stream = self._integers if columns is None else self._sent
             columns = columns or self._layout.integers[wire.source]
-            density = _density(stream[:, self._fresh], columns)
-            found[wire.name] = Way(way=_WAYS[int(row[k.C_KIND])], density=density)
+            part = stream[:, self._fresh, columns.begin : columns.begin + columns.count]
+            found[wire.name] = Way(way=_WAYS[int(row[k.C_KIND])], density=_density(part))
         return found
 
-    def _ready(self) -> Array:
+    def _worth(self, samples: slice) -> list[Product]:
+        """Return the products that are the faster way, judged by some samples and steps."""
+        densities: dict[str, float] = {}
+        found = []
+        begin, end = self._fresh.start, self._fresh.stop
+        rows = slice(begin, end, max(1, (end - begin) // _JUDGED))
+        for item in self._kept.products:
+            name = item.connection.source
+            if name not in densities:
+                # Bytes that are 0 or 1 are counted quickest as what they are.
+                stream = self._integers if item.graded else self._sent.view(np.bool_)
+                place = slice(item.source.begin, item.source.begin + item.source.count)
+                densities[name] = _density(stream[samples, rows, place])
+            if item.worth(densities[name]):
+                found.append(item)
+        return found
+
+    def _ready(self, wanted: Sequence[Product]) -> Array:
         """Make the sums of inputs that are mostly not zero; say so in the table of connections."""
         layout = self._layout
+        self._connections = layout.connections
+        if not wanted:
+            return np.zeros((self._samples, 1, 1), layout.dtype)
         self._connections = layout.connections.copy()
         parts: list[Array] = []
         width = 0
-        for item in self._products:
+        for item in wanted:
             stream = self._integers if item.graded else self._sent
-            density = _density(stream[:, self._fresh], item.source)
-            if not item.worth(density):
-                continue
             columns = slice(item.source.begin, item.source.begin + item.source.count)
             parts.append(item.sums(stream[:, :, columns], layout.dtype))
             self._connections[item.row, k.C_KIND] = k.READY
             self._connections[item.row, k.C_WEIGHTS] = width
             width += item.target.count
-        if not parts:
-            return np.zeros((self._samples, 1, 1), layout.dtype)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
-    def _lengthened(self, rows: Array, steps: int) -> Array:
+    def _lengthened(self, rows: Array, steps: int, *, blank: bool = True) -> Array:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
-        longer = np.zeros((self._samples, back + steps, width), rows.dtype)
+        if not width:
+            return np.empty((self._samples, back + steps, 0), rows.dtype)
+        longer = aligned((self._samples, back + steps, width), rows.dtype, blank=blank)
         longer[:, :back] = rows
         return longer
 
-    def _compute(self, steps: int) -> None:
+    def _compute(self, inputs: Mapping[str, Array], steps: int) -> dict[str, int]:
+        """Take ``inputs`` in and run; return what was clipped."""
         layout = self._layout
         before = None if layout.proved else self._states
         if before is not None:
             self._states = tuple(values.copy() for values in before)
-        ready = self._ready()
-        counts = self._computed(steps, ready)
+        few = slice(0, min(self._samples, self._together()))
+        clipped = self._receive(inputs, few)
+        wanted = self._worth(few)
+        if wanted:
+            few = slice(few.stop, self._samples)
+            _count(clipped, self._receive(inputs, few))
+        ready = self._ready(wanted)
+        counts, more = self._computed(steps, ready, inputs, few.stop)
         if before is not None and counts[:, 0].any() and layout.dtype is np.int32:
             self._widen(before)
-            counts = self._computed(steps, ready.astype(np.int64))
+            counts, _ = self._computed(steps, ready.astype(np.int64), inputs, self._samples)
         self._step += steps
         for name, row in zip(layout.names, counts.tolist(), strict=True):
             for what, count in zip(("current wrapped", "voltage saturated"), row, strict=True):
                 if count:
-                    key = f"{name}/{what}"
-                    self.events[key] = self.events.get(key, 0) + count
+                    _count(self.events, {f"{name}/{what}": count})
+        _count(clipped, more)
+        return clipped
 
-    def _computed(self, steps: int, ready: Array) -> Array:
-        """Run all samples; return what wrapped and what saturated, per population."""
-        from spikec.backends.simulator import kernels
+    def _together(self) -> int:
+        """Return how many samples a thread takes in and runs before the next ones."""
+        return max(1, _TOGETHER // max(1, int(self._sent[0].size)))
 
+    def _computed(
+        self, steps: int, ready: Array, inputs: Mapping[str, Array], received: int
+    ) -> tuple[Array, dict[str, int]]:
+        """Run all samples; return what wrapped and saturated, per population, and was clipped.
+
+        ``inputs`` of samples from ``received`` are taken in just before they run, while the
+        caches have them.
+        """
         layout = self._layout
         tables = (layout.groups, self._populations, self._connections)
-        streams = (self._sent, self._sent.view(np.uint64), self._integers, ready,
-                   self._recorded, self._back)  # fmt: skip
+        streams = (self._sent, self._integers, ready, self._recorded, self._tables.back)
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
-        edges = np.linspace(0, self._samples, self._threads + 1).astype(int)
+        edges = [self._samples * part // self._threads for part in range(self._threads + 1)]
+        chunk, rooms = self._kept.rooms(layout, steps)
+        together = self._together() if received < self._samples else self._samples
 
-        def work(thread: int) -> None:
-            kernels.run(
-                int(edges[thread]), int(edges[thread + 1]), self._step, steps, tables,
-                layout.weights, layout.values, streams, self._states, events[thread],
-                _scratch(layout, steps),
-            )  # fmt: skip
+        def work(thread: int) -> dict[str, int]:
+            try:
+                room = rooms.pop()
+            except IndexError:  # others work in all there are
+                room = self._kept.room(layout, chunk)
+            clipped: dict[str, int] = {}
+            for begin in range(edges[thread], edges[thread + 1], together):
+                end = min(begin + together, edges[thread + 1])
+                if end > received:
+                    _count(clipped, self._receive(inputs, slice(max(begin, received), end)))
+                self._kept.loops(
+                    begin, end, self._step, steps, tables, layout.weights, layout.values, streams,
+                    self._states, events[thread], room,
+                )  # fmt: skip
+            rooms.append(room)
+            return clipped
 
         if self._threads == 1:
-            work(0)
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(work, range(self._threads)))
-        total: Array = events.sum(axis=0)
-        return total
+            clipped = work(0)
+            return events[0], clipped
+        with ThreadPoolExecutor(self._threads) as pool:
+            parts = list(pool.map(work, range(self._threads)))
+        clipped = {}
+        for part in parts:
+            _count(clipped, part)
+        return events.sum(axis=0), clipped
 
     def _widen(self, states: tuple[Array, Array, Array]) -> None:
         """Go on from ``states`` in 64 bits: a current wrapped, and 32 bits may not hold it."""
         current, voltage, idle = states
         self._layout = replace(self._layout, dtype=np.int64, proved=True)
-        self._populations[:, k.P_PLAIN] = 0
+        self._populations = self._populations.copy()
+        self._populations[:, k.P_PLAIN] = k.GENERAL
         self._states = (current.astype(np.int64), voltage.astype(np.int64), idle)
         self._recorded = self._recorded.astype(np.int64)
 
     def _report(self, steps: int) -> dict[Probe, Array]:
         """Return what is complete of the rows just computed, every lag undone."""
-        count = min(self._given, self._step - self._lag) - self._reported
+        count = min(self._given, self._step - self._tables.lag) - self._reported
         count = max(0, count)
         first = self._step - steps
         values = {}
-        for probe in self._probes:
+        for probe in self._tables.lags:
             name, quantity = probe
-            view = self._views[name]
-            lag = view.current_lag if quantity == "current" else view.lag
-            row = self._back + self._reported + lag - first
+            row = self._tables.back + self._reported + self._tables.lags[probe] - first
             values[probe] = self._read(name, quantity, slice(row, row + count))
         self._reported += count
         return values
@@ -266,24 +366,35 @@ class Session:
     def _read(self, name: str, quantity: Quantity, rows: slice) -> Array:
         if quantity == "spikes":
             return _as_program(self._sent, self._layout.sent[name], rows)
-        return _as_program(self._recorded, self._columns[name, quantity], rows)
+        return _as_program(self._recorded, self._tables.columns[name, quantity], rows)
 
     def _carry(self, steps: int) -> None:
         """Keep the last rows as the history of the next chunk."""
-        keep = slice(steps, steps + self._back)
+        keep = slice(steps, steps + self._tables.back)
         self._sent = self._sent[:, keep].copy()
         self._integers = self._integers[:, keep].copy()
         self._recorded = self._recorded[:, keep].copy()
 
 
-def _recorded_columns(
-    layout: Layout, probes: Sequence[Probe]
-) -> tuple[Array, dict[Probe, Columns], int]:
+def _entry(layout: Layout, name: str) -> tuple[str, bool, slice]:
+    graded = name in layout.integers
+    columns = (layout.integers if graded else layout.sent)[name]
+    return name, graded, slice(columns.begin, columns.begin + columns.count)
+
+
+def _count(events: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        events[name] = events.get(name, 0) + count
+
+
+def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
     """Return the table of populations that says what to record, and where it will be."""
+    views = {item.name: item.view for item in layout.program.populations}
+    lags = [lag for view in views.values() for lag in (view.lag, view.current_lag)]
     populations = layout.populations.copy()
     columns: dict[Probe, Columns] = {}
     width = 0
-    for name, quantity in probes:
+    for name, quantity in dict.fromkeys(probes):
         if quantity == "spikes":
             continue
         source = layout.sent[name]
@@ -293,12 +404,32 @@ def _recorded_columns(
         which = k.P_VOLTAGE if quantity == "voltage" else k.P_CURRENT
         populations[layout.names.index(name), which] = width
         width += source.count
-    return populations, columns, width
+    most = max(0, *lags)
+    back = max(1, layout.history, most - min(lags))
+    recorded = np.zeros((1, back, width), layout.dtype)
+    for (name, quantity), part in columns.items():
+        begin = layout.state[name]
+        initial = layout.initial[0 if quantity == "current" else 1]
+        recorded[:, :, part.begin : part.begin + part.count] = initial[begin : begin + part.count]
+    return _Tables(
+        populations=populations,
+        columns=columns,
+        lags={
+            (name, quantity): views[name].current_lag if quantity == "current" else views[name].lag
+            for name, quantity in probes
+        },
+        lag=most,
+        back=back,
+        before=(
+            np.zeros((1, back, layout.width), np.uint8),
+            np.zeros((1, back, layout.integer_width), np.int32),
+            recorded,
+        ),
+    )
 
 
-def _density(stream: Array, columns: Columns) -> float:
-    part = stream[:, :, columns.begin : columns.begin + columns.count]
-    return float(np.count_nonzero(part)) / max(1, part.size)
+def _density(values: Array) -> float:
+    return float(np.count_nonzero(values)) / max(1, values.size)
 
 
 def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
@@ -311,15 +442,6 @@ def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
     return picture
 
 
-def _scratch(layout: Layout, steps: int) -> tuple[Array, ...]:
-    """Return one thread's room: what arrives, sums, events and where their steps end."""
+def _sums_width(layout: Layout) -> int:
     populations = layout.populations
-    width = int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max())
-    chunk = max(1, min(steps, _MOST_STEPS, _SCRATCH // max(width, layout.widest)))
-    return (
-        np.zeros((chunk, width), layout.dtype),
-        np.zeros(width, np.int16),
-        np.zeros(chunk * layout.widest, np.int64),
-        np.zeros(chunk * layout.widest, np.int64),
-        np.zeros(chunk, np.int64),
-    )
+    return padded(int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max()))

@@ -6,11 +6,13 @@ integers, and equal to :mod:`spikec.backends.simulator.golden` to the last bit.
 
 What makes it fast, measured on this design:
 
-- only rows of neurons that spiked are added (weights are stored source-major),
-  four rows a pass, into sums of 16 bits that are emptied before they can overflow;
-- spikes are found eight bytes at a time;
+- only rows of neurons that spiked are added (weights are stored source-major), many
+  columns at a time in registers (:mod:`~spikec.backends.simulator.vectors`), as sums of
+  16 bits that are emptied before they can overflow;
+- spikes are found 64 bytes at a time;
 - a decay needs 32 bits only: with ``x = hi * 4096 + lo`` the product ``x * c / 4096``
-  is ``hi * c + (lo * c) / 4096``, and only the last part rounds.
+  is ``hi * c + (lo * c) / 4096``, and only the last part rounds. Of a state that stays in
+  24 bits, both are products of 16 bits.
 
 A state is int32 where the layout proves that no sum can leave it, else int64;
 the same source serves both.
@@ -27,6 +29,7 @@ from numba.extending import intrinsic
 
 from spikec.backends.simulator.codes import (
     BITS,
+    BLOCK,
     BYTES,
     C_COUNT,
     C_DELAY,
@@ -35,18 +38,23 @@ from spikec.backends.simulator.codes import (
     C_POINTERS,
     C_SHIFT,
     C_SOURCE,
+    C_STRIDE,
     C_TARGET,
     C_TARGETS,
     C_VALUES,
     C_WEIGHTS,
     C_WIDTH,
+    CALM,
     CONV,
     DENSE,
+    G_FUSED,
     G_INNER_END,
     G_OUTER,
     G_OUTER_END,
     G_POPULATIONS,
     G_POPULATIONS_END,
+    G_STEPS,
+    GENERAL,
     P_COUNT,
     P_CURRENT,
     P_DROPS,
@@ -76,35 +84,42 @@ from spikec.backends.simulator.codes import (
     V_THRESHOLD,
     WIDE,
 )
+from spikec.backends.simulator.vectors import (
+    add_to,
+    fetch,
+    loaded,
+    lowest_bit,
+    masked,
+    number_of_bits,
+    ones_in,
+    select,
+    splat,
+    store,
+    store_bytes,
+    total,
+    zeros,
+)
 
 __all__ = ["run"]
 
 #: Sums of 16 bits take this many rows of int8.
-_ROWS = 252
+_ROWS = 255
+#: Neurons that take steps side by side: two vectors where they are of 512 bits, so that one
+#: works while the other waits.
+_SIDE = 32
+#: Columns of a row that are summed in registers together, and rows of weights asked for ahead.
+_COLUMNS, _AHEAD = 256, 8
 _MAX = (1 << 23) - 1
 #: What a core's second-level cache can hold of weights, in bytes.
 _CACHE = 1 << 20
-_LEAST_BLOCK = 256
 _USES = 10
-_GATHER = np.uint64(0x0102040810204080)
 
 #: ``_nrt``: nothing is allocated in these loops, so slices need no counting of references.
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 _jit: Any = nb.njit(**_OPTIONS)
 _inline: Any = nb.njit(inline="always", **_OPTIONS)
-
-
-def _count_zeros(_context: Any, _word: Any) -> Any:
-    """How Numba is to write ``_lowest_bit``: its type, and one instruction."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return nb.uint64(nb.uint64), generate
-
-
-#: The number of the lowest bit that is set, which NumPy has no name for.
-_lowest_bit: Any = intrinsic(_count_zeros)
+#: For what is called in every step: LLVM puts it in place, so that nothing is handed over.
+_placed: Any = nb.njit(forceinline=True, **_OPTIONS)
 
 
 def _reader(kind: Any) -> Any:
@@ -127,19 +142,20 @@ _target_at: Any = _reader(nb.int32)
 _pointer_at: Any = _reader(nb.int64)
 
 
-@_jit
-def _find_bits(words: Any, index: Any, found: int) -> int:
-    """Write the places of bytes that are 1 to ``index``; bytes are 0 or 1, rows of 64."""
-    for place in range(0, len(words), 8):
-        mask = np.uint64(0)
-        for part in range(8):
-            # Multiplying brings the lowest bit of byte k to bit 56 + k.
-            bits = (words[place + part] * _GATHER) >> np.uint64(56)
-            mask |= bits << np.uint64(8 * part)
-        while mask:
-            index[found] = place * 8 + np.int64(_lowest_bit(mask))
-            found += 1
+@_placed
+def _find_bits(sent: Any, index: Any, found: int) -> int:
+    """Write the places of bytes that are 1 to ``index``, which has room for four more."""
+    for place in range(0, len(sent), 64):
+        mask = ones_in(sent, place)
+        end = found + number_of_bits(mask)
+        # Mostly there are few, and four without asking are quicker than one wrong guess.
+        for part in range(4):
+            index[found + part] = place + lowest_bit(mask)
             mask &= mask - np.uint64(1)
+        for part in range(found + 4, end):
+            index[part] = place + lowest_bit(mask)
+            mask &= mask - np.uint64(1)
+        found = end
     return found
 
 
@@ -156,40 +172,68 @@ def _find_values(sent: Any, index: Any, values: Any, found: int) -> int:
 
 @_jit
 def _empty(sums: Any, row: Any, shift: int) -> None:
-    for j in range(len(row)):
-        row[j] += np.int32(sums[j]) << shift
-        sums[j] = 0
+    """Add the sums of a whole row to it; both are padded."""
+    for j in range(0, len(row), 32):
+        add_to(row, j, loaded(sums, j, 32, 16), shift)
+        store(sums, j, zeros(32, 16))
+
+
+def _gathering(lanes: int) -> Any:
+    """Return what adds ``lanes`` columns of rows of int8 weights: those of events of ``index``."""
+
+    def gather(
+        weights: Any, stride: int, index: Any, first: int, last: int, row: Any, column: int,
+        at: int, shift: int,
+    ) -> None:  # fmt: skip
+        while first < last:
+            end = min(first + _ROWS, last)
+            sums = zeros(lanes, 16)
+            for event in range(first, end):
+                # Rows lie apart: no processor guesses the next. Those of the next step count.
+                soon = np.int64(index[event + _AHEAD]) * stride + column
+                for line in range(0, lanes, 64):
+                    fetch(weights, soon + line)
+                begin = np.int64(index[event]) * stride + column
+                sums = sums + loaded(weights, begin, lanes, 16)
+            add_to(row, at, sums, shift)
+            first = end
+
+    return _placed(gather)
+
+
+_gather_many: Any = _gathering(_COLUMNS)
+_gather_few: Any = _gathering(32)
+
+
+@_placed
+def _dense(
+    weights: Any, count: int, stride: int, index: Any, first: int, last: int, row: Any, skip: int,
+    shift: int,
+) -> None:  # fmt: skip
+    """Add what events ``first`` to ``last`` of ``index`` send, from column ``skip``, to ``row``.
+
+    Weights are laid out in blocks of columns, see :data:`~codes.BLOCK`; ``skip`` begins one.
+    """
+    for begin in range(0, len(row), BLOCK):
+        block = weights[(skip + begin) * count :]
+        width, column = min(BLOCK, stride - skip - begin), 0
+        while column + _COLUMNS <= width:
+            _gather_many(block, width, index, first, last, row, column, begin + column, shift)
+            column += _COLUMNS
+        while column < width:
+            _gather_few(block, width, index, first, last, row, column, begin + column, shift)
+            column += 32
 
 
 @_jit
-def _dense(weights: Any, stride: int, index: Any, sums: Any, row: Any, shift: int) -> None:
-    """Add the rows ``index`` of ``weights`` (int8, ``stride`` apart) to ``row``."""
-    width, count, done = len(row), len(index), 0
-    sums = sums[:width]
-    while done < count:
-        stop = min(count, done + _ROWS)
-        while done + 4 <= stop:
-            a = weights[index[done] * stride : index[done] * stride + width]
-            b = weights[index[done + 1] * stride : index[done + 1] * stride + width]
-            c = weights[index[done + 2] * stride : index[done + 2] * stride + width]
-            d = weights[index[done + 3] * stride : index[done + 3] * stride + width]
-            for j in range(width):
-                sums[j] += np.int16(a[j]) + np.int16(b[j]) + np.int16(c[j]) + np.int16(d[j])
-            done += 4
-        while done < stop:
-            a = weights[index[done] * stride : index[done] * stride + width]
-            for j in range(width):
-                sums[j] += np.int16(a[j])
-            done += 1
-        _empty(sums, row, shift)
-
-
-@_jit
-def _weighted(weights: Any, index: Any, values: Any, row: Any, shift: int, graded: bool) -> None:
+def _weighted(
+    weights: Any, stride: int, index: Any, values: Any, row: Any, shift: int, graded: bool
+) -> None:
     """The same for weights of any width and sources that send values."""
     width = len(row)
     for event in range(len(index)):
-        a = weights[index[event] * width : (index[event] + 1) * width]
+        begin = np.int64(index[event]) * stride
+        a = weights[begin : begin + width]
         value = (values[event] if graded else 1) << shift
         for j in range(width):
             row[j] += a[j] * value
@@ -209,36 +253,31 @@ def _convolved(
 ) -> None:
     """Add what neurons ``index`` of a picture send through a convolution to ``row``.
 
-    ``row`` is (y, x, channel). For one row of the kernel all that a spike reaches is
-    contiguous: weights are laid out as [channel in, ky, kx modulo stride, kx falling,
-    channel out], see :func:`~spikec.backends.simulator.layout.laid_out`.
+    ``row`` is (y, x, channel), ``places`` are those of the layout's geometry: for each neuron
+    where its piece of the first row of the kernel and of the picture begin, how long it is,
+    and how many rows there are. For one row all that a spike reaches is contiguous.
     """
-    (rows, columns, up, left, down, right, high, wide, channels, first, slots) = geometry[:11]
-    sums = sums[: len(row)]
+    first, line, back = geometry
     waiting = 0
     for event in range(len(index)):
-        place = first + 3 * index[event]
-        y, x, channel = places[place] + down, places[place + 1] + right, places[place + 2]
-        phase, q = x % left, x // left
-        taps = (columns - phase + left - 1) // left
-        start = max(0, q - taps + 1)
-        length = (min(wide - 1, q) - start + 1) * channels
-        if length <= 0:
-            continue
-        skipped = start - (q - taps + 1)
-        for oy in range(max(0, (y - rows + up) // up), min(high - 1, y // up) + 1):
-            kernel = ((channel * rows + y - oy * up) * left + phase) * slots + skipped
-            a = weights[kernel * channels : kernel * channels + length]
-            begin = (oy * wide + start) * channels
+        place = first + 4 * np.int64(index[event])
+        at, kernel = np.int64(places[place]), np.int64(places[place + 1])
+        length = np.int64(places[place + 2])
+        whole = length & -32
+        for _ in range(places[place + 3]):
             if graded:
                 value = values[event] << shift
-                target = row[begin : begin + length]
                 for j in range(length):
-                    target[j] += a[j] * value
+                    row[at + j] += weights[kernel + j] * value
             else:
-                part = sums[begin : begin + length]
-                for j in range(length):
-                    part[j] += np.int16(a[j])
+                for j in range(0, whole, 32):
+                    taps = loaded(weights, kernel + j, 32, 16)
+                    store(sums, at + j, loaded(sums, at + j, 32, 16) + taps)
+                if whole < length:
+                    taps = masked(loaded(weights, kernel + whole, 32, 16), length - whole)
+                    store(sums, at + whole, loaded(sums, at + whole, 32, 16) + taps)
+            at += line
+            kernel -= back
         waiting += 1
         if waiting == _ROWS:
             _empty(sums, row, shift)
@@ -266,34 +305,35 @@ def _scattered(
             row[_target_at(targets, synapse)] += _weight_at(weights, synapse) * value
 
 
-@_jit
+@_placed
 def _deliver(
-    connection: Any, weights: Any, index: Any, values: Any, sums: Any, row: Any,
-    skip: int, block: int,
+    connection: Any, weights: Any, index: Any, values: Any, first: int, last: int, sums: Any,
+    row: Any, skip: int, block: int,
 ) -> None:  # fmt: skip
-    """Add what neurons ``index`` send through one connection to its columns of ``row``.
+    """Add what events ``first`` to ``last`` send through one connection to its part of ``row``.
 
     Of a dense connection without values, only ``block`` columns after the first ``skip``.
     """
     narrow, wide, geometry, places = weights
     kind, shift, base = connection[C_KIND], connection[C_SHIFT], connection[C_WEIGHTS]
     graded = connection[C_VALUES] != BITS
-    begin, width = connection[C_TARGET], connection[C_WIDTH]
+    begin, width, stride = connection[C_TARGET], connection[C_WIDTH], connection[C_STRIDE]
+    if kind == DENSE and not graded:
+        part = row[begin + skip : begin + min(stride, skip + block)]
+        _dense(narrow[base:], connection[C_COUNT], stride, index, first, last, part, skip, shift)
+        return
+    index, values = index[first:last], values[first:last]
     if kind == CONV:
-        _convolved(narrow[base:], index, values, sums, row[begin : begin + width], shift, graded,
+        _convolved(narrow[base:], index, values, sums, row[begin : begin + stride], shift, graded,
                    geometry[connection[C_GEOMETRY]], places)  # fmt: skip
         return
-    if kind == SPARSE:
-        _scattered(connection, index, values, row[begin : begin + width], shift, graded)
-        return
     part = row[begin : begin + width]
-    if kind == WIDE:
-        _weighted(wide[base:], index, values, part, shift, graded)
-    elif graded:
-        _weighted(narrow[base:], index, values, part, shift, graded)
+    if kind == SPARSE:
+        _scattered(connection, index, values, part, shift, graded)
+    elif kind == WIDE:
+        _weighted(wide[base:], stride, index, values, part, shift, graded)
     else:
-        part = part[skip : min(width, skip + block)]
-        _dense(narrow[base + skip :], width, index, sums, part, shift)
+        _weighted(narrow[base:], stride, index, values, part, shift, graded)
 
 
 @_jit
@@ -308,16 +348,16 @@ def _block(connection: Any, events: int) -> int:
     plain = connection[C_KIND] == DENSE and connection[C_VALUES] == BITS
     if not plain or count * width <= _CACHE or events < _USES * count:
         return width
-    return max(_LEAST_BLOCK, _CACHE // count // 64 * 64)
+    return max(BLOCK, _CACHE // count // BLOCK * BLOCK)
 
 
-@_jit
-def _find(sent: Any, words: Any, integers: Any, connection: Any, at: int, index: Any, values: Any,
+@_placed
+def _find(sent: Any, integers: Any, connection: Any, at: int, index: Any, values: Any,
           found: int) -> int:  # fmt: skip
     """Write what a connection's source sent at row ``at`` behind the ``found`` events so far."""
     begin, count = connection[C_SOURCE], connection[C_COUNT]
     if connection[C_VALUES] == BITS:
-        return _find_bits(words[at, begin >> 3 : (begin + count + 63) >> 6 << 3], index, found)
+        return _find_bits(sent[at, begin : begin + count], index, found)
     if connection[C_VALUES] == BYTES:
         return _find_values(sent[at, begin : begin + count], index, values, found)
     return _find_values(integers[at, begin : begin + count], index, values, found)
@@ -326,46 +366,92 @@ def _find(sent: Any, words: Any, integers: Any, connection: Any, at: int, index:
 @_inline
 def _kept(state: Any, factor: Any) -> Any:
     """``rtz(state * factor / 4096)`` in 32 bits."""
-    high, low = np.int32(state >> 12), np.int32(state & 4095)
-    rounding = np.int32(np.int32(state >> 31) & 4095)
-    part = np.int32(np.int32(low * factor) + rounding)
-    return np.int32(np.int32(high * factor) + np.int32(part >> 12))
+    return (state >> 12) * factor + (((state & 4095) * factor + ((state >> 31) & 4095)) >> 12)
 
 
-@_jit
-def _plain(
-    now: int, late: int, arriving: Any, current: Any, voltage: Any, before: Any, spikes: Any,
-    keep_current: Any, keep_voltage: Any, bias: Any, threshold: Any, amount: Any, reset: Any,
-) -> tuple[int, int]:  # fmt: skip
-    """One step of int32 neurons without refractory steps, floors or several spikes.
+@_inline
+def _kept_of_24(state: Any, factor: Any) -> Any:
+    """The same of states of 24 bits: LLVM sees that 16 bits hold all that is multiplied."""
+    high, low, small = (state << 8) >> 20, state & 4095, factor & 8191
+    return high * small + ((low * small + ((state >> 31) & 4095)) >> 12)
 
-    Every product and sum is cast back to 32 bits, which vector units need.
-    """
-    wrapped, clipped = np.int32(0), np.int32(0)
-    for j in range(len(current)):
-        summed = np.int32(_kept(current[j], keep_current[j]) + np.int32(arriving[j] << 6))
-        wrapped = np.int32(wrapped + np.int32(abs(summed) > _MAX))
-        over = np.int32(np.int32(summed > _MAX + 1) - np.int32(summed < -_MAX))
-        summed = np.int32(summed - np.int32(over << 24))
-        current[j] = summed
-        start = voltage[j]
-        if late == REPLACE:
-            start = reset[j] if before[j] else start
-        total = np.int32(np.int32(_kept(start, keep_voltage[j]) + summed) + bias[j])
-        if late == SUBTRACT:
-            total = np.int32(total - np.int32(amount[j] & np.int32(-np.int32(before[j]))))
-        after = min(max(total, np.int32(-_MAX)), np.int32(_MAX))
-        clipped = np.int32(clipped + np.int32(after != total))
-        fires = np.int32(after > threshold[j])
-        if now == SUBTRACT:
-            total = np.int32(after - np.int32(amount[j] & np.int32(-fires)))
-            after = min(max(total, np.int32(-_MAX)), np.int32(_MAX))
-            clipped = np.int32(clipped + np.int32(after != total))
-        if now == REPLACE:
-            after = reset[j] if fires else after
-        voltage[j] = after
-        spikes[j] = fires
-    return wrapped, clipped
+
+@_inline
+def _clipped(values: Any) -> Any:
+    most, least = splat(_MAX, _SIDE), splat(-_MAX, _SIDE)
+    values = select(values > most, most, values)
+    return select(values < least, least, values)
+
+
+@_inline
+def _one_where(mask: Any) -> Any:
+    return select(mask, splat(1, _SIDE), zeros(_SIDE, 32))
+
+
+def _plain(calm: bool) -> Any:
+    """Return what takes steps of int32 neurons with or without currents that may wrap."""
+
+    def plain(
+        population: Any, steps: int, arriving: Any, first: int, current: Any, voltage: Any,
+        sent: Any, row: int, values: Any, skip: int, count: int,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Steps of int32 neurons without refractory steps, floors or several spikes.
+
+        ``count`` neurons of a population after ``skip``; what arrives begins at column ``first``
+        of ``arriving``, and what they send in the first step at ``row`` of ``sent``. A few
+        neurons at a time, whose states stay in registers, take all steps. All arrays are padded to
+        whole vectors, with neurons that stay at 0. A calm current cannot leave 24 bits.
+        """
+        now, late = population[P_RESET], population[P_LATE]
+        place, pitch, line = population[P_STATE] + skip, arriving.shape[1], sent.shape[1]
+        neurons = values.shape[1]
+        wrapped, clipped = zeros(_SIDE, 32), zeros(_SIDE, 32)
+        for j in range(0, count, _SIDE):
+            at, shown = place + j, row * line + population[P_SPIKES] + skip + j
+            state, drive = loaded(current, at, _SIDE, 32), loaded(voltage, at, _SIDE, 32)
+            threshold = loaded(values, V_THRESHOLD * neurons + at, _SIDE, 32)
+            amount = loaded(values, V_AMOUNT * neurons + at, _SIDE, 32)
+            reset = loaded(values, V_RESET * neurons + at, _SIDE, 32)
+            bias = loaded(values, V_BIAS * neurons + at, _SIDE, 32)
+            fires = loaded(sent, shown - line, _SIDE, 32) > 0
+            after = drive
+            for t in range(steps):
+                arrived = loaded(arriving, t * pitch + first + j, _SIDE, 32) << 6
+                # Factors are read again in each step: LLVM takes products of 16 bits only where it
+                # sees, just before, that these suffice.
+                keep_current = loaded(values, V_KEEP_CURRENT * neurons + at, _SIDE, 32)
+                if calm:
+                    state = _kept_of_24(state, keep_current) + arrived
+                else:
+                    state = _kept(state, keep_current) + arrived
+                    over, under = state > _MAX + 1, state < -_MAX
+                    wrapped = wrapped + _one_where(state > _MAX) + _one_where(under)
+                    state = state - (_one_where(over) << 24) + (_one_where(under) << 24)
+                if late == REPLACE:
+                    after = select(fires, reset, after)
+                keep_voltage = loaded(values, V_KEEP_VOLTAGE * neurons + at, _SIDE, 32)
+                drive = _kept_of_24(after, keep_voltage) + state + bias
+                if late == SUBTRACT:
+                    drive = drive - select(fires, amount, zeros(_SIDE, 32))
+                after = _clipped(drive)
+                clipped = clipped + _one_where(after != drive)
+                fires = after > threshold
+                if now == SUBTRACT:
+                    drive = after - select(fires, amount, zeros(_SIDE, 32))
+                    after = _clipped(drive)
+                    clipped = clipped + _one_where(after != drive)
+                if now == REPLACE:
+                    after = select(fires, reset, after)
+                store_bytes(sent, shown + t * line, fires)
+            store(current, at, state)
+            store(voltage, at, after)
+        return total(wrapped), total(clipped)
+
+    return _jit(plain)
+
+
+_calm_steps: Any = _plain(calm=True)
+_wrapping_steps: Any = _plain(calm=False)
 
 
 @_jit
@@ -426,31 +512,36 @@ def _general(
 
 @_jit
 def _advance(
-    population: Any, step: int, at: int, arriving: Any, sent: Any, state: Any, values: Any,
-    events: Any,
+    population: Any, step: int, row: int, steps: int, arriving: Any, first: int, sent: Any,
+    state: Any, values: Any, events: Any, skip: int, count: int,
 ) -> None:  # fmt: skip
-    """One step of one population; ``at`` is its row of ``sent``, a row's predecessor is there."""
+    """Steps of ``count`` neurons of a population after ``skip``, on what ``arriving`` brings.
+
+    ``row`` of ``sent`` is that of the first ``step``; what was sent before lies above it.
+    """
     current, voltage, idle = state
-    if step < population[P_START]:
+    late = min(steps, max(0, population[P_START] - step))
+    if population[P_PLAIN] != GENERAL:
+        steps, arriving, row = steps - late, arriving[late:], row + late
+        if population[P_PLAIN] == CALM:
+            wrapped, clipped = _calm_steps(population, steps, arriving, first, current, voltage,
+                                           sent, row, values, skip, count)  # fmt: skip
+        else:
+            wrapped, clipped = _wrapping_steps(population, steps, arriving, first, current,
+                                               voltage, sent, row, values, skip, count)  # fmt: skip
+        events[0] += wrapped
+        events[1] += clipped
         return
-    count, begin = population[P_COUNT], population[P_STATE]
-    end, column, target = begin + count, population[P_SPIKES], population[P_TARGET]
-    arrived = arriving[target : target + count]
-    before, spikes = sent[at - 1, column : column + count], sent[at, column : column + count]
-    u, v = current[begin:end], voltage[begin:end]
-    if population[P_PLAIN]:
-        wrapped, clipped = _plain(
-            population[P_RESET], population[P_LATE], arrived, u, v, before, spikes,
-            values[V_KEEP_CURRENT, begin:end], values[V_KEEP_VOLTAGE, begin:end],
-            values[V_BIAS, begin:end], values[V_THRESHOLD, begin:end],
-            values[V_AMOUNT, begin:end], values[V_RESET, begin:end],
-        )  # fmt: skip
-    else:
+    begin, column = population[P_STATE] + skip, population[P_SPIKES] + skip
+    end, last = begin + count, column + count
+    for t in range(late, steps):
         wrapped, clipped = _general(
-            population, arrived, u, v, idle[begin:end], before, spikes, values[:, begin:end]
-        )
-    events[0] += wrapped
-    events[1] += clipped
+            population, arriving[t, first : first + count], current[begin:end],
+            voltage[begin:end], idle[begin:end], sent[row + t - 1, column:last],
+            sent[row + t, column:last], values[:, begin:end],
+        )  # fmt: skip
+        events[0] += wrapped
+        events[1] += clipped
 
 
 @_jit
@@ -459,13 +550,14 @@ def _copy(values: Any, to: Any) -> None:
         to[j] = values[j]
 
 
-@_jit
-def _record(population: Any, recorded: Any, current: Any, voltage: Any) -> None:
-    count, begin = population[P_COUNT], population[P_STATE]
+@_placed
+def _record(population: Any, recorded: Any, state: Any) -> None:
+    current, voltage, _ = state
+    begin, end = population[P_STATE], population[P_STATE] + population[P_COUNT]
     if population[P_VOLTAGE] >= 0:
-        _copy(voltage[begin : begin + count], recorded[population[P_VOLTAGE] :])
+        _copy(voltage[begin:end], recorded[population[P_VOLTAGE] :])
     if population[P_CURRENT] >= 0:
-        _copy(current[begin : begin + count], recorded[population[P_CURRENT] :])
+        _copy(current[begin:end], recorded[population[P_CURRENT] :])
 
 
 @_jit
@@ -476,7 +568,7 @@ def _from_outside(
 
     Row ``first`` of what is sent is the chunk's first step.
     """
-    sent, words, integers, ready = sample_streams
+    sent, integers, ready = sample_streams
     sums, index, values, ends = scratch
     if connection[C_KIND] == READY:
         begin, column = connection[C_TARGET], connection[C_WEIGHTS]
@@ -489,29 +581,73 @@ def _from_outside(
     found = 0
     for t in range(len(arriving)):
         at = first + t - connection[C_DELAY]
-        found = _find(sent, words, integers, connection, at, index, values, found)
+        found = _find(sent, integers, connection, at, index, values, found)
         ends[t] = found
     block = _block(connection, found)
     for skip in range(0, connection[C_WIDTH], block):
         found = 0
         for t in range(len(arriving)):
             if ends[t] > found:
-                _deliver(connection, weights, index[found : ends[t]], values[found : ends[t]],
-                         sums, arriving[t], skip, block)  # fmt: skip
+                _deliver(connection, weights, index, values, found, ends[t], sums, arriving[t],
+                         skip, block)  # fmt: skip
             found = ends[t]
 
 
-@_jit
+@_placed
 def _from_inside(
     connection: Any, weights: Any, sample_streams: Any, at: int, row: Any, scratch: Any
 ) -> None:
     """Add what a connection inside the group brings in the step of row ``at``."""
-    sent, words, integers, _ = sample_streams
+    sent, integers, _ = sample_streams
     sums, index, values, _ = scratch
-    found = _find(sent, words, integers, connection, at - connection[C_DELAY], index, values, 0)
+    found = _find(sent, integers, connection, at - connection[C_DELAY], index, values, 0)
     if found:
-        _deliver(connection, weights, index[:found], values[:found], sums, row,
-                 0, connection[C_WIDTH])  # fmt: skip
+        _deliver(connection, weights, index, values, 0, found, sums, row, 0, connection[C_STRIDE])
+
+
+@_jit
+def _fused(
+    connection: Any, population: Any, weights: Any, sample_streams: Any, step: int, first: int,
+    steps: int, state: Any, values: Any, events: Any, room: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """All steps of a population that hears one dense connection: block by block of neurons.
+
+    What arrives in a few steps stays in the first-level cache, a block's weights in the second.
+    """
+    sent, integers, _ = sample_streams
+    _, index, found_values, ends = scratch
+    narrow, stride = weights[0][connection[C_WEIGHTS] :], connection[C_STRIDE]
+    found = 0
+    for t in range(steps):
+        at = first + t - connection[C_DELAY]
+        found = _find(sent, integers, connection, at, index, found_values, found)
+        ends[t] = found
+    for skip in range(0, stride, BLOCK):
+        width = min(BLOCK, stride - skip)
+        found = 0
+        for begin in range(0, steps, len(room)):
+            arriving = room[: min(len(room), steps - begin)]
+            for t in range(len(arriving)):
+                arriving[t, :width] = 0
+                end = ends[begin + t]
+                if end > found:
+                    _dense(narrow, connection[C_COUNT], stride, index, found, end,
+                           arriving[t, :width], skip, connection[C_SHIFT])  # fmt: skip
+                found = end
+            _advance(population, step + begin, first + begin, len(arriving), arriving, 0, sent,
+                     state, values, events, skip, width)  # fmt: skip
+
+
+@_jit
+def _whole(population: Any) -> int:
+    """Return how many neurons a step updates: with padding where whole vectors are."""
+    count = population[P_COUNT]
+    return count if population[P_PLAIN] == GENERAL else (count + _SIDE - 1) // _SIDE * _SIDE
+
+
+@_jit
+def _recorded_at_all(population: Any) -> bool:
+    return population[P_VOLTAGE] >= 0 or population[P_CURRENT] >= 0
 
 
 @_jit
@@ -530,32 +666,47 @@ def run(
 ) -> None:
     """Run samples ``first`` to ``last`` for ``steps`` steps, the first of which is ``step``.
 
-    ``streams`` are what is sent, ``[sample, history + step, column]`` as bytes, as words
-    of eight and as integers, sums that are ready, the recorded values, and the number of
+    ``streams`` are what is sent, ``[sample, history + step, column]`` as bytes and as
+    integers, sums that are ready, the recorded values, and the number of
     history rows: what was sent before. ``states`` (current, voltage, idle steps left) and
     ``streams`` are written; ``events`` counts wraps and saturations of each population.
     """
     groups, populations, connections = tables
-    sent, words, integers, ready, recorded, history = streams
+    sent, integers, ready, recorded, history = streams
     current, voltage, idle = states
-    room, sums, index, found_values, ends = scratch
+    room, few, sums, index, found_values, ends = scratch
     work = (sums, index, found_values, ends)
     for sample in range(first, last):
         state = (current[sample], voltage[sample], idle[sample])
-        flows = (sent[sample], words[sample], integers[sample], ready[sample])
+        flows = (sent[sample], integers[sample], ready[sample])
         for group in groups:
-            for start in range(0, steps, len(room)):
-                arriving = room[: min(len(room), steps - start)]
+            length = min(len(room), group[G_STEPS])
+            for start in range(0, steps, length):
+                arriving = room[: min(length, steps - start)]
+                row, now = history + start, step + start
+                first_in, number = group[G_OUTER], group[G_POPULATIONS]
+                population = populations[number]
+                alone = group[G_OUTER_END] == group[G_INNER_END]
+                alone = alone and not _recorded_at_all(population)
+                if alone and group[G_FUSED] and connections[first_in, C_KIND] == DENSE:
+                    _fused(connections[first_in], population, weights, flows, now, row,
+                           len(arriving), state, values, events[number], few, work)  # fmt: skip
+                    continue
                 arriving[:] = 0
-                row = history + start
                 for number in range(group[G_OUTER], group[G_OUTER_END]):
                     _from_outside(connections[number], weights, flows, row, arriving, work)
+                if alone:
+                    _advance(population, now, row, len(arriving), arriving, population[P_TARGET],
+                             sent[sample], state, values, events[group[G_POPULATIONS]], 0,
+                             _whole(population))  # fmt: skip
+                    continue
                 for t in range(len(arriving)):
                     for number in range(group[G_OUTER_END], group[G_INNER_END]):
                         _from_inside(connections[number], weights, flows, row + t, arriving[t],
                                      work)  # fmt: skip
                     for number in range(group[G_POPULATIONS], group[G_POPULATIONS_END]):
-                        _advance(populations[number], step + start + t, row + t, arriving[t],
-                                 flows[0], state, values, events[number])  # fmt: skip
-                        _record(populations[number], recorded[sample, row + t], state[0],
-                                state[1])  # fmt: skip
+                        population = populations[number]
+                        _advance(population, now + t, row + t, 1, arriving[t : t + 1],
+                                 population[P_TARGET], sent[sample], state, values, events[number],
+                                 0, _whole(population))  # fmt: skip
+                        _record(population, recorded[sample, row + t], state)

@@ -13,17 +13,19 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
 import numpy as np
+import numpy.typing as npt
 
 from spikec.backends.simulator import codes as k
 from spikec.compiler.arrays import Array, IntArray, Shape, size
+from spikec.compiler.bounds import arriving, current_bound
+from spikec.compiler.components import components
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
-from spikec.compiler.operators import Conv2d, Dense, Sparse, row_sums
+from spikec.compiler.operators import Conv2d, Dense, Sparse
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
-__all__ = ["Columns", "Layout", "laid_out"]
+__all__ = ["Columns", "Layout", "aligned", "laid_out", "padded"]
 
 #: What arrives in a step within the first bound keeps every sum in 32 bits, however often a
 #: current wraps; within the second as long as none does.
@@ -31,6 +33,11 @@ _PROVED = 1 << 18
 _NARROW = 1 << 24
 #: Synapses that one by one take 6 bytes each.
 _MOST_SYNAPSES = 1 << 31
+#: Rows of weights and of sums are padded to whole vectors, neurons to whole words.
+_LANES, _WORD, _LINE = 32, 64, 64
+#: Steps that are taken together: all there is room for where rows of weights are used again,
+#: else as many as keep what arrives (in values) in the second-level cache, and some.
+_MOST_STEPS, _FEW_STEPS, _CACHED_SUMS, _CACHE = 128, 8, 1 << 16, 1 << 20
 _NEVER = (1 << 31) - 1
 
 
@@ -74,7 +81,7 @@ class Layout:
     names: tuple[str, ...]
     weights: tuple[Array, ...]
     values: Array
-    initial: tuple[Array, Array]
+    initial: Array
     dtype: type[np.signedinteger]
     proved: bool
     history: int
@@ -86,18 +93,23 @@ class Layout:
 
 def laid_out(program: Program) -> Layout:
     """Return ``program`` as tables; :class:`BackendError` for what no memory holds."""
-    order = _groups(program)
+    order = components(program)
     names = tuple(name for group in order for name in group)
-    bound = max(_bound(program, item) for item in program.populations)
-    narrow = bound <= _NARROW
+    arrives = {item.name: arriving(program, item) for item in program.populations}
+    bounds = {name: int(item.max(initial=0)) for name, item in arrives.items()}
+    narrow = max(bounds.values()) <= _NARROW
+    calm = {
+        item.name
+        for item in program.populations
+        if current_bound(item, arrives[item.name]) <= STATE_MAX
+    }
     sent, integers = _columns(program)
-    state = _starts(program.population(name).num_neurons for name in names)
+    sizes = {item.name: padded(item.num_neurons) for item in program.populations}
+    state = _starts(sizes[name] for name in names)
     target = {
         name: place
         for group in order
-        for name, place in zip(
-            group, _starts(program.population(name).num_neurons for name in group), strict=False
-        )
+        for name, place in zip(group, _starts(sizes[name] for name in group), strict=False)
     }
     builder = _Builder(program, sent, integers, target)
     groups = []
@@ -110,16 +122,24 @@ def laid_out(program: Program) -> Layout:
             if item.target in group:
                 builder.add(item)
         outers = sum(item.target in group for item in outer)
-        groups.append((first, first + len(group), begin, begin + outers, len(builder.connections)))
+        groups.append(
+            [first, first + len(group), begin, begin + outers, len(builder.connections), 0, 0]
+        )
     places = dict(zip(names, state, strict=False))
     neurons = [program.population(name) for name in names]
     rows = [
         _population_row(
-            item, sent[item.name].begin, places[item.name], target[item.name], narrow=narrow
+            item,
+            sent[item.name].begin,
+            places[item.name],
+            target[item.name],
+            way=_way(item, calm=item.name in calm, narrow=narrow),
         )
         for item in neurons
     ]
     dtype = np.int32 if narrow else np.int64
+    for row in groups:
+        _plan_group(row, rows, builder.connections)
     return Layout(
         program=program,
         sent=sent,
@@ -127,47 +147,38 @@ def laid_out(program: Program) -> Layout:
         state=places,
         groups=np.array(groups, np.int64),
         populations=np.array(rows, np.int64),
-        connections=np.array(builder.connections or np.zeros((0, k.C_TARGETS + 1)), np.int64),
+        connections=np.array(builder.connections or np.zeros((0, k.C_STRIDE + 1)), np.int64),
         wires=tuple(builder.wires),
         names=names,
         weights=builder.weights(),
-        values=np.concatenate([_values(item, sent[item.name]) for item in neurons], axis=1),
+        values=_joined([_values(item, sent[item.name]) for item in neurons]),
         initial=_initial(neurons, sent, dtype),
         dtype=dtype,
-        proved=bound <= _PROVED,
+        proved=all(name in calm or bound <= _PROVED for name, bound in bounds.items()),
         history=max([1, *(row[k.C_DELAY] for row in builder.connections)]),
-        widest=max(item.count for item in (*sent.values(), *integers.values())),
-        width=_padded(sum(_padded(item.count) for item in sent.values())),
+        widest=max(padded(item.count) for item in (*sent.values(), *integers.values())),
+        width=padded(sum(padded(item.count) for item in sent.values())),
         integer_width=sum(item.count for item in integers.values()),
         held=tuple(builder.held),
     )
 
 
-def _groups(program: Program) -> list[list[str]]:
-    """Return the populations that hear each other, sources first."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(item.name for item in program.populations)
-    inputs = {item.name for item in program.inputs}
-    graph.add_edges_from(
-        (item.source, item.target) for item in program.connections if item.source not in inputs
+def _plan_group(
+    group: list[int], populations: Sequence[list[int]], connections: Sequence[list[int]]
+) -> None:
+    """Say how a group goes through the steps: fused, and how many of them at a time."""
+    inside = populations[group[k.G_POPULATIONS] : group[k.G_POPULATIONS_END]]
+    heard = connections[group[k.G_OUTER] : group[k.G_INNER_END]]
+    alone = len(inside) == len(heard) == 1 and group[k.G_OUTER] < group[k.G_OUTER_END]
+    group[k.G_FUSED] = int(
+        alone
+        and inside[0][k.P_PLAIN] != k.GENERAL
+        and (heard[0][k.C_KIND], heard[0][k.C_VALUES]) == (k.DENSE, k.BITS)
     )
-    whole = nx.condensation(graph)
-    place = {item.name: index for index, item in enumerate(program.populations)}
-    return [
-        sorted(whole.nodes[node]["members"], key=lambda name: place[name])
-        for node in nx.topological_sort(whole)
-    ]
-
-
-def _bound(program: Program, neurons: Neurons) -> int:
-    """Return a bound of what arrives in one step at any neuron."""
-    bounds = program.message_bounds
-    total = 0
-    for item in program.connections_into(neurons.name):
-        rows = row_sums(item.operator)
-        most = max(map(abs, bounds[item.source]))
-        total += (int(rows.max(initial=0)) << item.weight_exp) * most
-    return total
+    width = sum(padded(row[k.P_COUNT]) for row in inside)
+    reused = any(row[k.C_KIND] == k.DENSE and row[k.C_COUNT] * row[k.C_WIDTH] > _CACHE
+                 for row in heard)  # fmt: skip
+    group[k.G_STEPS] = _MOST_STEPS if reused else max(_FEW_STEPS, _CACHED_SUMS // width)
 
 
 def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
@@ -180,7 +191,7 @@ def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
     for item in ends:
         graded = item.name in inputs and inputs[item.name].kind != "binary"
         table = integers if graded else sent
-        begin = sum(c.count if graded else _padded(c.count) for c in table.values())
+        begin = sum(c.count if graded else padded(c.count) for c in table.values())
         order = _channels_last(item.shape) if item.name in pictures else None
         table[item.name] = Columns(
             begin=begin, count=size(item.shape), shape=item.shape, order=order
@@ -188,8 +199,26 @@ def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
     return sent, integers
 
 
-def _padded(count: int) -> int:
-    return -(-count // 64) * 64
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike, *, blank: bool = True) -> Array:
+    """Return zeros that begin with a line of the cache, so that no whole vector meets two.
+
+    Not ``blank``, they are whatever was there.
+    """
+    kind = np.dtype(dtype)
+    room = (np.zeros if blank else np.empty)(size(shape) * kind.itemsize + _LINE, np.uint8)
+    start = -room.__array_interface__["data"][0] % _LINE
+    zeros: Array = room[start : start + size(shape) * kind.itemsize].view(kind).reshape(shape)
+    return zeros
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    whole = aligned((len(parts[0]), sum(part.shape[1] for part in parts)), np.int32)
+    return np.concatenate(parts, axis=1, out=whole)
+
+
+def padded(count: int, multiple: int = _WORD) -> int:
+    """Return ``count`` rounded up to a multiple."""
+    return -(-count // multiple) * multiple
 
 
 def _starts(counts: Iterable[int]) -> list[int]:
@@ -246,11 +275,12 @@ class _Builder:
     def add(self, connection: Connection) -> None:
         """Append a connection."""
         source = self._source(connection.source)
-        row = [0] * (k.C_TARGETS + 1)
+        row = [0] * (k.C_STRIDE + 1)
         row[k.C_SOURCE], row[k.C_COUNT] = source.begin, source.count
         row[k.C_DELAY] = connection.delay + self._shifts.get(connection.source, 0)
         row[k.C_TARGET] = self._target[connection.target]
         row[k.C_WIDTH] = self._sent[connection.target].count
+        row[k.C_STRIDE] = padded(row[k.C_WIDTH], _LANES)
         row[k.C_SHIFT] = connection.weight_exp
         row[k.C_VALUES] = self._values(connection.source)
         operator = connection.operator
@@ -266,11 +296,13 @@ class _Builder:
     def weights(self) -> tuple[Array, ...]:
         """Return narrow and wide weights, geometry and places."""
         types = (np.int8, np.int16, np.int64, np.int32)
+        for which, dtype in enumerate(types):  # the last vector may reach beyond a kernel
+            self._append(which, np.zeros(3 if dtype is np.int64 else _LANES, dtype))
         flat = [
-            np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(1, dtype)
+            np.concatenate(parts, out=aligned((sum(map(len, parts)),), dtype), casting="unsafe")
             for parts, dtype in zip(self._parts, types, strict=True)
         ]
-        flat[2] = flat[2].reshape(-1, 11) if self._parts[2] else np.zeros((1, 11), np.int64)
+        flat[2] = flat[2].reshape(-1, 3)
         return tuple(flat)
 
     def _source(self, name: str) -> Columns:
@@ -298,14 +330,20 @@ class _Builder:
         if narrowed is not None:
             weight, shift = narrowed
             row[k.C_SHIFT] += shift
-        row[k.C_WEIGHTS] = self._append(which, np.ascontiguousarray(weight.T))
+        rows = np.zeros((weight.shape[1], row[k.C_STRIDE]), weight.dtype)
+        rows[:, : len(weight)] = weight.T
+        if which == 0 and row[k.C_VALUES] == k.BITS:
+            parts = [rows[:, at : at + k.BLOCK].reshape(-1)
+                     for at in range(0, rows.shape[1], k.BLOCK)]  # fmt: skip
+            rows = np.concatenate(parts)
+        row[k.C_WEIGHTS] = self._append(which, rows)
 
     def _picture(self, row: list[int], connection: Connection, operator: Conv2d) -> None:
         narrowed = _narrowed(operator.weight)
         assert narrowed is not None, "only such convolutions are taken this way"
         weight, shift = narrowed
         out, channels, rows, columns = weight.shape
-        up, left = operator.stride
+        left = operator.stride[1]
         slots = -(-columns // left)
         # [channel in, ky, kx modulo the stride, kx falling, channel out]
         kernel = np.zeros((channels, rows, left, slots, out), np.int8)
@@ -313,15 +351,10 @@ class _Builder:
             phase, tap = column % left, column // left
             taps = -(-(columns - phase) // left)
             kernel[:, :, phase, taps - 1 - tap] = weight[..., column].transpose(1, 2, 0)
-        source = self._source(connection.source)
-        _, high, wide = operator.output_shape(source.shape)
-        at = np.stack(np.unravel_index(np.arange(source.count), source.shape), axis=1)
-        first = self._append(3, source.placed(at)[:, [1, 2, 0]].astype(np.int32))
-        geometry = [
-            rows, columns, up, left, *operator.padding, high, wide, out, first, slots,
-        ]  # fmt: skip
+        places, line, back = _pieces(operator, self._source(connection.source), slots)
+        first = self._append(3, places)
         row[k.C_KIND] = k.CONV
-        row[k.C_GEOMETRY] = self._append(2, np.array(geometry, np.int64)) // 11
+        row[k.C_GEOMETRY] = self._append(2, np.array([first, line, back], np.int64)) // 3
         row[k.C_SHIFT] += shift
         row[k.C_WEIGHTS] = self._append(0, kernel)
 
@@ -347,6 +380,31 @@ class _Builder:
             assert values.flags.c_contiguous, "and nothing between"
             self.held.append(values)
             row[column] = values.ctypes.data
+
+
+def _pieces(operator: Conv2d, source: Columns, slots: int) -> tuple[Array, int, int]:
+    """Return what each neuron of a picture reaches, and how far apart lines and kernel rows are.
+
+    Per neuron: where its piece of the first line of the target begins, where that of the
+    kernel, how many weights it has, and how many lines there are.
+    """
+    channels, _, rows, columns = operator.weight.shape
+    (up, left), (above, before) = operator.stride, operator.padding
+    _, high, wide = operator.output_shape(source.shape)
+    places = np.unravel_index(np.arange(source.count), source.shape)
+    channel, y, x = (source.placed(item) for item in places)
+    y, x = y + above, x + before
+    phase, q = x % left, x // left
+    leftmost = q - -(-(columns - phase) // left) + 1  # may lie outside, to the left
+    begin = np.maximum(0, leftmost)
+    count = np.minimum(wide - 1, q) - begin + 1
+    top = np.maximum(0, -(-(y - rows + 1) // up))
+    lines = np.minimum(high - 1, y // up) - top + 1
+    first = ((channel * rows + y - top * up) * left + phase) * slots + begin - leftmost
+    reached = (count > 0) & (lines > 0)
+    table = np.stack([(top * wide + begin) * channels, first * channels, count * channels, lines])
+    pieces = np.where(reached, table, 0).T.astype(np.int32)
+    return np.ascontiguousarray(pieces), wide * channels, up * left * slots * channels
 
 
 def _place_of(columns: Columns) -> IntArray:
@@ -397,15 +455,22 @@ def _synapses(
     return heard, reached, weights
 
 
-def _population_row(
-    neurons: Neurons, column: int, state: int, target: int, *, narrow: bool
-) -> list[int]:
-    codes = {"none": k.NONE, "subtract": k.SUBTRACT, "zero": k.REPLACE, "value": k.REPLACE}
-    code, at_spike = codes[neurons.reset], neurons.reset_order == "at_spike"
+def _way(neurons: Neurons, *, calm: bool, narrow: bool) -> int:
+    """Return which of the kernels takes a population's steps."""
     special = (
         neurons.refractory or neurons.max_spikes > 1 or neurons.floor is not None
         or neurons.reset_drops_input or neurons.reset_twice
     )  # fmt: skip
+    if special or not narrow:
+        return k.GENERAL
+    return k.CALM if calm else k.PLAIN
+
+
+def _population_row(
+    neurons: Neurons, column: int, state: int, target: int, *, way: int
+) -> list[int]:
+    codes = {"none": k.NONE, "subtract": k.SUBTRACT, "zero": k.REPLACE, "value": k.REPLACE}
+    code, at_spike = codes[neurons.reset], neurons.reset_order == "at_spike"
     row = [0] * 16
     row[k.P_SPIKES], row[k.P_COUNT], row[k.P_STATE] = column, neurons.num_neurons, state
     row[k.P_TARGET] = target
@@ -418,12 +483,12 @@ def _population_row(
     row[k.P_FIRES] = int(neurons.vth is not None)
     row[k.P_START] = neurons.start
     row[k.P_VOLTAGE] = row[k.P_CURRENT] = -1
-    row[k.P_PLAIN] = int(narrow and not special)
+    row[k.P_PLAIN] = way
     return row
 
 
 def _values(neurons: Neurons, columns: Columns) -> Array:
-    """Return the parameters of each neuron, in the order of places."""
+    """Return the parameters of each neuron, in the order of places; padding stays at rest."""
     zero = np.zeros(neurons.shape, np.int64)
     spiking = neurons.vth is not None
     named = {
@@ -436,17 +501,21 @@ def _values(neurons: Neurons, columns: Columns) -> Array:
         k.V_FLOOR: zero - STATE_MAX if neurons.floor is None else neurons.floor,
     }
     rows = [columns.placed(named[index].reshape(-1)) for index in range(len(named))]
-    return np.stack(rows).astype(np.int32)
+    whole = np.zeros((len(named), padded(columns.count)), np.int32)
+    whole[k.V_THRESHOLD] = _NEVER
+    whole[:, : columns.count] = np.stack(rows)
+    return whole
 
 
 def _initial(
     neurons: Sequence[Neurons], sent: Mapping[str, Columns], dtype: type[np.signedinteger]
-) -> tuple[Array, Array]:
-    """Return current and voltage before the first step, of all populations in order."""
-    current, voltage = (
-        np.concatenate([
-            sent[item.name].placed(getattr(item, name).reshape(-1)) for item in neurons
-        ]).astype(dtype)
-        for name in ("initial_current", "initial_voltage")
-    )  # fmt: skip
-    return current, voltage
+) -> Array:
+    """Return currents and voltages before the first step, of all populations in order."""
+    sizes = [padded(item.num_neurons) for item in neurons]
+    states = aligned((2, sum(sizes)), dtype)
+    for item, begin in zip(neurons, _starts(sizes), strict=False):
+        place = slice(begin, begin + item.num_neurons)
+        columns = sent[item.name]
+        states[0, place] = columns.placed(item.initial_current.reshape(-1))
+        states[1, place] = columns.placed(item.initial_voltage.reshape(-1))
+    return states

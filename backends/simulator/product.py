@@ -14,7 +14,8 @@ import numpy as np
 from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout
 from spikec.compiler.arrays import Array
-from spikec.compiler.operators import Sparse, Weighted, row_sums, with_weight
+from spikec.compiler.bounds import MOST, reach
+from spikec.compiler.operators import Sparse, Weighted, with_weight
 from spikec.compiler.program import Connection
 
 __all__ = ["Product", "products"]
@@ -65,15 +66,12 @@ class Product:
 
 def products(layout: Layout) -> Iterator[Product]:
     """Yield every connection from an input that a product could serve exactly."""
-    bounds = layout.program.message_bounds
     inputs = {item.name: item for item in layout.program.inputs}
     for row, connection in enumerate(layout.wires):
         if connection.source not in inputs or isinstance(connection.operator, Sparse):
             continue
-        rows = row_sums(connection.operator)
-        most = int(rows.max(initial=0)) << connection.weight_exp
-        most *= max(map(abs, bounds[connection.source]))
-        if most >= 1 << 53:
+        most = int(reach(layout.program, connection).max(initial=0))
+        if most >= MOST:
             continue
         graded = int(layout.connections[row, k.C_VALUES]) == k.INTEGERS
         yield Product(

@@ -1,0 +1,278 @@
+"""Vectors of whole numbers for the fast engine's loops: what a processor adds at once.
+
+Numba vectorises loops by itself, but half as wide as some processors can, and not where
+types of several widths meet. A value of type :class:`Lanes` is a vector in LLVM's own
+sense: every processor takes it, in as many pieces as it needs. Arithmetic wraps.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numba as nb
+from llvmlite import ir
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+__all__ = [
+    "Lanes", "add_to", "fetch", "loaded", "lowest_bit", "masked", "number_of_bits",
+    "ones_in", "select", "splat", "store", "store_bytes", "total", "zeros",
+]  # fmt: skip
+
+
+#: What LLVM is to write for a call; the second kind knows numbers that the call names.
+_intrinsic: Any = intrinsic
+_of_numbers: Any = intrinsic(prefer_literal=True)
+
+
+class Lanes(nb.types.Type):
+    """``count`` integers of ``bits`` bits; of 1 bit, a comparison's result."""
+
+    def __init__(self, count: int, bits: int) -> None:
+        self.count, self.bits = count, bits
+        super().__init__(name=f"{count}xint{bits}")
+
+    @property
+    def llvm(self) -> Any:
+        """The same as LLVM calls it."""
+        return ir.VectorType(ir.IntType(self.bits), self.count)
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Lanes) -> None:
+        super().__init__(manager, kind, kind.llvm)
+
+
+def _all(kind: Lanes, value: int) -> Any:
+    return ir.Constant(kind.llvm, [value] * kind.count)
+
+
+def _spread(builder: Any, kind: Lanes, value: Any) -> Any:
+    """Return a vector whose lanes all hold ``value``."""
+    wide = ir.IntType(kind.bits)
+    if value.type.width > kind.bits:
+        value = builder.trunc(value, wide)
+    elif value.type.width < kind.bits:
+        value = builder.sext(value, wide)
+    one = builder.insert_element(_all(kind, 0), value, ir.Constant(ir.IntType(32), 0))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, one, places)
+
+
+def _operation(symbol: Any, name: str) -> None:
+    """Let an operator work on two vectors, or on a vector and an integer."""
+
+    class Typed(AbstractTemplate):
+        key = symbol
+
+        def generic(self, args: Any, _kws: Any) -> Any:
+            left, right = args
+            if not isinstance(left, Lanes) or not isinstance(right, (Lanes, nb.types.Integer)):
+                return None
+            compared = name in ("<", ">", "!=")
+            return signature(Lanes(left.count, 1) if compared else left, left, right)
+
+    infer_global(symbol)(Typed)
+
+    def lowered(_context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        left, right = args
+        if isinstance(sig.args[1], nb.types.Integer):
+            right = _spread(builder, sig.args[0], right)
+        if name in ("<", ">", "!="):
+            return builder.icmp_signed(name, left, right)
+        return getattr(builder, name)(left, right)
+
+    lower_builtin(symbol, Lanes, Lanes)(lowered)
+    lower_builtin(symbol, Lanes, nb.types.Integer)(lowered)
+
+
+for _symbol, _name in (
+    (operator.add, "add"), (operator.sub, "sub"), (operator.mul, "mul"), (operator.and_, "and_"),
+    (operator.lshift, "shl"), (operator.rshift, "ashr"), (operator.or_, "or_"),
+    (operator.lt, "<"), (operator.gt, ">"), (operator.ne, "!="),
+    (operator.iadd, "add"), (operator.isub, "sub"),
+):  # fmt: skip
+    _operation(_symbol, _name)
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any, llvm: Any) -> Any:
+    """Return where element ``at`` of an array is, as the place of an ``llvm``."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), llvm.as_pointer())
+
+
+def _resized(builder: Any, value: Any, kind: Lanes) -> Any:
+    have = value.type.element.width
+    if have == kind.bits:
+        return value
+    return (builder.trunc if have > kind.bits else builder.sext)(value, kind.llvm)
+
+
+@_of_numbers
+def loaded(_context: Any, array: Any, _at: Any, count: Any, bits: Any) -> Any:
+    """``count`` elements of an array from ``at``, each as ``bits`` bits with its sign."""
+    kind = Lanes(count.literal_value, bits.literal_value)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_value_type(sig.args[0].dtype)
+        llvm = ir.VectorType(element, kind.count)
+        value = builder.load(
+            _address(context, builder, sig.args[0], args[0], args[1], llvm),
+            align=element.width // 8,
+        )
+        return _resized(builder, value, kind)
+
+    return kind(array, nb.int64, count, bits), generate
+
+
+@_intrinsic
+def store(_context: Any, array: Any, _at: Any, lanes: Any) -> Any:
+    """Write lanes to an array from ``at``, in the array's type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_value_type(sig.args[0].dtype)
+        kind = Lanes(sig.args[2].count, element.width)
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+        builder.store(_resized(builder, args[2], kind), place, align=element.width // 8)
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64, lanes), generate
+
+
+@_intrinsic
+def store_bytes(_context: Any, array: Any, _at: Any, mask: Any) -> Any:
+    """Write a comparison's result as bytes, 0 or 1."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = Lanes(sig.args[2].count, 8)
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+        builder.store(builder.zext(args[2], kind.llvm), place, align=1)
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64, mask), generate
+
+
+@_of_numbers
+def zeros(_context: Any, count: Any, bits: Any) -> Any:
+    """A vector of zeros."""
+    kind = Lanes(count.literal_value, bits.literal_value)
+    return kind(count, bits), lambda _context, _builder, _sig, _args: _all(kind, 0)
+
+
+@_of_numbers
+def splat(_context: Any, _value: Any, count: Any) -> Any:
+    """A vector of 32-bit lanes that all hold ``value``."""
+    kind = Lanes(count.literal_value, 32)
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return _spread(builder, kind, args[0])
+
+    return kind(nb.int32, count), generate
+
+
+@_intrinsic
+def select(_context: Any, mask: Any, chosen: Any, other: Any) -> Any:
+    """``chosen`` where the mask holds, else ``other``."""
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return chosen(mask, chosen, other), generate
+
+
+@_of_numbers
+def masked(_context: Any, lanes: Any, _first: Any) -> Any:
+    """The ``first`` lanes; zeros behind them."""
+
+    def generate(_context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = sig.args[0]
+        numbers = ir.Constant(kind.llvm, list(range(kind.count)))
+        inside = builder.icmp_signed("<", numbers, _spread(builder, kind, args[1]))
+        return builder.select(inside, args[0], _all(kind, 0))
+
+    return lanes(lanes, nb.int64), generate
+
+
+@_intrinsic
+def add_to(_context: Any, array: Any, _at: Any, lanes: Any, _shift: Any) -> Any:
+    """Add ``lanes << shift`` to an array from ``at``, in the array's type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_value_type(sig.args[0].dtype)
+        kind = Lanes(sig.args[2].count, element.width)
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+        added = builder.shl(_resized(builder, args[2], kind), _spread(builder, kind, args[3]))
+        align = element.width // 8
+        builder.store(builder.add(builder.load(place, align=align), added), place, align=align)
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64, lanes, nb.int64), generate
+
+
+@_intrinsic
+def total(_context: Any, lanes: Any) -> Any:
+    """The sum of all lanes."""
+
+    def generate(_context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = sig.args[0]
+        name = f"llvm.vector.reduce.add.v{kind.count}i{kind.bits}"
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.IntType(kind.bits), [kind.llvm]), name
+        )
+        return builder.sext(builder.call(function, args), ir.IntType(64))
+
+    return nb.int64(lanes), generate
+
+
+@_intrinsic
+def ones_in(_context: Any, array: Any, _at: Any) -> Any:
+    """Which of the 64 bytes from ``at`` are not 0, as the bits of a word."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = Lanes(64, 8)
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+        held = builder.icmp_signed("!=", builder.load(place, align=1), _all(kind, 0))
+        return builder.bitcast(held, ir.IntType(64))
+
+    return nb.uint64(array, nb.int64), generate
+
+
+@_intrinsic
+def lowest_bit(_context: Any, _word: Any) -> Any:
+    """The number of the lowest bit that is set; 64 where none is."""
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return nb.int64(nb.uint64), generate
+
+
+@_intrinsic
+def number_of_bits(_context: Any, _word: Any) -> Any:
+    """How many bits are set."""
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return nb.int64(nb.uint64), generate
+
+
+@_intrinsic
+def fetch(_context: Any, array: Any, _at: Any) -> Any:
+    """Ask for the line of memory around element ``at``, which is needed soon."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte, number = ir.IntType(8), ir.IntType(32)
+        place = _address(context, builder, sig.args[0], args[0], args[1], byte)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte.as_pointer(), number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        builder.call(function, [place, *(ir.Constant(number, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64), generate

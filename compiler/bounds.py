@@ -1,0 +1,56 @@
+"""What can arrive at a neuron, and how far its current can go, for every input there is.
+
+Engines choose their integer types by it: :mod:`spikec.backends.simulator.layout` and
+:mod:`spikec.backends.c.plan`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikec.compiler.arrays import IntArray
+from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, DECAY_UNITY, STATE_MAX
+from spikec.compiler.operators import row_sums
+from spikec.compiler.program import Connection, Neurons, Program
+
+__all__ = ["MOST", "arriving", "current_bound", "reach"]
+
+#: Bounds end here: no engine takes sums beyond, and 64 bits hold what is computed with them.
+MOST = 1 << 44
+
+
+def reach(program: Program, connection: Connection) -> IntArray:
+    """Return the largest magnitude that ``connection`` can bring in a step, up to :data:`MOST`.
+
+    One number per target neuron, or per channel of a convolution.
+    """
+    low, high = program.message_bounds[connection.source]
+    most = float(max(abs(low), abs(high)) << connection.weight_exp)
+    # Sums in float64 are exact below 2**53, far beyond where they are cut.
+    sums: IntArray = np.minimum(row_sums(connection.operator) * most, MOST).astype(np.int64)
+    return sums
+
+
+def arriving(program: Program, neurons: Neurons) -> IntArray:
+    """Return the largest sum of what arrives in a step, per neuron, up to :data:`MOST`."""
+    total = np.zeros(neurons.num_neurons, np.int64)
+    for connection in program.connections_into(neurons.name):
+        rows = reach(program, connection)
+        total += np.repeat(rows, neurons.num_neurons // max(1, len(rows)))
+        np.minimum(total, MOST, out=total)
+    return total
+
+
+def current_bound(neurons: Neurons, arrives: IntArray) -> int:
+    """Return what the sum of decayed current and input can reach, ``arrives`` per neuron.
+
+    Without wrapping a current obeys ``|u| <= |u| * keep / 4096 + arriving``, which ends at
+    ``arriving * 4096 / (4096 - keep)``. Wrapping takes 2**24 off once, so that a current
+    may stay outside when more than that arrives in each step.
+    """
+    most = arrives << ACTIVATION_SHIFT
+    gone = neurons.du.reshape(-1) + 1
+    initial = np.abs(neurons.initial_current).max(initial=0)
+    settled = np.maximum(initial, -(-most * DECAY_UNITY // gone))
+    outside = np.maximum(STATE_MAX + 1, -(-(most - (1 << 24)) * DECAY_UNITY // gone))
+    return int(np.where(settled > STATE_MAX, outside + most, settled).max(initial=0))
