@@ -11,6 +11,7 @@ from spikec.compiler.ir import Graph
 from spikec.compiler.printer import describe, operator_text, switches
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize import QuantizationReport
+from spikec.compiler.quantize.report import report_from
 
 __all__ = [
     "show",
@@ -131,6 +132,9 @@ def show_program(program: Program) -> None:
         for item in program.connections
     ]  # fmt: skip
     table("connections", ["name", "from", "to", "weights", "bits", "exponent", "delay"], rows)
+    report = report_from(program.provenance.get("quantization"))
+    if report is not None:
+        show_quantization(report)
 
 
 def show_quantization(report: QuantizationReport) -> None:

@@ -20,10 +20,12 @@ class WeightBits:
     """Bits by population (all its incoming edges) or by edge; None means as many as fit.
 
     An edge's own name comes before its population's, and that before ``default``.
+    ``clip`` lets a scale clip the largest weights where that costs less than coarser steps do.
     """
 
     default: int | None = 8
     named: Mapping[str, int | None] = field(default_factory=dict)
+    clip: bool = True
 
     def wanted(self, edge: Edge) -> int | None:
         """Return the bits for ``edge``, None for as many as fit."""
