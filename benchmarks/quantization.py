@@ -36,7 +36,7 @@ from spikec.models.encoding import rate_code
 
 HERE = Path(__file__).parent
 BITS = (8, 6, 4, 3, 2)
-WAYS = {"max-abs": "clips nothing", "least squares": "data-free", "fitted": "to data"}
+WAYS = {"max-abs": "max-abs", "least squares": "least-squares", "fitted": "fitted"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -168,7 +168,7 @@ def compiled(graph: Graph, bits: int, way: str, fitting: Dataset) -> Program:
     return compile_graph(
         graph,
         load_target("loihi2"),
-        weight_bits=WeightBits(default=bits, clip=way != "max-abs"),
+        weight_bits=WeightBits(default=bits, rounding=WAYS[way]),
         calibration=fitting if way == "fitted" else None,
     ).program
 

@@ -133,7 +133,7 @@ def plan_populations(
             edges=graph.edges_into(node.name),
             sources=tuple(graph[edge.source].shape for edge in graph.edges_into(node.name)),
             seen_voltage=observed.voltages.get(node.name, 0.0),
-            clip=bits.clip,
+            clip=bits.rounding != "max-abs",
         )
         for node in graph.populations
     }
@@ -152,7 +152,7 @@ def plan_populations(
             fewer = _fewer(draft, [grid.bits for grid in plans[name].grids], bits, target)
             assert fewer is not None, "these bits are open"
             plans[name] = _most_bits(draft, fewer, bits, bounds, analog, target)
-    for name in plans if observed.sent else ():
+    for name in plans if observed.sent and bits.rounding == "fitted" else ():
         for better in _calibrated(plans[name], observed):
             try:
                 scaled = _scaled(better, bounds, analog, target)
