@@ -138,7 +138,7 @@ Profile = Annotated[
 ]
 Calibrate = Annotated[
     Path | None,
-    typer.Option("--calibrate", metavar="D.npz", help="Data that shows ranges and voltages."),
+    typer.Option("--calibrate", metavar="D.npz", help="Data to fit weights to; shows ranges."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Readout = Annotated[
