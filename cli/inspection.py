@@ -12,6 +12,7 @@ from spikec.compiler.mapping.report import core_table
 from spikec.compiler.printer import describe, operator_text, switches
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize import QuantizationReport
+from spikec.compiler.quantize.report import report_from
 
 __all__ = [
     "show",
@@ -134,6 +135,9 @@ def show_program(program: Program) -> None:
     ]  # fmt: skip
     table("connections", ["name", "from", "to", "weights", "bits", "exponent", "delay"], rows)
     show_core_map(program)
+    report = report_from(program.provenance.get("quantization"))
+    if report is not None:
+        show_quantization(report)
 
 
 def show_core_map(program: Program) -> None:

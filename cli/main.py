@@ -138,7 +138,7 @@ Profile = Annotated[
 ]
 Calibrate = Annotated[
     Path | None,
-    typer.Option("--calibrate", metavar="D.npz", help="Data that shows ranges and voltages."),
+    typer.Option("--calibrate", metavar="D.npz", help="Data to fit weights to; shows ranges."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Readout = Annotated[
@@ -564,6 +564,14 @@ def sweep(
     targets: Annotated[
         str, typer.Option("--targets", help="Targets to try: names or .toml files.")
     ] = "loihi2",
+    policies: Annotated[
+        str | None,
+        typer.Option(
+            "--policies",
+            help="How weights are rounded: max-abs, least-squares; with --calibrate also fitted "
+            "(the default then), and mixed bits in the same memory.",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="KNEE.png", help="Draw the trade-off.")
     ] = None,
@@ -580,7 +588,7 @@ def sweep(
     max_spikes: MaxSpikes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compile and run with every number of bits on every target: what memory buys."""
+    """Compile and run with every number of bits, policy and target: what memory buys."""
     from spikec.cli import running, tables
     from spikec.cli import sweep as sweeping
 
@@ -595,6 +603,7 @@ def sweep(
             data,
             bits=bits,
             targets=targets,
+            policies=policies,
             plot=plot is not None,
             readout=None if readout is None else readout.value,
             samples=samples,

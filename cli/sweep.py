@@ -1,4 +1,4 @@
-"""``spikec sweep``: bits and targets against what they cost, on the user's own data."""
+"""``spikec sweep``: bits, policies and targets against what they cost, on the user's own data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +24,9 @@ from spikec.compiler.files import write_atomically
 from spikec.compiler.inputs import Dataset, read_dataset
 from spikec.compiler.ir import LI, Graph, Population
 from spikec.compiler.program import Program
-from spikec.compiler.quantize import compile_graph
+from spikec.compiler.quantize import WeightBits, compile_graph, compile_mixed
+from spikec.compiler.quantize.bits import Rounding
+from spikec.compiler.quantize.budget import Option, loss_table, weight_bytes
 from spikec.compiler.targets import Target, load_target
 from spikec.compiler.trace import Probe, Readout, Trace, default_readout, read_out
 from spikec.compiler.verification.significance import AccuracyChange, accuracy_change
@@ -38,9 +40,11 @@ class Point:
 
     ``weight_bytes`` is what the weights take, packed, ``mismatch`` the differing spikes of all
     populations relative to those of the float network, ``events`` what went out of range.
+    With the policy ``mixed``, ``bits`` are those of the uniform program whose memory is kept.
     """
 
     target: str
+    policy: str
     bits: int
     weight_bytes: float | None = None
     accuracy: float | None = None
@@ -71,6 +75,11 @@ class Sweep:
         return asdict(self)
 
 
+#: How weights become levels: a scale that clips none of them, or the one of the least square
+#: error (which needs no data); levels fitted to calibration data; the same with bits that
+#: differ between populations, in no more memory.
+POLICIES = ("max-abs", "least-squares", "fitted", "mixed")
+
 #: Without labels: answers equal to the float network's that count as nothing lost.
 _AGREEING = 0.99
 
@@ -81,30 +90,32 @@ def sweep(
     *,
     bits: str,
     targets: str,
+    policies: str | None,
     plot: bool,
     readout: str | None,
     samples: int | None,
     options: CompileOptions,
     progress: Progress | None,
 ) -> Sweep:
-    """Compile the network in ``file`` for every target and number of bits, and run each."""
+    """Compile the network in ``file`` for every target, policy and number of bits; run each."""
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise UsageError(_finding("U114", "option --plot", "matplotlib is missing",
                                   "pip install 'spikec[plot]'"))  # fmt: skip
     numbers, chips = _numbers(bits), [load_target(name) for name in _words(targets)]
     if not chips:
         raise UsageError(_finding("U115", "option --targets", "it names none", "--targets loihi2"))
+    ways = _policies(policies, calibrated=options.calibrate is not None)
     graph = frontends.load_graph(file, options.read)
     data = read_dataset(data_file, graph.inputs, samples=samples, steps=options.steps)
     calibration = calibration_of(graph, options)
     chosen = cast("Readout | None", readout) or _readout_of(graph)
     float_run = _run_float(graph, data, chosen)
-    points = []
-    for target in chips:
-        for number in numbers:
-            points.append(_point(graph, target, number, calibration, data, chosen, float_run))
-            if progress is not None:
-                progress(len(points), len(chips) * len(numbers))
+    maker = _Maker(graph, calibration)
+    points: list[Point] = []
+    for target, policy, number in product(chips, ways, numbers):
+        points.append(_point(maker, target, policy, number, data, chosen, float_run))
+        if progress is not None:
+            progress(len(points), len(chips) * len(ways) * len(numbers))
     right = None if data.labels is None else read_out(float_run, chosen) == data.labels
     return Sweep(
         network=file.name,
@@ -133,6 +144,51 @@ def _numbers(text: str) -> list[int]:
                      "numbers from 1 to 8 with commas between, e.g. 8,4,2")
         )  # fmt: skip
     return [int(word) for word in words]
+
+
+def _policies(text: str | None, *, calibrated: bool) -> list[str]:
+    words = _words(text or ("fitted" if calibrated else "least-squares"))
+    if not words or not set(words) <= set(POLICIES):
+        raise UsageError(
+            _finding("U115", "option --policies", f"'{text}' lists no policies",
+                     f"some of {','.join(POLICIES)}")
+        )  # fmt: skip
+    if not calibrated and {"fitted", "mixed"} & set(words):
+        raise UsageError(
+            _finding("U116", "option --policies", "'fitted' and 'mixed' need data",
+                     "add --calibrate DATA.npz: other data than --data")
+        )  # fmt: skip
+    return words
+
+
+class _Maker:
+    """Compiles one network by every policy; what mixed bits lose is measured once a target."""
+
+    def __init__(self, graph: Graph, calibration: Dataset | None) -> None:
+        self.graph, self.calibration = graph, calibration
+        self._tables: dict[str, dict[str, list[Option]]] = {}
+
+    def program(self, target: Target, policy: str, bits: int) -> Program:
+        """Return the program with ``bits`` bits; :class:`QuantizationError` if it does not fit."""
+        rounding = cast("Rounding", "fitted" if policy == "mixed" else policy)
+        uniform = compile_graph(
+            self.graph,
+            target,
+            weight_bits=WeightBits(default=bits, rounding=rounding),
+            calibration=self.calibration,
+        ).program
+        if policy != "mixed":
+            return uniform
+        assert self.calibration is not None, "refused before"
+        if target.name not in self._tables:
+            self._tables[target.name] = loss_table(self.graph, target, self.calibration)
+        return compile_mixed(
+            self.graph,
+            target,
+            calibration=self.calibration,
+            budget=weight_bytes(uniform),
+            table=self._tables[target.name],
+        ).program
 
 
 def _readout_of(graph: Graph) -> Readout:
@@ -164,23 +220,26 @@ def _run_float(graph: Graph, data: Dataset, readout: Readout) -> Trace:
 
 
 def _point(
-    graph: Graph,
+    maker: _Maker,
     target: Target,
+    policy: str,
     bits: int,
-    calibration: Dataset | None,
     data: Dataset,
     readout: Readout,
     float_run: Trace,
 ) -> Point:
     try:
-        program = compile_graph(graph, target, weight_bits=bits, calibration=calibration).program
+        program = maker.program(target, policy, bits)
     except QuantizationError as error:
-        return Point(target=target.name, bits=bits, refused=str(error.diagnostics[0]))
+        return Point(
+            target=target.name, policy=policy, bits=bits, refused=str(error.diagnostics[0])
+        )
     with open_backend("simulator").load(program) as executable:
-        trace = executable.run(data.inputs, probes=_probes(graph, readout))
+        trace = executable.run(data.inputs, probes=_probes(maker.graph, readout))
     predicted, before = read_out(trace, readout), read_out(float_run, readout)
     return Point(
         target=target.name,
+        policy=policy,
         bits=bits,
         weight_bytes=_weight_bytes(program),
         accuracy=None if data.labels is None else float((predicted == data.labels).mean()),
@@ -240,7 +299,7 @@ def show(result: Sweep) -> None:
     table(
         f"{result.network}: {result.samples} samples of {result.steps} steps, readout "
         f"{result.readout}{accuracy}",
-        ["target", "bits", "weights", "accuracy", "change (95 % interval)", "same as F",
+        ["target", "policy", "bits", "weights", "accuracy", "change (95 % interval)", "same as F",
          "spike mismatch", "note"],
         rows,
     )  # fmt: skip
@@ -249,17 +308,18 @@ def show(result: Sweep) -> None:
         return
     knee = result.points[result.knee]
     lost = "whose loss is within chance" if knee.change else "with the float network's answers"
-    say(f"the smallest {lost}: {knee.bits} bits on {knee.target}")
+    say(f"the smallest {lost}: {knee.bits} bits on {knee.target}, {knee.policy}")
 
 
 def _row(point: Point, knee: bool) -> list[str]:  # noqa: FBT001 - a private helper
     if point.refused:
-        return [point.target, str(point.bits), "-", "-", "-", "-", "-", point.refused]
+        return [point.target, point.policy, str(point.bits), "-", "-", "-", "-", "-", point.refused]
     change = point.change
     assert point.weight_bytes is not None
     assert point.agreement is not None
     return [
         point.target,
+        point.policy,
         str(point.bits),
         f"{point.weight_bytes / 1024:.1f} KiB",
         "-" if point.accuracy is None else f"{100 * point.accuracy:.2f} %",
@@ -280,14 +340,15 @@ def draw(result: Sweep, path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
     labelled = result.accuracy is not None
-    names = dict.fromkeys(point.target for point in result.points)
-    for target, style in zip(names, cycle(("-", "--", ":", "-.")), strict=False):
-        ran = [p for p in result.points if p.target == target and p.weight_bytes is not None]
+    names = dict.fromkeys((point.target, point.policy) for point in result.points)
+    for (target, policy), style in zip(names, cycle(("-", "--", ":", "-.")), strict=False):
+        mine = [p for p in result.points if (p.target, p.policy) == (target, policy)]
+        ran = [p for p in mine if p.weight_bytes is not None]
         sizes = [cast("float", point.weight_bytes) / 1024 for point in ran]
         heights = [100 * ((point.accuracy if labelled else point.agreement) or 0) for point in ran]
         spread = [_spread(point) for point in ran]
         axes.errorbar(sizes, heights, yerr=np.transpose(spread) if ran else None, marker="o",
-                      linestyle=style, capsize=3, label=target)  # fmt: skip
+                      linestyle=style, capsize=3, label=f"{target}, {policy}")  # fmt: skip
         for point, place, height in zip(ran, sizes, heights, strict=True):
             axes.annotate(f"{point.bits} bit", (place, height), xytext=(4, -12),
                           textcoords="offset points", fontsize=8)  # fmt: skip

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from spikec.compiler.errors import Diagnostic, QuantizationError, UsageError, raise_if_any
 from spikec.compiler.ir import Edge, Graph
 from spikec.compiler.targets import Target
 
-__all__ = ["AUTO", "WeightBits", "parse_weight_bits"]
+__all__ = ["AUTO", "Rounding", "WeightBits", "parse_weight_bits"]
+
+Rounding = Literal["max-abs", "least-squares", "fitted"]
 
 #: Stands for the most bits that the overflow proof and an input's resolution allow.
 AUTO = "auto"
@@ -20,10 +23,14 @@ class WeightBits:
     """Bits by population (all its incoming edges) or by edge; None means as many as fit.
 
     An edge's own name comes before its population's, and that before ``default``.
+    ``rounding`` is how weights become levels: nearest ones at a scale that clips none
+    (``max-abs``) or of the least square error, or ``fitted`` to data where there are any (the
+    nearest of the least square error without).
     """
 
     default: int | None = 8
     named: Mapping[str, int | None] = field(default_factory=dict)
+    rounding: Rounding = "fitted"
 
     def wanted(self, edge: Edge) -> int | None:
         """Return the bits for ``edge``, None for as many as fit."""

@@ -28,7 +28,7 @@ from spikec.compiler.quantize.report import BitsLoss, Tradeoff, TradeoffPoint
 from spikec.compiler.targets import Target
 from spikec.compiler.trace import Trace, default_readout, read_out
 
-__all__ = ["Option", "compile_mixed", "frontier", "weight_bytes"]
+__all__ = ["Option", "compile_mixed", "frontier", "loss_table", "weight_bytes"]
 
 #: Samples that fill the table, and that the points of the curve are measured on.
 _TABLE_SAMPLES, _MEASURED_SAMPLES = 64, 512
@@ -76,16 +76,18 @@ def compile_mixed(
     calibration: Dataset,
     budget: int | None = None,
     max_drop: float | None = None,
+    table: Mapping[str, Sequence[Option]] | None = None,
 ) -> Compilation:
     """Compile with the bits that cost least and fit ``budget`` bytes, or the other way round.
 
     With ``max_drop`` (a share: 0.005 for half a point) the least memory is taken whose
     accuracy on the calibration data falls by no more, found by halving the curve; without
-    labels, the share of samples whose class changes counts. With both, both hold. Raises
+    labels, the share of samples whose class changes counts. With both, both hold. ``table`` is
+    what :func:`loss_table` gave, if that is known. Raises
     :class:`QuantizationError` where nothing fits, saying how near the curve comes.
     """
     judge = _Judge(graph, calibration)
-    table = _table(graph, target, calibration)
+    table = loss_table(graph, target, calibration) if table is None else table
     points = frontier(table)
     affordable = [item for item in points if budget is None or item[0] <= 8 * budget]
     if not affordable:
@@ -143,7 +145,7 @@ def compile_mixed(
     return replace(compilation, program=program, report=report)
 
 
-def _table(graph: Graph, target: Target, calibration: Dataset) -> dict[str, list[Option]]:
+def loss_table(graph: Graph, target: Target, calibration: Dataset) -> dict[str, list[Option]]:
     """Measure every population at every number of bits up to the most that fits."""
     some = calibration.samples(0, _TABLE_SAMPLES)
     most = compile_graph(

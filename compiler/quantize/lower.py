@@ -149,10 +149,10 @@ def _planned(
 def _alternatives(bits: WeightBits, target: Target) -> Iterator[WeightBits]:
     """Yield what to try after a refusal: fewer bits everywhere, or as many as fit."""
     if bits.named:
-        yield WeightBits(default=None)
+        yield WeightBits(default=None, rounding=bits.rounding)
     elif bits.default is not None:
         for fewer in range(bits.default - 1, target.weight_bits.low - 1, -1):
-            yield WeightBits(default=fewer)
+            yield WeightBits(default=fewer, rounding=bits.rounding)
 
 
 def _plan_once(

@@ -28,11 +28,14 @@ CALIBRATION_SAMPLES = 512
 class Observed:
     """``sent[source][sample, step, *shape]`` at the source's own steps; nothing without data.
 
-    ``voltages`` is the largest magnitude of every population's voltage.
+    ``voltages`` is the largest magnitude of every population's voltage; ``near[name]`` says
+    where a spiking population's was closer to the threshold than that is to rest, with the
+    shape of its spikes.
     """
 
     sent: Mapping[str, Array] = field(default_factory=dict)
     voltages: Mapping[str, float] = field(default_factory=dict)
+    near: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -59,6 +62,9 @@ def observe(graph: Graph, calibration: Dataset | None) -> Observed:
     return Observed(
         sent=sent | {node.name: trace.spikes(node.name) for node in spiking},
         voltages={name: float(np.abs(values).max()) for name, values in seen.items()},
+        near={
+            node.name: np.abs(seen[node.name] - node.vth) <= np.abs(node.vth) for node in spiking
+        },
     )
 
 

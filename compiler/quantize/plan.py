@@ -133,6 +133,7 @@ def plan_populations(
             edges=graph.edges_into(node.name),
             sources=tuple(graph[edge.source].shape for edge in graph.edges_into(node.name)),
             seen_voltage=observed.voltages.get(node.name, 0.0),
+            clip=bits.rounding != "max-abs",
         )
         for node in graph.populations
     }
@@ -151,7 +152,7 @@ def plan_populations(
             fewer = _fewer(draft, [grid.bits for grid in plans[name].grids], bits, target)
             assert fewer is not None, "these bits are open"
             plans[name] = _most_bits(draft, fewer, bits, bounds, analog, target)
-    for name in plans if observed.sent else ():
+    for name in plans if observed.sent and bits.rounding == "fitted" else ():
         for better in _calibrated(plans[name], observed):
             try:
                 scaled = _scaled(better, bounds, analog, target)
@@ -210,6 +211,7 @@ class _Draft:
     edges: tuple[Edge, ...]
     sources: tuple[Shape, ...]
     seen_voltage: float
+    clip: bool
 
 
 def _most_bits(
@@ -254,7 +256,7 @@ def _at(draft: _Draft, bits: Sequence[int], target: Target) -> Plan:
         Grid(weight=operator.weight, bits=count, gain=common or 1.0)
         for operator, count in zip(operators, bits, strict=True)
     )
-    unit, powers = choose_unit(grids)
+    unit, powers = choose_unit(grids, clip=draft.clip)
     return Plan(
         node=compensated(draft.node, beta_of(decays.dv), decays.gain),
         origin=draft.node,

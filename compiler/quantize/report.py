@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 __all__ = [
     "ActivityChange",
@@ -13,6 +15,7 @@ __all__ = [
     "Tradeoff",
     "TradeoffPoint",
     "WeightLoss",
+    "report_from",
 ]
 
 
@@ -167,3 +170,50 @@ class QuantizationReport:
     def as_dict(self) -> dict[str, object]:
         """Return plain values that JSON can hold."""
         return asdict(self)
+
+
+def report_from(values: object) -> QuantizationReport | None:
+    """Return the report that :meth:`QuantizationReport.as_dict` wrote and JSON brought back.
+
+    None for anything else: a program of another version, or one that was never quantized.
+    """
+    try:
+        report: QuantizationReport = _made(QuantizationReport, values)
+    except (TypeError, ValueError):
+        return None
+    return report
+
+
+def _made(hint: Any, value: Any) -> Any:
+    """Return ``value`` as ``hint`` says; ``ValueError`` or ``TypeError`` if it is none."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        for kind in arguments:
+            if _resembles(kind, value):
+                return _made(kind, value)
+        raise ValueError(f"{value!r:.60} is no {hint}")
+    if not _resembles(hint, value):
+        raise ValueError(f"{value!r:.60} is no {hint}")
+    if origin is tuple:
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        return tuple(_made(kind, item) for kind, item in zip(kinds, value, strict=True))
+    if origin is dict:
+        return {_made(str, key): _made(arguments[1], item) for key, item in value.items()}
+    if is_dataclass(hint):
+        hints = get_type_hints(hint)
+        known = {item.name for item in fields(hint)} & set(value)
+        return hint(**{name: _made(hints[name], value[name]) for name in known})  # type: ignore[operator]
+    return value
+
+
+def _resembles(hint: Any, value: Any) -> bool:
+    """Whether ``value`` is of the kind that ``hint`` names, as JSON has it."""
+    kind = get_origin(hint) or hint
+    if is_dataclass(kind):
+        return isinstance(value, dict)
+    if kind is tuple:
+        return isinstance(value, (list, tuple))
+    if kind in (int, float):
+        allowed = int if kind is int else (int, float)
+        return isinstance(value, allowed) and not isinstance(value, bool)
+    return isinstance(value, NoneType if kind is None else kind)

@@ -23,8 +23,9 @@ from spikec.compiler.quantize.weights import Grid
 
 __all__ = ["Fit", "fitted"]
 
-#: Errors of weights count in 2**-12 of a level, matrices in 2**-20 of their largest value.
-_ERROR_BITS, _MATRIX_BITS, _EXACT_BITS = 12, 20, 52
+#: Errors of weights count in 2**-10 of a level, matrices in 2**-20 of their largest value; of
+#: what remains, levels take 9 bits and importances 6.
+_ERROR_BITS, _MATRIX_BITS, _EXACT_BITS, _TAKEN_BITS = 10, 20, 52, 15
 _MOST_SWEEPS = 30
 _COLUMNS = 64
 #: Candidate scales in each octave,
@@ -116,10 +117,11 @@ def _best_power(
         for block in mine:
             part = block.columns[block.edges.index(index)]
             rows = grid.values(block.rows).reshape(-1, part.stop - part.start)
-            rows = rows[:: max(1, len(rows) // _SEARCH_ROWS)]
+            some = slice(None, None, max(1, len(rows) // _SEARCH_ROWS))
+            rows = rows[some]
             step = math.ldexp(unit, power)
             problem = _Problem(
-                rows.T / step, block.matrix[part, part], [grid],
+                rows.T / step, block.matrix[part, part], block.importance[some, part].T, [grid],
                 [slice(0, part.stop - part.start)], np.full(part.stop - part.start, step),
             )  # fmt: skip
             problem.descend(grid.levels(step, rows).T, _SEARCH_SWEEPS)
@@ -159,7 +161,9 @@ def _problem(grids: Sequence[Grid], block: Block, unit: float, powers: Sequence[
     )
     wanted = _gathered([grid.values() for grid in grids], block)
     mine = [grids[index] for index in block.edges]
-    return _Problem(wanted / steps[:, None], block.matrix, mine, block.columns, steps)
+    return _Problem(
+        wanted / steps[:, None], block.matrix, block.importance.T, mine, block.columns, steps
+    )
 
 
 def _loss(
@@ -189,7 +193,7 @@ def _bias(
         kept = np.ldexp(unit * levels[index][block.rows], powers[index])
         difference = grids[index].values(block.rows) - kept
         # Summed in NumPy's own order: a BLAS may choose another.
-        error += (difference.reshape(len(error), -1) * block.bias[part]).sum(axis=1)
+        error += (difference.reshape(len(error), -1) * block.bias[:, part]).sum(axis=1)
     return error
 
 
@@ -200,23 +204,28 @@ def _gathered(values: Sequence[FloatArray], block: Block) -> FloatArray:
 
 
 class _Problem:
-    """``min (x - q)^T A (x - q)`` over levels q, for every column x of ``wanted`` at once."""
+    """``min (x - q)^T D A D (x - q)`` over levels q, for every column x of ``wanted`` at once.
+
+    The diagonal of D is that column of ``importance``.
+    """
 
     def __init__(
         self,
         wanted: FloatArray,
         matrix: FloatArray,
+        importance: FloatArray,
         grids: Sequence[Grid],
         columns: Sequence[slice],
         steps: FloatArray,
     ) -> None:
         scaled = matrix * steps[:, None] * steps
-        room = _EXACT_BITS - _ERROR_BITS - 9 - math.ceil(math.log2(max(len(matrix), 2)))
+        room = _EXACT_BITS - _ERROR_BITS - _TAKEN_BITS - math.ceil(math.log2(max(len(matrix), 2)))
         largest = float(np.diagonal(scaled).max())
         self.shift = min(_MATRIX_BITS, room) - math.frexp(largest)[1]
         self.matrix = np.rint(np.ldexp(scaled, self.shift))
         # Beyond twice the outermost level, more says nothing: the sums stay exact.
         self.wanted = np.ldexp(np.rint(np.ldexp(wanted, _ERROR_BITS)), -_ERROR_BITS)
+        self.importance = importance
         self.grids = [
             grid
             for grid, part in zip(grids, columns, strict=True)
@@ -226,13 +235,13 @@ class _Problem:
 
     def loss(self) -> float:
         """Return the summed loss of all columns, in the units of the matrix given."""
-        error = self.wanted - self.levels
+        error = self.importance * (self.wanted - self.levels)
         return math.ldexp(float((error * (self.matrix @ error)).sum()), -self.shift)
 
     def descend(self, start: FloatArray, sweeps: int) -> None:
         """Start from ``start`` and improve one weight at a time, ``sweeps`` times over at most."""
         self.levels = np.ascontiguousarray(start)
-        slope = self.matrix @ (self.wanted - self.levels)
+        slope = self.matrix @ (self.importance * (self.wanted - self.levels))
         for _ in range(sweeps):
             if not self._sweep(slope):
                 return
@@ -255,8 +264,10 @@ class _Problem:
             if own <= 0:
                 continue
             index = part.start + row
-            better = self.grids[index].nearest(self.levels[index] + slope[row] / own)
-            move = better - self.levels[index]
+            importance = self.importance[index]
+            wish = self.levels[index] + slope[row] / (own * importance)
+            better = self.grids[index].nearest(wish)
+            move = importance * (better - self.levels[index])
             if move.any():
                 slope -= matrix[row][:, None] * move
                 moved[row] = move

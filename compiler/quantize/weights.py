@@ -157,13 +157,13 @@ class Grid:
         return sealed(levels << np.int16(shift)), 0, 8 + self.least_shift - shift
 
 
-def choose_unit(grids: Sequence[Grid]) -> tuple[float, tuple[int, ...]]:
+def choose_unit(grids: Sequence[Grid], *, clip: bool = True) -> tuple[float, tuple[int, ...]]:
     """Return a step unit m in [1, 2) and a power p per edge: edge e rounds to ``m * 2**p``.
 
     One scale serves all edges of a population, so their steps differ by powers
     of two. The unit is the one with the least summed mean squared error, each
     edge relative to its own weights; each edge takes its own best power, which
-    may clip outliers.
+    may clip outliers (with ``clip``), or the least that clips none.
     """
     active = [grid for grid in grids if grid.widest_step > 0]
     if not active:
@@ -178,7 +178,7 @@ def choose_unit(grids: Sequence[Grid]) -> tuple[float, tuple[int, ...]]:
         top = math.ceil(math.log2(grid.widest_step / unit) - 1e-12)
         return min(
             (grid.loss(math.ldexp(unit, shift), sample) / power, -shift)
-            for shift in range(top - 3, top + 1)
+            for shift in range(top - (3 if clip else 0), top + 1)
         )
 
     unit = min(sorted(units), key=lambda unit: sum(best(grid, unit)[0] for grid in active))

@@ -134,7 +134,9 @@ def test_inspect_shows_every_part_of_a_network() -> None:
 def test_inspect_shows_the_integers_of_a_program() -> None:
     fine("compile", GRAPH, "-o", PROGRAM)
     program = read_program(PROGRAM)
-    assert "program for loihi2" in fine("inspect", PROGRAM)
+    shown = fine("inspect", PROGRAM)
+    assert "program for loihi2" in shown
+    assert "overflow margin" in shown  # what compile reported
     found = as_json("inspect", PROGRAM)
     assert found["kind"] == "program"
     assert [item["weight_exp"] for item in found["connections"]] == [

@@ -239,6 +239,25 @@ def test_a_point_that_does_not_fit_says_why_and_the_others_go_on() -> None:
     assert "Q0" in out("sweep", "slow.safetensors", "--data", DATA, "--bits", "8,1")
 
 
+def test_a_sweep_tries_every_policy() -> None:
+    policies = ["max-abs", "least-squares", "fitted", "mixed"]
+    words = ["sweep", GRAPH, "--data", DATA, "--bits", "4,2", "--policies", ",".join(policies),
+             "--calibrate", DATA]  # fmt: skip
+    points = as_json(*words)["points"]
+    assert [(item["policy"], item["bits"]) for item in points] == [
+        (policy, bits) for policy in policies for bits in (4, 2)
+    ]
+    for uniform, mixed in zip(points[4:6], points[6:8], strict=True):
+        assert mixed["refused"] or mixed["weight_bytes"] <= uniform["weight_bytes"] + 1
+    out("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "4", "--calibrate", DATA)
+    assert points[4]["accuracy"] == as_json("run", PROGRAM, "--data", DATA)["accuracy"]
+    assert "least-squares" in out(*words)
+    (alone,) = as_json("sweep", GRAPH, "--data", DATA, "--bits", "4")["points"]
+    assert alone["policy"] == "least-squares"
+    out("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "4")
+    assert alone["accuracy"] == as_json("run", PROGRAM, "--data", DATA)["accuracy"]
+
+
 def test_the_knee_plot_is_a_picture(folder: Path) -> None:
     assert "wrote knee.png" in out(
         "sweep", GRAPH, "--data", DATA, "--bits", "8,2", "--plot", "knee.png"
@@ -258,6 +277,9 @@ def test_the_knee_plot_is_a_picture(folder: Path) -> None:
         ([GRAPH, "--bits", ""], "U115"),
         ([GRAPH, "--bits", "4,x"], "U115"),
         ([GRAPH, "--targets", ","], "U115"),
+        ([GRAPH, "--policies", "best"], "U115"),
+        ([GRAPH, "--policies", ","], "U115"),
+        ([GRAPH, "--policies", "mixed"], "U116"),
         ([GRAPH, "--targets", "chip"], "U020"),
         ([GRAPH, "--plot", DATA], "U031"),
         ([PROGRAM], "F003"),

@@ -22,7 +22,7 @@ from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LIF, Graph, Reset
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, SignMode
-from spikec.compiler.quantize import Compilation, compile_graph
+from spikec.compiler.quantize import Compilation, WeightBits, compile_graph
 from spikec.compiler.quantize.decay import alpha_of, beta_of, du_of, dv_of, time_constant_error
 from spikec.compiler.quantize.weights import Grid, choose_unit
 from spikec.compiler.targets import load_target
@@ -729,3 +729,14 @@ def test_no_threshold_is_negative() -> None:
         return
     assert program.populations[0].vth is not None
     assert program.populations[0].vth.min() >= 0
+
+
+@given(SEEDS, st.integers(1, 8))
+@settings(max_examples=30, deadline=None)
+def test_a_scale_that_may_not_clip_clips_nothing(seed: int, bits: int) -> None:
+    weight = np.random.default_rng(seed).standard_t(2, (5, 9))
+    wide = WeightBits(default=bits, rounding="max-abs")
+    (loss,) = compile_graph(one_layer(weight), LOIHI2, weight_bits=wide).report.weights
+    assert loss.clipped == 0
+    (least,) = compile_graph(one_layer(weight), LOIHI2, weight_bits=bits).report.weights
+    assert least.rms_error <= loss.rms_error + 1e-12

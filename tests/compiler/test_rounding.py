@@ -15,7 +15,7 @@ from spikec.compiler import reference
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import GraphError, QuantizationError
 from spikec.compiler.inputs import Dataset
-from spikec.compiler.ir import LI, Edge, Graph
+from spikec.compiler.ir import LI, LIF, Edge, Graph
 from spikec.compiler.operators import Conv2d, Dense, Sparse, Synapses, Weighted, with_weight
 from spikec.compiler.quantize import Compilation, compile_graph
 from spikec.compiler.quantize.decay import alpha_of, beta_of
@@ -43,13 +43,15 @@ def drawn_block(
         rows=slice(0, rows),
         columns=tuple(slice(int(end) - w, int(end)) for end, w in zip(ends, widths, strict=True)),
         matrix=traces.T @ traces / len(traces),
-        bias=np.zeros(width),
+        importance=rng.integers(4, 64, (rows, width)) / 16,
+        bias=np.zeros((rows, width)),
     )
     return block, [rng.normal(size=(rows, w)) * 2.0 ** rng.integers(-3, 4) for w in widths]
 
 
 def loss_of(block: Block, weights: list[Array], kept: list[Array]) -> float:
     error = np.concatenate([w - k for w, k in zip(weights, kept, strict=True)], axis=1)
+    error *= block.importance
     return float(np.einsum("ri,ij,rj->", error, block.matrix, error))
 
 
@@ -147,13 +149,55 @@ def test_the_matrix_gives_the_mean_square_of_what_weights_do(case: str) -> None:
     found = np.concatenate(
         [np.einsum("ri,ij,rj->r", rows[b.rows], b.matrix, rows[b.rows]) for b in blocks]
     )
-    taken = np.concatenate([rows[b.rows] @ b.bias for b in blocks])
+    taken = np.concatenate([(rows[b.rows] * b.bias).sum(axis=1) for b in blocks])
+    assert all((block.importance == 1).all() for block in blocks)
     for channel in range(len(rows)):
         mine = voltage[:, :, channel].reshape(20, 15, -1)
         share = (mine * bias[:, None]).mean() / (bias**2).mean()
         assert taken[channel] == pytest.approx(share, rel=1e-2)
         left = mine - share * bias[:, None]
         assert found[channel] == pytest.approx((left**2).mean(), rel=1e-2)
+
+
+@pytest.mark.parametrize("case", OPERATORS)
+def test_inputs_count_by_their_traces_near_the_threshold(case: str) -> None:
+    """Against voltages and traces that the float reference computes, one input at a time."""
+    blank, source = OPERATORS[case]
+    rng = np.random.default_rng(4)
+    operator = with_weight(blank, rng.normal(size=blank.weight.shape))
+    shape = operator.output_shape(source)
+    node = LIF(name="n", shape=shape, alpha=np.array(0.75), beta=np.array(0.875),
+               vth=np.array(2.0), coupling="immediate", reset="subtract",
+               reset_order="next_step", compare=">")  # fmt: skip
+    edge = Edge(name="W", source="in", target="n", operator=operator, delay=1)
+    graph = network(nodes=[spikes("in", source), node], edges=[edge], outputs=["n"])
+    data = {"in": (rng.random((20, 15, *source)) < 0.3).astype(np.uint8)}
+    observed = observe(graph, Dataset(inputs=data))
+    blocks = responses(node, (edge,), (operator,), np.array(1023), np.array(512), observed)
+    voltage = reference.run(graph, data, probes=[("n", "voltage")])["n", "voltage"]
+    near = np.abs(voltage - 2.0) <= 2.0
+    np.testing.assert_array_equal(observed.near["n"], near)
+    steps = np.array([(1 - 0.875 ** (n + 1)) / 0.125 for n in range(15)])
+    channels = len(operator.weight)
+    mask = near.reshape(20, 15, channels, -1)
+    bias = np.concatenate([block.bias for block in blocks])
+    importance = np.concatenate([block.importance for block in blocks])
+    power = np.zeros(importance.shape)
+    for column, place in enumerate(np.ndindex(operator.weight.shape[1:])):
+        one = np.zeros(operator.weight.shape)
+        one[(slice(None), *place)] = 1.0
+        alone = single(with_weight(operator, one), source, shape)
+        trace = reference.run(alone, data)["n", "voltage"].reshape(20, 15, channels, -1)
+        for row in range(channels):
+            here, seen = trace[:, :, row], mask[:, :, row]
+            ramp = np.broadcast_to(steps[:, None], here.shape)
+            with_bias = (here * ramp)[seen].mean() + 0.1 * (here * ramp).mean()
+            own = (ramp**2)[seen].mean() + 0.1 * (ramp**2).mean()
+            assert bias[row, column] == pytest.approx(with_bias / own, rel=1e-2, abs=1e-3)
+            square = (here**2)[seen].mean() + 0.1 * (here**2).mean()
+            power[row, column] = square / (here**2).mean()
+    expected = np.sqrt(power / power.mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(importance, np.clip(expected, 0.25, 4), atol=1 / 30)
 
 
 # Whole networks

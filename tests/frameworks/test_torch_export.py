@@ -6,6 +6,7 @@ These run in an environment with the frameworks: ``make frameworks``.
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -525,6 +526,16 @@ def test_examples_run(
     assert "the same" in shown
     assert "-bit integers" in shown
     assert (tmp_path / f"{name}.onnx").is_file()
+
+
+def test_fine_tuning_at_two_bits_gains_accuracy_and_keeps_its_levels(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The example itself fails where levels differ."""
+    runpy.run_path(str(EXAMPLES / "finetune_quantized.py"), run_name="__main__")
+    before, after = (float(text) for text in re.findall(r"([\d.]+)%", capsys.readouterr().out))
+    assert before > 90
+    assert after > before
 
 
 def test_states_left_over_from_training_do_not_matter(tmp_path: Path) -> None:
