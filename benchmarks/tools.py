@@ -55,7 +55,7 @@ TOOLS = (
     Tool(name="Brian2 C++", environment="brian2", script="with_brian2.py", exact=True,
          batches=False, dense_only=True),
     Tool(name="Brian2Loihi", environment="brian2-loihi", script="with_brian2_loihi.py", exact=True,
-         batches=False, dense_only=True, patience=400, compiles=True),
+         batches=False, dense_only=True, patience=600, compiles=True),
     Tool(name="nengo-loihi", environment="nengo-loihi", script="with_nengo_loihi.py", exact=True,
          batches=False, dense_only=True),
     Tool(name="SANA-FE", environment="sanafe", script="with_sanafe.py", batches=False,

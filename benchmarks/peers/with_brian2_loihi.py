@@ -2,7 +2,8 @@
 
 A network runs on from sample to sample. A ``run`` of one sample would mostly be start-up, so a
 call is one ``run`` of :data:`SAMPLES`, the same ones each time, and is reported per sample.
-Compiled by Cython, Brian2's default: a minute when its cache is cold, which is not timed.
+Compiled by Cython, Brian2's default: a minute when its cache is cold, which is not timed. Names are
+given, as they are in the code and so in the cache's keys.
 Convolutions would be lists of synapses and are left out.
 """
 
@@ -31,19 +32,20 @@ class Net:
         flat = network.batch(0, SAMPLES).reshape(SAMPLES * network.steps, -1)
         self.times, self.indices = flat.nonzero()
         self.source = LoihiSpikeGeneratorGroup(
-            flat.shape[1], self.indices, self.times + 1, sorted=True
+            flat.shape[1], self.indices, self.times + 1, sorted=True, name="source"
         )
         objects, source, self.monitors = [self.source], self.source, []
-        for layer in network.layers:
+        for index, layer in enumerate(network.layers):
+            name = f"layer{index}"
             # Its decay is x - ceil(x d / 4096), so the chip's extra one is added to d.
             group = LoihiNeuronGroup(
                 int(np.prod(layer["shape"])), threshold_v_mant=layer["vth"],
-                decay_v=network.dv, decay_I=network.du + 1,
+                decay_v=network.dv, decay_I=network.du + 1, name=name,
             )  # fmt: skip
-            monitor = LoihiSpikeMonitor(group)
-            objects += [group, monitor, synapses(source, group, layer["weight"])]
+            monitor = LoihiSpikeMonitor(group, name=f"{name}_spikes")
+            objects += [group, monitor, synapses(source, group, layer["weight"], f"to_{name}")]
             if layer["recurrent"] is not None:
-                objects.append(synapses(group, group, layer["recurrent"]))
+                objects.append(synapses(group, group, layer["recurrent"], f"in_{name}"))
             self.monitors.append(monitor)
             source = group
         self.net = LoihiNetwork(*objects)
@@ -68,9 +70,9 @@ class Net:
         return layers
 
 
-def synapses(source, target, weight):
+def synapses(source, target, weight, name):
     """Connect all to all; a neuron hears in the step after the spike."""
-    made = LoihiSynapses(source, target, sign_mode=synapse_sign_mode.MIXED)
+    made = LoihiSynapses(source, target, sign_mode=synapse_sign_mode.MIXED, name=name)
     count, heard = weight.shape
     made.connect(i=np.repeat(np.arange(heard), count), j=np.tile(np.arange(count), heard))
     made.w = weight.T.reshape(-1).astype(np.int64)
