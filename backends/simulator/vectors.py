@@ -3,6 +3,9 @@
 Numba vectorises loops by itself, but half as wide as some processors can, and not where
 types of several widths meet. A value of type :class:`Lanes` is a vector in LLVM's own
 sense: every processor takes it, in as many pieces as it needs. Arithmetic wraps.
+
+Numba keeps compiled loops by the date of ``kernels.py`` alone: who changes what is written
+here has it compiled anew by touching that file.
 """
 
 from __future__ import annotations
@@ -267,11 +270,8 @@ def fetch(_context: Any, array: Any, _at: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         byte, number = ir.IntType(8), ir.IntType(32)
         place = _address(context, builder, sig.args[0], args[0], args[1], byte)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte.as_pointer(), number, number, number]),
-            "llvm.prefetch.p0",
-        )
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte.as_pointer()], kind)
         builder.call(function, [place, *(ir.Constant(number, value) for value in (0, 3, 1))])
         return context.get_dummy_value()
 
