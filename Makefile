@@ -4,14 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAVA := $(CURDIR)/.lava
+SANAFE := $(CURDIR)/.sanafe
 export SPIKEC_LAVA_PYTHON := $(LAVA)/bin/python
+export SPIKEC_SANAFE_PYTHON := $(SANAFE)/bin/python
 
 .PHONY: demo test lava browser check lint types supported frameworks nightly bench bench-quick clean
 
 demo: $(VENV)/ready lava
 	$(BIN)/spikec demo
 
-test: $(VENV)/ready lava browser
+test: $(VENV)/ready lava browser $(SANAFE)/ready
 	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report=json:.coverage.json
 	$(BIN)/python .ci/coverage.py .coverage.json
 
@@ -48,6 +50,12 @@ bench-quick: $(VENV)/ready
 lava: $(VENV)/ready
 	env -u SPIKEC_LAVA_PYTHON $(BIN)/spikec setup-lava --directory $(LAVA)
 
+# SANA-FE, which mapped programs are compared with, in an environment of its own.
+$(SANAFE)/ready:
+	$(PYTHON) -m venv $(SANAFE)
+	$(SANAFE)/bin/python -m pip install --quiet sanafe==2.2.9 numpy
+	touch $@
+
 # A headless Chromium for the tests of the HTML report: one that is there, else Debian's, else Playwright's.
 browser: $(VENV)/ready
 	$(BIN)/python .ci/browser.py
@@ -60,4 +68,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .lava .supported .bench build dist *.egg-info demo-output .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .lava .sanafe .supported .bench build dist *.egg-info demo-output .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -89,7 +89,9 @@ def test_the_folder_holds_the_network_on_its_cores(tmp_path: Path) -> None:
     assert kinds >= {Conv2d, Sparse}
 
 
-@pytest.mark.skipif(not PYTHON, reason="SPIKEC_SANAFE_PYTHON names no Python with SANA-FE")
+@pytest.mark.skipif(
+    not Path(PYTHON).is_file(), reason="SPIKEC_SANAFE_PYTHON names no Python with SANA-FE"
+)
 def test_its_spikes_are_ours_where_it_computes_the_same() -> None:
     spikes = 0
     for seed, program in programs(5):
