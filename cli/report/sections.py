@@ -45,7 +45,7 @@ def summary(found: Examination) -> str:
     """Return the one paragraph for those who read nothing else."""
     report = found.report
     bits = sorted({item.num_weight_bits for item in found.program.connections})
-    width = f"{bits[0]}-bit" if len(bits) == 1 else "mixed-width"
+    width = f"{bits[0]}-bit" if len(bits) == 1 else f"{bits[0]}- to {bits[-1]}-bit"
     what = (
         f"{found.name}, compiled to integers for {found.program.target} with {width} weights, was "
         f"run on {_count(report.samples, 'sample')} of {_count(report.steps, 'time step')}."
