@@ -58,7 +58,8 @@ def compile_graph(
 
     Bits may differ between populations and edges, or be as many as fit: :class:`WeightBits`.
     ``calibration`` supplies the range of analog inputs that declare none, and
-    keeps the scale small enough for the voltages seen on its first samples. Raises
+    keeps the scale small enough for the voltages seen on its first samples (deep below
+    a threshold they may saturate). Raises
     :class:`QuantizationError` naming each population that does not fit, by how
     much, and what would make it fit.
     """

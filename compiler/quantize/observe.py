@@ -24,11 +24,17 @@ __all__ = ["CALIBRATION_SAMPLES", "Observed", "observe", "repeating"]
 CALIBRATION_SAMPLES = 512
 
 
+#: Leaky neurons held so many thresholds below it may saturate: they are silent for long anyway,
+#: and a larger scale keeps more spikes equal.
+DEEP = 64
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Observed:
     """``sent[source][sample, step, *shape]`` at the source's own steps; nothing without data.
 
-    ``voltages`` is the largest magnitude of every population's voltage; ``near[name]`` says
+    ``voltages`` is how far every population's voltage goes either way, of a spiking one that
+    leaks at most :data:`DEEP` thresholds down; ``near[name]`` says
     where a spiking population's was closer to the threshold than that is to rest, with the
     shape of its spikes.
     """
@@ -61,11 +67,19 @@ def observe(graph: Graph, calibration: Dataset | None) -> Observed:
     sent = {node.name: _presented(node, some.inputs[node.name]) for node in graph.inputs}
     return Observed(
         sent=sent | {node.name: trace.spikes(node.name) for node in spiking},
-        voltages={name: float(np.abs(values).max()) for name, values in seen.items()},
+        voltages={node.name: _reach(node, seen[node.name]) for node in graph.populations},
         near={
             node.name: np.abs(seen[node.name] - node.vth) <= np.abs(node.vth) for node in spiking
         },
     )
+
+
+def _reach(node: LIF | LI, values: Array) -> float:
+    """Return the magnitude of voltages that should not saturate."""
+    largest = float(np.abs(values).max())
+    if isinstance(node, LI) or (node.beta == 1).any():
+        return largest
+    return max(float(values.max()), min(largest, DEEP * float(np.abs(node.vth).max())))
 
 
 def repeating(graph: Graph) -> list[LIF]:

@@ -225,7 +225,7 @@ class _Problem:
         self.matrix = np.rint(np.ldexp(scaled, self.shift))
         # Beyond twice the outermost level, more says nothing: the sums stay exact.
         self.wanted = np.ldexp(np.rint(np.ldexp(wanted, _ERROR_BITS)), -_ERROR_BITS)
-        self.importance = importance
+        self.importance = np.ascontiguousarray(importance)
         self.grids = [
             grid
             for grid, part in zip(grids, columns, strict=True)

@@ -361,6 +361,17 @@ def test_calibration_keeps_the_seen_voltages_within_24_bits() -> None:
     assert STATE_MAX / 2 < 30 * loss.scale * 1.25 <= STATE_MAX
 
 
+def test_leaky_neurons_held_far_below_the_threshold_may_saturate() -> None:
+    """A voltage of -200 thresholds is seen as the 64 that should fit; one above it as it is."""
+    for weight, held in ((-2.0, 64.0), (2.0, 200.0)):
+        node = integrator(alpha=0.5, beta=0.98, reset="none", reset_order="at_spike")
+        graph = one_layer([[weight]], node)
+        data = Dataset(inputs={"in": np.ones((1, 1200, 1), np.uint8)})
+        (loss,) = compile_graph(graph, LOIHI2, calibration=data).report.populations
+        assert loss.limited_by == "voltage range of the calibration data"
+        assert STATE_MAX / 2 < held * loss.scale * 1.25 <= STATE_MAX
+
+
 def test_calibration_sees_the_voltage_that_a_reset_at_the_spike_hides() -> None:
     node = integrator(reset_order="at_spike", vth=137 / 256)
     graph = one_layer(np.array([22, 54, 37, 23, 34, 53]) / 128, node)
