@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spikec.backends import open_backend
-from spikec.cli.loading import CompileOptions, idle, load
+from spikec.cli.loading import CompileOptions, idle, load, refuse_steps_alone
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends
 from spikec.compiler.backend import Progress
@@ -43,6 +43,10 @@ def map_file(
     progress: Progress | None,
 ) -> MappingReport:
     """Map the program in ``file``, compiled on the way if need be, with the activity of a run."""
+    if data is None:
+        if samples is not None:
+            raise UsageError(idle("--samples", "there is no --data to run on"))
+        refuse_steps_alone(options)
     program, target = _program_and_target(file, options)
     cores_of(target)
     activity = None if data is None else _run(program, data, samples, options.steps, progress)

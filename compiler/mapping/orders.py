@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-import networkx as nx
 import numpy as np
 
 from spikec.compiler.arrays import Array
@@ -101,6 +100,8 @@ def _numbers(network: Network, place: int) -> Array:
 
 def _ranked(network: Network) -> list[int]:
     """Return the populations' places, what lies nearer to the inputs first; cycles together."""
+    import networkx as nx
+
     program = network.program
     places = {item.name: place for place, item in enumerate(program.populations)}
     graph: nx.DiGraph[int] = nx.DiGraph()

@@ -12,7 +12,6 @@ import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.mapping.use import CoreUse, Network
-from spikec.compiler.targets import Cores
 
 __all__ = ["cut", "labels", "pieces_of", "uses"]
 
@@ -118,24 +117,28 @@ def _joined(network: Network, pieces: list[Array]) -> list[Array]:
 
     Axons of the sources only get fewer by it, so that no other core is broken.
     """
+    limits = network.limits
     fan_out = network.fan_out(labels(network, pieces), len(pieces))
     used = [network.use(piece, fan_out) for piece in pieces]
-    fullest_last = sorted(
-        range(len(pieces)), key=lambda core: used[core].fullest(network.limits)[1]
-    )
+    emptiest_first = np.argsort([use.fullest(limits)[1] for use in used], kind="stable")
+    # What simply adds up; cores that are broken or gone have no room at all.
+    taken = np.array([(use.neurons, use.axons_out) for use in used])
+    taken[[bool(use.exceeded(limits)) for use in used]] = limits.neurons + 1
+    room = np.array([limits.neurons, limits.axons_out])
     kept = dict(enumerate(pieces))
     tries = _MOST_PAIRS
-    for small in fullest_last:
-        for large in reversed(fullest_last):
-            if large == small or large not in kept or tries == 0:
-                continue
-            if not _may_join(used[small], used[large], network.limits):
-                continue
+    for small in emptiest_first.tolist():
+        may = (taken + taken[small] <= room).all(axis=1)
+        may[small] = False
+        for large in emptiest_first[::-1][may[emptiest_first[::-1]]].tolist():
+            if tries == 0:
+                return list(kept.values())
             tries -= 1
             union = np.concatenate([kept[large], kept[small]])
             use = network.use(union, fan_out)
-            if not use.exceeded(network.limits):
-                kept[large], used[large] = union, use
+            if not use.exceeded(limits):
+                kept[large] = union
+                taken[large], taken[small] = (use.neurons, use.axons_out), limits.neurons + 1
                 del kept[small]
                 break
     return list(kept.values())
@@ -199,13 +202,3 @@ def _fitting(network: Network, piece: Array, more: Array, fan_out: Array) -> int
         middle = (fitting + failing) // 2
         fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
     return fitting
-
-
-def _may_join(one: CoreUse, other: CoreUse, limits: Cores) -> bool:
-    """Say whether what simply adds up leaves two cores a chance, and both keep the limits."""
-    return (
-        not one.exceeded(limits)
-        and not other.exceeded(limits)
-        and one.neurons + other.neurons <= limits.neurons
-        and one.axons_out + other.axons_out <= limits.axons_out
-    )

@@ -179,8 +179,7 @@ class Network:
             rows = np.repeat(item.wires.channels(targets), per_group * size(tuple(kernel)))
             axons = np.count_nonzero(item.wires.position_counts(targets))
             return packed_bits(rows, bits, self.limits), int(axons)
-        counts = item.wires.counts(targets)
-        counts = counts[counts > 0]
+        counts = item.wires.lists(targets)
         runs = packed_bits(np.full(1, len(targets)), bits, self.limits) * len(counts)
         listed = packed_bits(counts, bits + index_bits, self.limits)
         return min(runs, listed), len(counts)

@@ -41,6 +41,10 @@ class Wires(Protocol):
         """Return the number of synapses onto ``targets`` (distinct), ``[source]``."""
         ...
 
+    def lists(self, targets: Array) -> Array:
+        """Return the counts that are not 0, in any order: one for each axon that comes in."""
+        ...
+
     def reach(self, groups: Array, number: int) -> Array:
         """Return which groups each source reaches, bool ``[source, number]``.
 
@@ -75,6 +79,11 @@ class DenseWires:
             return np.full(self.sources, len(targets))
         counts: Array = np.count_nonzero(self.operator.weight[targets], axis=0)
         return counts
+
+    def lists(self, targets: Array) -> Array:
+        """Return the counts that are not 0."""
+        counts = self.counts(targets)
+        return counts[counts > 0]
 
     def reach(self, groups: Array, number: int) -> Array:
         """Return which groups each source reaches, bool ``[source, number]``."""
@@ -126,6 +135,14 @@ class SparseWires:
         """Return the number of synapses onto ``targets``, ``[source]``."""
         return np.bincount(self.incoming(targets)[0], minlength=self.sources)
 
+    def lists(self, targets: Array) -> Array:
+        """Return the counts that are not 0, from as little as there are synapses."""
+        sources = np.sort(self.incoming(targets)[0])
+        if not len(sources):
+            return np.zeros(0, np.int64)
+        ends = np.flatnonzero(np.diff(sources)) + 1
+        return np.diff(ends, prepend=0, append=len(sources))
+
     def reach(self, groups: Array, number: int) -> Array:
         """Return which groups each source reaches, bool ``[source, number]``."""
         sources, begins = self._by_target
@@ -159,6 +176,11 @@ class ConvWires:
     def counts(self, targets: Array) -> Array:
         """Return the number of synapses onto ``targets``, ``[source]``."""
         return np.repeat(self.position_counts(targets), self._per_group, axis=0).reshape(-1)
+
+    def lists(self, targets: Array) -> Array:
+        """Return the counts that are not 0."""
+        counts = self.position_counts(targets)
+        return np.repeat(counts[counts > 0], self._per_group)
 
     def position_counts(self, targets: Array) -> Array:
         """Return the synapses of one channel of each group: ``[group, row, column]`` of sources."""

@@ -123,6 +123,9 @@ def test_a_program_is_mapped_as_it_is() -> None:
         (("--target", "generic"), "U120"),
         (("--target", "two.toml"), "M002"),
         (("-o", "net.safetensors"), "U031"),
+        (("--samples", "2"), "U081"),
+        (("--steps", "2"), "U081"),
+        (("--sanafe", "python"), "U081"),
     ],
 )
 def test_refusals_exit_with_2(words: tuple[str, ...], code: str) -> None:

@@ -1,4 +1,4 @@
-"""Compile, save, load and run a large random sparse network; print what it took.
+"""Compile, save, load, run and map a large random sparse network; print what it took.
 
     python tests/tools/scale.py --neurons 1000000 --fan-out 100
 
@@ -23,6 +23,7 @@ from spikec.backends.simulator.engine import SimulatorBackend
 from spikec.compiler.arrays import sealed
 from spikec.compiler.inputs import Stream
 from spikec.compiler.ir import Edge, Graph
+from spikec.compiler.mapping.mapper import map_program
 from spikec.compiler.operators import Sparse, Synapses
 from spikec.compiler.program_file import read_program, write_program
 from spikec.compiler.quantize import compile_graph
@@ -117,22 +118,38 @@ def running(path: Path) -> None:
     say("ran", steps=STEPS, rate=spiked / STEPS / program.num_neurons)
 
 
+def mapping(path: Path) -> None:
+    say = _Report("map")
+    program = read_program(path)
+    say("read")
+    start = time.process_time()
+    mapped = map_program(program, load_target("loihi2"), chips=1000)
+    say(
+        "mapped",
+        cores=mapped.core_map.num_cores,
+        least=mapped.bound,
+        processor_seconds=round(time.process_time() - start, 2),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--neurons", type=int, default=20_000)
     parser.add_argument("--fan-out", type=int, default=100)
-    parser.add_argument("--phase", choices=["compile", "run"])
+    parser.add_argument("--phase", choices=["compile", "run", "map"])
     parser.add_argument("--program", type=Path)
     words = parser.parse_args()
     if words.phase == "compile":
         compiling(words.program, words.neurons, words.fan_out)
     elif words.phase == "run":
         running(words.program)
+    elif words.phase == "map":
+        mapping(words.program)
     else:
         synapses = (words.neurons + INPUTS) * words.fan_out
         _print({"synapses": synapses, "minimum_mb": synapses * 5 // 1_000_000})
         with tempfile.TemporaryDirectory() as folder:
-            for phase in ("compile", "run"):
+            for phase in ("compile", "run", "map"):
                 own = ["--phase", phase, "--program", f"{folder}/large.spk"]
                 subprocess.run([sys.executable, __file__, *sys.argv[1:], *own], check=True)
 
