@@ -13,9 +13,10 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
-pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the source tree is not beside the tests"
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason="the source tree is not beside the tests"),
+]
 
 
 @pytest.fixture

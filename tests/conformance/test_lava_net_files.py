@@ -100,6 +100,7 @@ def test_dense_block(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trace["layer0", "current"][0], current)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("engine", NO_LAVA)
 def test_ntidigits(engine: Engine) -> None:
     """Three layers with axonal delays up to 62 over 3000 steps.

@@ -64,6 +64,7 @@ def alone(program: Program, limits: Cores) -> bool:
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("block", range(10))
 def test_a_thousand_networks_keep_every_limit(block: int) -> None:
     refused = {}
@@ -84,6 +85,7 @@ def test_a_thousand_networks_keep_every_limit(block: int) -> None:
         assert alone(*drawn(seed)), seed
 
 
+@pytest.mark.once
 def test_fewer_cores_and_messages_than_simple_mappings() -> None:
     totals = np.zeros((3, 2))
     for seed in range(150):
