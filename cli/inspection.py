@@ -12,7 +12,7 @@ from spikec.compiler.mapping.report import core_table
 from spikec.compiler.printer import describe, operator_text, switches
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize import QuantizationReport
-from spikec.compiler.quantize.report import report_from
+from spikec.compiler.quantize.report import WeightLoss, report_from
 
 __all__ = [
     "show",
@@ -179,8 +179,9 @@ def show_quantization(report: QuantizationReport) -> None:
         rows,
     )  # fmt: skip
     rows = [
-        [item.edge, f"{item.bits} {item.sign_mode}", str(item.weight_exp), f"{item.step:.4g}",
-         _percent(item.rms_error), f"{item.max_error:.3g}", f"{item.clipped} of {item.count}"]
+        [item.edge, f"{item.bits} {item.sign_mode}{_kept_in(item)}", str(item.weight_exp),
+         f"{item.step:.4g}", _percent(item.rms_error), f"{item.max_error:.3g}",
+         f"{item.clipped} of {item.count}"]
         for item in report.weights
     ]  # fmt: skip
     table(
@@ -194,6 +195,11 @@ def show_quantization(report: QuantizationReport) -> None:
     _show_rounding(report)
     _show_tradeoff(report)
     _show_activity(report)
+
+
+def _kept_in(item: WeightLoss) -> str:
+    """Say what the program stores, where exponents are too few for what was asked for."""
+    return f", stored in {item.stored_bits}" if item.stored_bits > max(item.bits, 2) else ""
 
 
 def _show_rounding(report: QuantizationReport) -> None:

@@ -122,10 +122,15 @@ def parse_size(text: str) -> int:
     return int(float(matched[1]) * units[matched[2]])
 
 
+#: Shares larger than this are said in percent.
+_LARGEST_SHARE = 0.1
+
+
 def parse_share(text: str) -> float:
     """Return a share: ``0.5%`` is 0.005; a plain number must be a share already."""
     matched = re.fullmatch(r"(\d+(?:\.\d+)?) ?(%|)", text.strip())
-    if matched is None or float(matched[1]) > (100 if matched[2] else 1):
+    # A half without % is more often half a point forgotten than half of everything meant.
+    if matched is None or float(matched[1]) > (100 if matched[2] else _LARGEST_SHARE):
         raise UsageError(_unreadable("--max-drop", text, "say 0.5%, or 0.005"))
     return float(matched[1]) / (100 if matched[2] else 1)
 
@@ -138,7 +143,7 @@ def _unreadable(option: str, text: str, hint: str) -> Diagnostic:
 
 def _weight_bits(text: str | None) -> int | WeightBits:
     """Return a plain number as one: reports have always said it so."""
-    bits = parse_weight_bits(text or str(_WEIGHT_BITS))
+    bits = parse_weight_bits(str(_WEIGHT_BITS) if text is None else text)
     return bits if bits.named or bits.default is None else bits.default
 
 
@@ -161,7 +166,7 @@ def idle(option: str, why: str) -> Diagnostic:
         code="U081",
         where=f"option {option}",
         message=f"it has no effect: {why}",
-        hint="leave it out, or compile a network with it",
+        hint="leave it out, or give it to the command that it matters for",
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from spikec.compiler.arrays import MAX_NEURONS, Array, sealed, size
 from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
-from spikec.compiler.files import canonical_json, sha256_of, written
+from spikec.compiler.files import canonical_json, sha256_of, unwritable, written
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import (
     Chain,
@@ -161,12 +161,16 @@ def write_container(
     path: Path, *, schema: str, version: int, body: object, tensors: Mapping[str, Array]
 ) -> None:
     """Write ``body`` (JSON values) and ``tensors`` to ``path`` atomically."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
     header = {"schema": schema, "version": version, "digests": digests, "body": body}
     with written(path) as temporary:
-        save_file(dict(tensors), temporary, metadata={"spikec": canonical_json(header)})
+        try:
+            save_file(dict(tensors), temporary, metadata={"spikec": canonical_json(header)})
+        except SafetensorError as error:
+            raise unwritable(path, str(error)) from error
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

@@ -44,6 +44,8 @@ def write_folder(directory: Path, content: Mapping[str, bytes], *, schema: str) 
         if directory.exists():
             directory.rename(staging / "old")
         new.rename(directory)
+    except OSError as error:
+        raise _refused(directory, f"cannot write there: {error.strerror}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

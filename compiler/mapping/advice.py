@@ -106,7 +106,10 @@ def _fewer_bits(network: Network, have: int) -> Iterator[str]:
     now = max(item.weight_bits for item in network.wired)
     for width in sorted(network.limits.weight_widths, reverse=True):
         if width < now and _needs(Network(network.program, network.limits, width)) <= have:
-            yield f"--weight-bits {width} instead of {now}"
+            yield (
+                f"weights stored in {width} bits instead of {now} (compile with fewer; 'inspect' "
+                "shows the bits stored)"
+            )
             return
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spikec.compiler.arrays import Array
-from spikec.compiler.errors import Diagnostic, MappingError, UsageError
+from spikec.compiler.errors import Diagnostic, MappingError, UsageError, raise_if_any
 from spikec.compiler.mapping.advice import advice, unmappable
 from spikec.compiler.mapping.orders import orders
 from spikec.compiler.mapping.partition import cut, labels, uses
@@ -71,13 +71,25 @@ def cores_of(target: Target) -> Cores:
     if target.cores is None:
         raise UsageError(
             Diagnostic(
-                code="U120",
+                code="U130",
                 where=f"target '{target.name}'",
                 message="it says nothing about cores: its file has no section [cores]",
                 hint="map to loihi2 or loihi1, or copy [cores] from one of their files into yours",
             )
         )
     return target.cores
+
+
+def _too_wide(program: Program, limits: Cores) -> Iterator[Diagnostic]:
+    for item in program.connections:
+        if item.num_weight_bits > max(limits.weight_widths):
+            yield Diagnostic(
+                code="M003",
+                where=f"connection '{item.name}'",
+                message=f"its weights are stored in {item.num_weight_bits} bits; a core stores "
+                f"{max(limits.weight_widths)} at most",
+                hint="compile with fewer bits; 'inspect' shows the bits stored",
+            )
 
 
 def map_program(
@@ -95,6 +107,7 @@ def map_program(
     with the smallest change that would help.
     """
     limits = cores_of(target)
+    raise_if_any(MappingError, list(_too_wide(program, limits)))
     network = Network(program, limits)
     bound = least_cores(network)
     best: tuple[tuple[int, float], list[Array]] | None = None

@@ -31,6 +31,10 @@ from spikec.compiler.targets import Cores
 __all__ = ["LIMITED", "CoreUse", "Network", "Wired", "packed_bits"]
 
 
+#: Bits that no core has, for what its file has no width for.
+_NEVER = 1 << 20
+
+
 @dataclass(frozen=True, kw_only=True)
 class CoreUse:
     """What one core holds; the names are those of the limits in :class:`Cores`."""
@@ -231,8 +235,8 @@ class Network:
 
 
 def _stored(bits: int, widths: tuple[int, ...]) -> int:
-    """Return the least of ``widths`` that holds ``bits``; beyond all of them, the bits."""
-    return min([width for width in widths if width >= bits], default=bits)
+    """Return the least of ``widths`` that holds ``bits``; beyond all of them, what never fits."""
+    return min([width for width in widths if width >= bits], default=_NEVER)
 
 
 def _profile(neurons: Neurons) -> Array:

@@ -78,13 +78,16 @@ def parse_weight_bits(text: str) -> WeightBits:
     default: int | None = 8
     named: dict[str, int | None] = {}
     for part in text.split(","):
-        name, _, value = part.strip().rpartition("=")
-        if value != AUTO and not value.isdecimal():
+        name, equals, value = part.strip().rpartition("=")
+        taken = name.strip() in named or (equals and not name.strip())
+        if taken or (value != AUTO and not value.isdecimal()):
             raise UsageError(
                 Diagnostic(
                     code="U082",
                     where="option --weight-bits",
-                    message=f"'{part.strip()}' is not a number of bits",
+                    message=f"'{part.strip()}' is not a number of bits for a name that has none yet"
+                    if taken
+                    else f"'{part.strip()}' is not a number of bits",
                     hint="a number, 'auto', or a list such as layer1=6,readout=8 or layer1=auto,4",
                 )
             )

@@ -282,7 +282,8 @@ def _groups(operator: Weighted) -> int:
 
 def _by_row(near: Array, places: int, rows: slice) -> FloatArray:
     """Return ``[row, sample * step * place]`` of what is ``[sample, step, *shape]``."""
-    flat = near.reshape(near.shape[0] * near.shape[1], -1, places)[:, rows]
+    neurons = size(near.shape[2:])
+    flat = near.reshape(near.shape[0] * near.shape[1], neurons // places, places)[:, rows]
     rows_first: FloatArray = flat.transpose(1, 0, 2).reshape(flat.shape[1], -1).astype(np.float64)
     return rows_first
 
@@ -300,7 +301,7 @@ def _bias_trace(steps: int, start: int, beta: float) -> tuple[FloatArray, int]:
 def _rows(operator: Weighted, values: FloatArray, group: int) -> FloatArray:
     """Return one row per sample, step and place: what a row of the weights is multiplied with."""
     if isinstance(operator, Dense):
-        return values.reshape(values.shape[0] * values.shape[1], -1)
+        return values.reshape(values.shape[0] * values.shape[1], size(values.shape[2:]))
     assert isinstance(operator, Conv2d), "single synapses are rounded to the nearest"
     return _patches(operator, values.reshape(-1, *values.shape[2:]), group)
 

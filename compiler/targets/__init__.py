@@ -9,9 +9,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
+from spikec.compiler.targets.section import Section
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +24,10 @@ __all__ = ["SHIPPED", "Convolution", "Cores", "Costs", "Range", "Span", "Target"
 
 #: The targets that come with spikec.
 SHIPPED = ("loihi2", "loihi1", "generic")
+
+#: What the arithmetic and the file formats hold, whatever a chip may have.
+_STATE_BITS, _LONGEST_DELAY, _MOST, _MOST_TILES = 24, 1 << 16, 1 << 40, 1 << 10
+_SECTIONS = ("decay", "state", "weights", "messages", "delays", "cores", "costs")
 
 
 @dataclass(frozen=True)
@@ -143,63 +149,73 @@ def load_target(name: str) -> Target:
         )
     try:
         return _from_table(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            Diagnostic(
-                code="U021",
-                where=str(path),
-                message=f"the target file is not complete: {error}",
-                hint="copy a shipped target and change its numbers",
-            )
-        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(path, f"it is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is not text") from error
+    except (ValueError, OSError) as error:
+        raise _unreadable(path, str(error)) from error
 
 
-def _from_table(table: Mapping[str, Any]) -> Target:
-    def span(section: str, key: str) -> Range:
-        low, high = table[section][key]
-        return Range(int(low), int(high))
-
-    return Target(
-        name=str(table["name"]),
-        summary=str(table["summary"]),
-        du=span("decay", "du"),
-        dv=span("decay", "dv"),
-        per_neuron_decay=bool(table["decay"]["per_neuron"]),
-        state_bits=int(table["state"]["bits"]),
-        vth_bits=int(table["state"]["vth_bits"]),
-        bias_mant=span("state", "bias_mant"),
-        bias_exp=span("state", "bias_exp"),
-        weight_bits=span("weights", "bits"),
-        weight_exp=span("weights", "weight_exp"),
-        graded_bits=int(table["messages"]["graded_bits"]),
-        delay=Range(int(table["delays"]["min"]), int(table["delays"]["max"])),
-        cores=_cores(table["cores"]) if "cores" in table else None,
-        costs=_costs(table["costs"]) if "costs" in table else None,
+def _unreadable(path: Path, why: str) -> UsageError:
+    return UsageError(
+        Diagnostic(
+            code="U021",
+            where=str(path),
+            message=why,
+            hint="copy a shipped target and change its numbers",
+        )
     )
 
 
-def _cores(section: Mapping[str, Any]) -> Cores:
-    values: dict[str, Any] = {}
-    for item in fields(Cores):
-        value = section[item.name]
-        values[item.name] = tuple(map(int, value)) if isinstance(value, list) else value
-    cores = Cores(**values)
-    if cores.convolution not in get_args(Convolution):
-        raise ValueError(f"convolution is '{cores.convolution}'")
-    for name, value in values.items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        if name != "convolution" and not all(type(n) is int and n > 0 for n in numbers):
-            raise ValueError(f"[cores] {name} is {value}")
+def _from_table(table: Mapping[str, Any]) -> Target:
+    whole, decay, state = Section(table), Section(table, "decay"), Section(table, "state")
+    weights, messages = Section(table, "weights"), Section(table, "messages")
+    delays = Section(table, "delays")
+    least = delays.integer("min", 1, _LONGEST_DELAY)
+    target = Target(
+        name=whole.text("name"),
+        summary=whole.text("summary"),
+        du=Range(*decay.span("du", 0, DECAY_UNITY - 1)),
+        dv=Range(*decay.span("dv", 0, DECAY_UNITY)),
+        per_neuron_decay=decay.flag("per_neuron"),
+        state_bits=state.integer("bits", 8, _STATE_BITS),
+        vth_bits=state.integer("vth_bits", 1, _STATE_BITS - 1 - VTH_SHIFT),
+        bias_mant=Range(*state.span("bias_mant", -STATE_MAX, STATE_MAX)),
+        bias_exp=Range(*state.span("bias_exp", 0, _STATE_BITS - 1)),
+        weight_bits=Range(*weights.span("bits", 1, 8)),
+        weight_exp=Range(*weights.span("weight_exp", -8, 15)),
+        graded_bits=messages.integer("graded_bits", 0, _STATE_BITS),
+        delay=Range(least, delays.integer("max", least, _LONGEST_DELAY)),
+        cores=_cores(Section(table, "cores")) if "cores" in whole else None,
+        costs=_costs(Section(table, "costs")) if "costs" in whole else None,
+    )
+    for section in (decay, state, weights, messages, delays):
+        section.end()
+    whole.end(also=_SECTIONS)
+    return target
+
+
+def _cores(section: Section) -> Cores:
+    counts = {
+        item.name: section.integer(item.name, 1, _MOST)
+        for item in fields(Cores)
+        if item.type == "int"
+    }
+    columns, rows = section.integers("tiles", 1, _MOST_TILES, count=2)
+    cores = Cores(
+        tiles=(columns, rows),
+        weight_widths=section.integers("weight_widths", 1, 64),
+        index_widths=section.integers("index_widths", 1, 64),
+        convolution=cast("Convolution", section.text("convolution", get_args(Convolution))),
+        **counts,
+    )
+    section.end()
     return cores
 
 
-def _costs(section: Mapping[str, Any]) -> Costs:
-    values: dict[str, Any] = {"basis": str(section["basis"])}
-    for item in fields(Costs):
-        if item.name == "basis":
-            continue
-        low, high = (float(value) for value in section[item.name])
-        if not 0 <= low <= high:
-            raise ValueError(f"[costs] {item.name} is {section[item.name]}")
-        values[item.name] = (low, high)
-    return Costs(**values)
+def _costs(section: Section) -> Costs:
+    spans = {item.name: section.costs(item.name) for item in fields(Costs) if item.name != "basis"}
+    costs = Costs(basis=section.text("basis"), **spans)
+    section.end()
+    return costs

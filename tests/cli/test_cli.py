@@ -159,7 +159,8 @@ def test_compile_writes_a_program_and_reports_what_was_lost() -> None:
 def test_bits_are_said_by_population_or_left_open() -> None:
     document = as_json("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "auto")
     assert document["report"]["weight_bits"] == "auto"
-    assert "U082" in failed("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "many")
+    for wrong in ("many", "layer1=2,layer1=3", "=3", ""):
+        assert "U082" in failed("compile", GRAPH, "-o", PROGRAM, "--weight-bits", wrong)
     assert "choose 1..8" in failed("compile", GRAPH, "-o", PROGRAM, "--weight-bits", "9")
 
 

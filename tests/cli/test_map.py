@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from spikec.cli.main import app
+from spikec.compiler import targets
 from spikec.compiler.program_file import read_program
 from spikec.models import save, seed_network
 
-TARGETS = Path(__file__).parents[2] / "compiler" / "targets"
+TARGETS = Path(targets.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,7 @@ def test_a_program_is_mapped_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("--target", "generic"), "U120"),
+        (("--target", "generic"), "U130"),
         (("--target", "two.toml"), "M002"),
         (("-o", "net.safetensors"), "U031"),
         (("--samples", "2"), "U081"),

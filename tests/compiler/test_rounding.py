@@ -24,7 +24,7 @@ from spikec.compiler.quantize.response import Block, responses
 from spikec.compiler.quantize.rounding import fitted
 from spikec.compiler.quantize.weights import Grid, choose_unit
 from spikec.compiler.targets import load_target
-from spikec.models import dense, network, seed_lif, spikes
+from spikec.models import dense, network, seed_lif, seed_network, spikes
 
 LOIHI2 = load_target("loihi2")
 SEEDS = st.integers(0, 2**32 - 1)
@@ -304,3 +304,15 @@ def test_single_synapses_are_rounded_to_the_nearest() -> None:
     (plain,) = compile_graph(graph, LOIHI2, weight_bits=4).program.connections
     (found,) = compilation.program.connections
     np.testing.assert_array_equal(found.operator.weight, plain.operator.weight)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_data_too_short_for_a_population_leave_it_to_the_nearest(steps: int) -> None:
+    rng = np.random.default_rng(0)
+    graph = seed_network(
+        feedforward=[rng.normal(0, 0.4, shape) for shape in ((8, 6), (4, 8), (3, 4))],
+        alpha=0.7, beta=0.8, readout=True,
+    )  # fmt: skip
+    data = Dataset(inputs={"input": (rng.random((5, steps, 6)) < 0.4).astype(np.uint8)})
+    compilation = compile_graph(graph, LOIHI2, weight_bits=4, calibration=data)
+    assert [item.bits for item in compilation.report.weights] == [4, 4, 4]

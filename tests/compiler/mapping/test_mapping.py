@@ -12,6 +12,7 @@ from support.core_checks import presence
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends import open_backend
+from spikec.compiler import targets
 from spikec.compiler.arrays import Array
 from spikec.compiler.container import read_header
 from spikec.compiler.errors import FrontendError, GraphError, MappingError, UsageError
@@ -32,7 +33,7 @@ from spikec.compiler.targets import SHIPPED, Cores, Target, load_target
 LOIHI2 = load_target("loihi2")
 assert LOIHI2.cores is not None
 CORES = LOIHI2.cores
-SHIPPED_FILES = Path(__file__).parents[3] / "compiler" / "targets"
+SHIPPED_FILES = Path(targets.__file__).parent
 
 
 def target(**changes: Any) -> Target:
@@ -100,7 +101,7 @@ def test_a_users_file_without_cores_is_read_and_map_says_what_is_missing(tmp_pat
     text = (SHIPPED_FILES / "loihi2.toml").read_text(encoding="utf-8")
     own = tmp_path / "own.toml"
     own.write_text(text.split("# A core's limits")[0], encoding="utf-8")
-    with pytest.raises(UsageError, match=r"U120.*\[cores\]"):
+    with pytest.raises(UsageError, match=r"U130.*\[cores\]"):
         map_program(two_layers(), load_target(str(own)))
 
 
@@ -113,6 +114,21 @@ def test_a_users_file_without_cores_is_read_and_map_says_what_is_missing(tmp_pat
         ("axons_in = 4096", "axons = 4096"),
         ("hop_pj = [3.0, 4.2]", "hop_pj = [4.2, 3.0]"),
         ("hop_pj = [3.0, 4.2]", "hop_pj = [3.0]"),
+        ("hop_pj = [3.0, 4.2]", "hop_pj = [inf, inf]"),
+        ("tiles = [8, 4]", "tiles = [8]"),
+        ("tiles = [8, 4]", "tiles = 8"),
+        ("tiles = [8, 4]", "tiles = [100000, 100000]"),
+        ("neurons = 8192", "neurons = []"),
+        ("neurons = 8192", "neurons = 99999999999999999999"),
+        ("neurons = 8192", "neurons = 8192\nneuron = 9"),
+        ("barrier_ns = [113.0, 1800.0]", "barrier_ns = [113.0, 1800.0]\n[more]"),
+        ("bits = 24", "bits = 0"),
+        ("bits = 24", "bits = 1000"),
+        ("vth_bits = 17", "vth_bits = -1"),
+        ("bias_mant = [-4096, 4095]", "bias_mant = [5, 1]"),
+        ("graded_bits = 24", "graded_bits = -1"),
+        ("per_neuron = true", "per_neuron = 3"),
+        ("du = [0, 4095]", "du = [0]"),
     ],
 )
 def test_wrong_figures_are_refused(tmp_path: Path, old: str, new: str) -> None:
@@ -120,7 +136,8 @@ def test_wrong_figures_are_refused(tmp_path: Path, old: str, new: str) -> None:
     assert old in text
     own = tmp_path / "own.toml"
     own.write_text(text.replace(old, new), encoding="utf-8")
-    with pytest.raises(UsageError, match="U021"):
+    field = new.splitlines()[-1].split(" ")[0]
+    with pytest.raises(UsageError, match=rf"U021 at .*(.|\n)*({field}|more|axons_in)"):
         load_target(str(own))
 
 
@@ -188,12 +205,12 @@ def test_too_few_cores_are_refused_with_remedies_that_do_help() -> None:
     (finding,) = caught.value.diagnostics
     assert finding.code == "M002"
     assert "4 are there; most are full of bits of synapses" in finding.message
-    assert "--weight-bits" in finding.hint
+    assert "weights stored in" in finding.hint
     assert "prune the" in finding.hint
     chips = int(finding.hint.split("--chips ")[1].split(";")[0])
     assert map_program(two_layers(), limits, chips=chips).core_map.num_cores > 4
     assert chips == 2
-    bits = int(finding.hint.split("--weight-bits ")[1].split(" ")[0])
+    bits = int(finding.hint.split("weights stored in ")[1].split(" ")[0])
     smaller = Network(two_layers(), limits.cores, bits)  # type: ignore[arg-type]
     assert len(cut(smaller, flat(smaller))) <= 4
 
@@ -446,3 +463,9 @@ def test_limits_are_exceeded_by_name() -> None:
     tight: Cores = replace(CORES, neurons=49, axons_in=33)
     assert use.exceeded(tight) == ("neurons", "axons_in")
     assert use.fullest(tight) == ("axons_in", 34 / 33)
+
+
+def test_weights_wider_than_any_a_core_stores_are_refused() -> None:
+    with pytest.raises(MappingError, match="M003") as caught:
+        map_program(two_layers(), target(weight_widths=(1, 2)))
+    assert "2 at most" in caught.value.diagnostics[0].message
