@@ -114,6 +114,6 @@ def test_amounts_that_say_nothing_are_refused() -> None:
     for text in ("", "64K", "-3", "KiB"):
         with pytest.raises(UsageError, match="U084"):
             parse_size(text)
-    for text in ("", "5", "101%", "half"):
+    for text in ("", "5", "0.5", "101%", "half"):
         with pytest.raises(UsageError, match="U084"):
             parse_share(text)
