@@ -90,6 +90,11 @@ def test_a_drop_is_kept_with_less_memory_than_all_bits() -> None:
     assert drop <= 0.2
     assert tradeoff.bytes_used < tradeoff.points[-1].bytes
     assert tradeoff.drop_from == "changed classes"
+    for cheaper in tradeoff.points[: tradeoff.chosen]:  # measured too, and none of them does
+        assert cheaper.drop is None or cheaper.drop > 0.2
+    again = compile_mixed(graph, LOIHI2, calibration=data, max_drop=drop).report.tradeoff
+    assert again is not None
+    assert again.points[again.chosen].drop == drop  # exactly what is allowed is accepted
 
 
 def test_what_fits_nowhere_is_refused_with_how_near_it_comes() -> None:
