@@ -103,13 +103,16 @@ class Kept:
     def __init__(self, layout: Layout) -> None:
         from spikec.backends.simulator import kernels
 
-        self.loops = kernels.run
+        self.loops, self.take = kernels.run, kernels.take
         #: What served the last run; it shares its memory with that run's trace.
         self.last: Session | None = None
         self.products = tuple(products(layout))
         #: Each input, whether it is graded, and its columns.
         self.entries = tuple(_entry(layout, item.name) for item in layout.program.inputs)
         self._layout = layout
+        rows = layout.populations
+        #: Whether the loops leave some of what is sent as it was: steps before a start.
+        self.blank = bool(((rows[:, k.P_PLAIN] == k.GENERAL) | (rows[:, k.P_START] > 0)).any())
         self._width = _sums_width(layout)
         self._tables: dict[tuple[Probe, ...], _Tables] = {}
         self._rooms: dict[tuple[object, int], list[tuple[Array, ...]]] = {}
@@ -174,17 +177,20 @@ class Session:
         self._step = 0
         self._given = 0
         self._reported = 0
+        self._ones: dict[str, float] = {}
         self.events: dict[str, int] = {}
 
     def prepare(self) -> None:
         """Compile the loops if this machine has not kept them from an earlier run."""
+        nothing = np.zeros(0, np.uint8)
+        self._kept.take(nothing.ctypes.data, 0, 0, self._sent, 0, 0, 0, 0, 1)
         self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype), {}, self._samples)
 
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
         """Take a chunk and report the steps that are complete; all that are left if ``last``."""
         steps = next(iter(inputs.values())).shape[1]
         extra = self._tables.lag if last and self._given + steps else 0
-        self._sent = self._lengthened(self._sent, steps + extra, blank=False)
+        self._sent = self._lengthened(self._sent, steps + extra, blank=self._kept.blank)
         self._integers = self._lengthened(self._integers, steps + extra)
         self._recorded = self._lengthened(self._recorded, steps + extra)
         self._fresh = slice(self._tables.back, self._tables.back + steps)
@@ -197,22 +203,36 @@ class Session:
 
     def _receive(self, inputs: Mapping[str, Array], samples: slice) -> dict[str, int]:
         """Put what enters ``samples`` behind their history; return what was clipped."""
-        layout, rows = self._layout, self._fresh
         events: dict[str, int] = {}
         converted: dict[str, Array] = {}
-        self._sent[samples, rows.start :] = 0
         for name, graded, place in self._kept.entries:
-            values = np.asarray(inputs[name])[samples]
-            flat = values.reshape(*values.shape[:2], place.stop - place.start)
-            if not graded and values.dtype.char in "B?" and flat.max(initial=0) <= 1:
-                self._sent[samples, rows, place] = flat
+            if not graded and self._taken(name, np.asarray(inputs[name]), samples, place):
                 continue
             if not converted:
                 part = {key: np.asarray(item)[samples] for key, item in inputs.items()}
-                converted, events = to_integers(layout.program, part)
+                converted, events = to_integers(self._layout.program, part)
+            values = converted[name]
             stream = self._integers if graded else self._sent
-            stream[samples, rows, place] = converted[name].reshape(flat.shape)
+            stream[samples, self._fresh.stop :, place] = 0
+            flat = values.reshape(*values.shape[:2], place.stop - place.start)
+            stream[samples, self._fresh, place] = flat
         return events
+
+    def _taken(self, name: str, values: Array, samples: slice, place: slice) -> bool:
+        """Take spikes as the bytes they are; say so, unless they are something else."""
+        if values.dtype.char not in "B?":
+            return False
+        part = np.ascontiguousarray(values[samples])
+        steps, count = part.shape[1], place.stop - place.start
+        every = max(1, steps // _JUDGED)
+        wrong, ones = self._kept.take(
+            part.ctypes.data, count, steps, self._sent, samples.start, samples.stop,
+            self._fresh.start, place.start, every,
+        )  # fmt: skip
+        if wrong:
+            return False
+        self._ones[name] = ones / max(1, len(part) * -(-steps // every) * count)
+        return True
 
     def ways(self) -> dict[str, Way]:
         """Return how each connection was served in the last chunk."""
@@ -227,15 +247,14 @@ class Session:
 
     def _worth(self, samples: slice) -> list[Product]:
         """Return the products that are the faster way, judged by some samples and steps."""
-        densities: dict[str, float] = {}
+        densities = self._ones.copy()
         found = []
         begin, end = self._fresh.start, self._fresh.stop
         rows = slice(begin, end, max(1, (end - begin) // _JUDGED))
         for item in self._kept.products:
             name = item.connection.source
             if name not in densities:
-                # Bytes that are 0 or 1 are counted quickest as what they are.
-                stream = self._integers if item.graded else self._sent.view(np.bool_)
+                stream = self._integers if item.graded else self._sent
                 place = slice(item.source.begin, item.source.begin + item.source.count)
                 densities[name] = _density(stream[samples, rows, place])
             if item.worth(densities[name]):
@@ -276,6 +295,7 @@ class Session:
         if before is not None:
             self._states = tuple(values.copy() for values in before)
         few = slice(0, min(self._samples, self._together()))
+        self._ones.clear()
         clipped = self._receive(inputs, few)
         wanted = self._worth(few)
         if wanted:
@@ -283,14 +303,13 @@ class Session:
             _count(clipped, self._receive(inputs, few))
         ready = self._ready(wanted)
         counts, more = self._computed(steps, ready, inputs, few.stop)
-        if before is not None and counts[:, 0].any() and layout.dtype is np.int32:
+        happened = counts.any()
+        if before is not None and happened and counts[:, 0].any() and layout.dtype is np.int32:
             self._widen(before)
             counts, _ = self._computed(steps, ready.astype(np.int64), inputs, self._samples)
         self._step += steps
-        for name, row in zip(layout.names, counts.tolist(), strict=True):
-            for what, count in zip(("current wrapped", "voltage saturated"), row, strict=True):
-                if count:
-                    _count(self.events, {f"{name}/{what}": count})
+        if happened:
+            _count(self.events, _named(layout.names, counts))
         _count(clipped, more)
         return clipped
 
@@ -374,6 +393,16 @@ class Session:
         self._sent = self._sent[:, keep].copy()
         self._integers = self._integers[:, keep].copy()
         self._recorded = self._recorded[:, keep].copy()
+
+
+def _named(populations: Sequence[str], counts: Array) -> dict[str, int]:
+    """Return what happened in each population, if it did, by name."""
+    return {
+        f"{name}/{what}": count
+        for name, row in zip(populations, counts.tolist(), strict=True)
+        for what, count in zip(("current wrapped", "voltage saturated"), row, strict=True)
+        if count
+    }
 
 
 def _entry(layout: Layout, name: str) -> tuple[str, bool, slice]:

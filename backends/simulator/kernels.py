@@ -86,12 +86,13 @@ from spikec.backends.simulator.codes import (
 )
 from spikec.backends.simulator.vectors import (
     add_to,
+    as_word,
+    bytes_at,
     fetch,
     loaded,
     lowest_bit,
     masked,
     number_of_bits,
-    ones_in,
     select,
     splat,
     store,
@@ -100,7 +101,7 @@ from spikec.backends.simulator.vectors import (
     zeros,
 )
 
-__all__ = ["run"]
+__all__ = ["run", "take"]
 
 #: Sums of 16 bits take this many rows of int8.
 _ROWS = 255
@@ -140,13 +141,61 @@ def _reader(kind: Any) -> Any:
 _weight_at: Any = _reader(nb.int16)
 _target_at: Any = _reader(nb.int32)
 _pointer_at: Any = _reader(nb.int64)
+_byte_at: Any = _reader(nb.uint8)
+
+
+@_placed
+def _ones_in(values: Any, place: int) -> Any:
+    """Return which of 64 bytes are not 0, as the bits of a word."""
+    return as_word(loaded(values, place, 64, 8) != 0)
+
+
+@_jit
+def take(
+    address: int, count: int, steps: int, sent: Any, first: int, last: int, row: int, column: int,
+    every: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Copy the ``steps`` rows of ``count`` bytes of samples ``first`` to ``last``, and check them.
+
+    The bytes of sample ``first`` are at ``address``, those of the others behind them; they go
+    to ``sent``, to ``column`` of ``row`` and the following ones, and rows that are left are 0.
+    Returns how many are neither 0 nor 1 (modulo 256), and how many are not 0 in one row
+    of ``every``.
+    """
+    wrong, ones, whole = zeros(64, 8), 0, count & -64
+    odd = 0
+    for sample in range(first, last):
+        rows = sent[sample]
+        for t in range(len(rows) - row):
+            line = rows[row + t]
+            for place in range(0, count, 64):
+                store(line, column + place, zeros(64, 8))
+            if t >= steps:
+                continue
+            for place in range(0, whole, 64):
+                values = bytes_at(address + place, 64)
+                wrong = wrong | (values & 254)
+                store(line, column + place, values)
+            if count >= 64:  # what is left, with some of what is not
+                values = bytes_at(address + count - 64, 64)
+                wrong = wrong | (values & 254)
+                store(line, column + count - 64, values)
+            else:
+                for place in range(count):
+                    odd |= _byte_at(address, place) & 254
+                    line[column + place] = _byte_at(address, place)
+            if t % every == 0:
+                for place in range(0, count, 64):
+                    ones += number_of_bits(_ones_in(line, column + place))
+            address += count
+    return odd + number_of_bits(as_word(wrong != 0)), ones
 
 
 @_placed
 def _find_bits(sent: Any, index: Any, found: int) -> int:
     """Write the places of bytes that are 1 to ``index``, which has room for four more."""
     for place in range(0, len(sent), 64):
-        mask = ones_in(sent, place)
+        mask = _ones_in(sent, place)
         end = found + number_of_bits(mask)
         # Mostly there are few, and four without asking are quicker than one wrong guess.
         for part in range(4):
@@ -646,6 +695,20 @@ def _whole(population: Any) -> int:
 
 
 @_jit
+def _clear_ends(populations: Any, sent: Any, first: int) -> None:
+    """Set to 0 what the steps leave of the last word of each population, from row ``first``.
+
+    Spikes are found in words of 64, and neurons take their steps in fewer.
+    """
+    for population in populations:
+        end = _whole(population)
+        if end % 64 and population[P_PLAIN] != GENERAL:
+            place = population[P_SPIKES] + end
+            for row in range(first, len(sent)):
+                store(sent[row], place, zeros(32, 8))
+
+
+@_jit
 def _recorded_at_all(population: Any) -> bool:
     return population[P_VOLTAGE] >= 0 or population[P_CURRENT] >= 0
 
@@ -679,6 +742,7 @@ def run(
     for sample in range(first, last):
         state = (current[sample], voltage[sample], idle[sample])
         flows = (sent[sample], integers[sample], ready[sample])
+        _clear_ends(populations, sent[sample], history)
         for group in groups:
             length = min(len(room), group[G_STEPS])
             for start in range(0, steps, length):

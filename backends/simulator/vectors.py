@@ -20,8 +20,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 __all__ = [
-    "Lanes", "add_to", "fetch", "loaded", "lowest_bit", "masked", "number_of_bits",
-    "ones_in", "select", "splat", "store", "store_bytes", "total", "zeros",
+    "Lanes", "add_to", "as_word", "bytes_at", "fetch", "loaded", "lowest_bit", "masked",
+    "number_of_bits", "select", "splat", "store", "store_bytes", "total", "zeros",
 ]  # fmt: skip
 
 
@@ -131,6 +131,17 @@ def loaded(_context: Any, array: Any, _at: Any, count: Any, bits: Any) -> Any:
     return kind(array, nb.int64, count, bits), generate
 
 
+@_of_numbers
+def bytes_at(_context: Any, _place: Any, count: Any) -> Any:
+    """``count`` bytes at an address."""
+    kind = Lanes(count.literal_value, 8)
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], kind.llvm.as_pointer()), align=1)
+
+    return kind(nb.int64, count), generate
+
+
 @_intrinsic
 def store(_context: Any, array: Any, _at: Any, lanes: Any) -> Any:
     """Write lanes to an array from ``at``, in the array's type."""
@@ -231,16 +242,13 @@ def total(_context: Any, lanes: Any) -> Any:
 
 
 @_intrinsic
-def ones_in(_context: Any, array: Any, _at: Any) -> Any:
-    """Which of the 64 bytes from ``at`` are not 0, as the bits of a word."""
+def as_word(_context: Any, mask: Any) -> Any:
+    """Where a comparison of 64 lanes holds, as the bits of a word."""
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = Lanes(64, 8)
-        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
-        held = builder.icmp_signed("!=", builder.load(place, align=1), _all(kind, 0))
-        return builder.bitcast(held, ir.IntType(64))
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(64))
 
-    return nb.uint64(array, nb.int64), generate
+    return nb.uint64(mask), generate
 
 
 @_intrinsic
