@@ -2,15 +2,19 @@
 
 Spikes, currents, voltages and counted events are those of
 :mod:`spikec.backends.simulator.golden`, bit for bit. Samples are independent: the
-threads share them out. A stream has no end: :class:`Session` takes it in chunks.
+threads share them out. Where there are threads for several of each sample, they share
+out its neurons and steps, population by population. A stream has no end: :class:`Session`
+takes it in chunks.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,6 +23,7 @@ from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
 from spikec.backends.simulator.product import Product, products
 from spikec.compiler.arrays import Array
 from spikec.compiler.inputs import to_integers
+from spikec.compiler.operators import Conv2d
 from spikec.compiler.trace import Probe, Quantity, Trace
 
 __all__ = ["Kept", "Session", "Way", "default_threads", "run"]
@@ -32,6 +37,12 @@ _TOGETHER = 1 << 20
 #: Steps of a layer that are prepared together, and what that may take (in values).
 _MOST_STEPS = 128
 _SCRATCH = 1 << 22
+#: What a connection's synapse and a neuron take in a step, in ns, where some percent of what is
+#: sent is a spike: by this it is judged if the steps of a group are worth sharing, which
+#: costs some tens of microseconds, and what arrives moves from one core to another.
+_SYNAPSE = {k.DENSE: 6e-4, k.WIDE: 2e-3, k.CONV: 5e-3, k.SPARSE: 3e-2}
+_NEURON = 0.5
+_WORTH_SHARING = 6e5
 
 
 def default_threads() -> int:
@@ -97,13 +108,17 @@ class _Tables:
     before: tuple[Array, Array, Array]
 
 
+#: What a thread works in: what arrives, and arrays that are its own.
+Room: TypeAlias = tuple[Array, tuple[Array, ...]]
+
+
 class Kept:
     """What sessions of one layout leave for the next: tables, and memory to work in."""
 
     def __init__(self, layout: Layout) -> None:
         from spikec.backends.simulator import kernels
 
-        self.loops, self.take = kernels.run, kernels.take
+        self.loops, self.take, self.apart = kernels.run, kernels.take, kernels.APART
         #: What served the last run; it shares its memory with that run's trace.
         self.last: Session | None = None
         self.products = tuple(products(layout))
@@ -112,10 +127,14 @@ class Kept:
         self._layout = layout
         rows = layout.populations
         #: Whether the loops leave some of what is sent as it was: steps before a start.
-        self.blank = bool(((rows[:, k.P_PLAIN] == k.GENERAL) | (rows[:, k.P_START] > 0)).any())
+        self.blank = bool((rows[:, k.P_START] > 0).any())
+        self._efforts = np.array([_effort(layout, row) for row in layout.groups.tolist()])
         self._width = _sums_width(layout)
         self._tables: dict[tuple[Probe, ...], _Tables] = {}
-        self._rooms: dict[tuple[object, int], list[tuple[Array, ...]]] = {}
+        self._rooms: dict[tuple[object, int], list[Room]] = {}
+        self._helpers: ThreadPoolExecutor | None = None
+        #: Of runs by one thread: no group is worth sharing, and nobody is met.
+        self.nothing_shared = (np.zeros(len(layout.groups), np.bool_), np.zeros(0, np.int64))
 
     def ways(self) -> dict[str, Way]:
         """Return how each connection was served in the last run."""
@@ -127,17 +146,39 @@ class Kept:
             self._tables[probes] = _tables(self._layout, probes)
         return self._tables[probes]
 
-    def rooms(self, layout: Layout, steps: int) -> tuple[int, list[tuple[Array, ...]]]:
+    def worth_sharing(self, steps: int) -> Array:
+        """Say of each group whether its steps are so much work that threads may share it."""
+        worth: Array = self._efforts * steps > _WORTH_SHARING
+        return worth
+
+    def at_once(self, parts: Sequence[Callable[[], None]]) -> None:
+        """Do the first of some parts; threads that are free do others."""
+        first, *others = parts
+        if self._helpers is None:
+            self._helpers = ThreadPoolExecutor(max(1, len(others)))
+        waiting = [self._helpers.submit(other) for other in others]
+        first()
+        for other in waiting:
+            if not other.cancel():
+                other.result()
+
+    def rooms(self, layout: Layout, steps: int) -> tuple[int, list[Room]]:
         """Return how many steps are taken at a time, and memory for it that nobody works in."""
         most = _SCRATCH // max(self._width, layout.widest)
         chunk = max(1, min(steps, _MOST_STEPS, most))
         return chunk, self._rooms.setdefault((layout.dtype, chunk), [])
 
-    def room(self, layout: Layout, chunk: int) -> tuple[Array, ...]:
-        """Return one thread's room: what arrives, sums, events and where their steps end."""
+    def room(self, layout: Layout, chunk: int, rooms: list[Room]) -> Room:
+        """Return one thread's room, one of ``rooms`` if any is left.
+
+        It is what arrives, and sums, events and where their steps end.
+        """
+        try:
+            return rooms.pop()
+        except IndexError:  # others work in all there are
+            pass
         events = chunk * layout.widest
-        return (
-            aligned((chunk, self._width), layout.dtype),
+        return aligned((chunk, self._width), layout.dtype), (
             aligned((_FEW_STEPS, k.BLOCK), layout.dtype),
             aligned((self._width + padded(1),), np.int16),
             np.zeros(events + padded(1), np.int32),
@@ -164,7 +205,9 @@ class Session:
     ) -> None:
         self._layout = layout
         self._kept = kept or Kept(layout)
-        self._threads = 1 if samples <= 1 else min(threads or default_threads(), samples)
+        available = threads or default_threads()
+        self._parts = available // max(1, samples)
+        self._threads = 1 if self._parts > 1 else max(1, min(available, samples))
         self._samples = samples
         self._tables = tables = self._kept.tables(tuple(probes))
         self._populations = tables.populations
@@ -295,6 +338,8 @@ class Session:
         if before is not None:
             self._states = tuple(values.copy() for values in before)
         few = slice(0, min(self._samples, self._together()))
+        if self._sharing(steps):
+            few = slice(0, self._samples)
         self._ones.clear()
         clipped = self._receive(inputs, few)
         wanted = self._worth(few)
@@ -328,24 +373,24 @@ class Session:
         layout = self._layout
         tables = (layout.groups, self._populations, self._connections)
         streams = (self._sent, self._integers, ready, self._recorded, self._tables.back)
+        if self._sharing(steps):
+            return self._shared(steps, tables, streams), {}
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
+        kept = self._kept
+        chunk, rooms = kept.rooms(layout, steps)
         edges = [self._samples * part // self._threads for part in range(self._threads + 1)]
-        chunk, rooms = self._kept.rooms(layout, steps)
         together = self._together() if received < self._samples else self._samples
 
         def work(thread: int) -> dict[str, int]:
-            try:
-                room = rooms.pop()
-            except IndexError:  # others work in all there are
-                room = self._kept.room(layout, chunk)
+            room = kept.room(layout, chunk, rooms)
             clipped: dict[str, int] = {}
             for begin in range(edges[thread], edges[thread + 1], together):
                 end = min(begin + together, edges[thread + 1])
                 if end > received:
                     _count(clipped, self._receive(inputs, slice(max(begin, received), end)))
-                self._kept.loops(
+                kept.loops(
                     begin, end, self._step, steps, tables, layout.weights, layout.values, streams,
-                    self._states, events[thread], room,
+                    self._states, events[thread], *room, 1, *kept.nothing_shared,
                 )  # fmt: skip
             rooms.append(room)
             return clipped
@@ -359,6 +404,31 @@ class Session:
         for part in parts:
             _count(clipped, part)
         return events.sum(axis=0), clipped
+
+    def _sharing(self, steps: int) -> bool:
+        """Say whether threads share the work of each sample."""
+        return self._parts > 1 and bool(self._kept.worth_sharing(steps).any())
+
+    def _shared(
+        self, steps: int, tables: tuple[Array, ...], streams: tuple[Array | int, ...]
+    ) -> Array:
+        """Run sample after sample, threads sharing groups that are worth it; return events."""
+        layout, kept, parts = self._layout, self._kept, self._parts
+        events = np.zeros((parts, len(self._populations), 2), np.int64)
+        chunk, rooms = kept.rooms(layout, steps)
+        taken = [kept.room(layout, chunk, rooms) for _ in range(parts)]
+        arriving, worth = taken[0][0], kept.worth_sharing(steps)
+        phases = 2 * sum(-(-steps // min(chunk, row[k.G_STEPS])) for row in layout.groups.tolist())
+        meeting = np.zeros(2 * kept.apart * phases * self._samples, np.int64)
+        kept.at_once([
+            partial(kept.loops, 0, self._samples, self._step, steps, tables, layout.weights,
+                    layout.values, streams, self._states, events[part], arriving, taken[part][1],
+                    parts, worth, meeting)
+            for part in range(parts)
+        ])  # fmt: skip
+        rooms.extend(taken)
+        counts: Array = events.sum(axis=0)
+        return counts
 
     def _widen(self, states: tuple[Array, Array, Array]) -> None:
         """Go on from ``states`` in 64 bits: a current wrapped, and 32 bits may not hold it."""
@@ -403,6 +473,20 @@ def _named(populations: Sequence[str], counts: Array) -> dict[str, int]:
         for what, count in zip(("current wrapped", "voltage saturated"), row, strict=True)
         if count
     }
+
+
+def _effort(layout: Layout, group: Sequence[int]) -> float:
+    """Return about how many ns a step of a group takes."""
+    found = 0.0
+    for row in range(group[k.G_OUTER], group[k.G_INNER_END]):
+        table = layout.connections[row]
+        operator, target = layout.wires[row].operator, int(table[k.C_WIDTH])
+        synapses = operator.weight.size
+        if isinstance(operator, Conv2d):
+            synapses = synapses // len(operator.weight) * target
+        found += synapses * _SYNAPSE[int(table[k.C_KIND])]
+    inside = layout.populations[group[k.G_POPULATIONS] : group[k.G_POPULATIONS_END]]
+    return found + float(inside[:, k.P_COUNT].sum()) * _NEURON
 
 
 def _entry(layout: Layout, name: str) -> tuple[str, bool, slice]:

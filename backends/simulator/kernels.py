@@ -88,7 +88,11 @@ from spikec.backends.simulator.vectors import (
     add_to,
     as_word,
     bytes_at,
+    counted,
+    counted_up,
+    element,
     fetch,
+    give_way,
     loaded,
     lowest_bit,
     masked,
@@ -101,7 +105,7 @@ from spikec.backends.simulator.vectors import (
     zeros,
 )
 
-__all__ = ["run", "take"]
+__all__ = ["APART", "run", "take"]
 
 #: Sums of 16 bits take this many rows of int8.
 _ROWS = 255
@@ -114,6 +118,9 @@ _MAX = (1 << 23) - 1
 #: What a core's second-level cache can hold of weights, in bytes.
 _CACHE = 1 << 20
 _USES = 10
+#: Pieces of a phase for each thread that shares it; how far apart (in 8 bytes) lie numbers that
+#: threads share, so that none waits for the other's line; looks at one before giving way.
+_PIECES, APART, _TRIES = 4, 16, 1 << 10
 
 #: ``_nrt``: nothing is allocated in these loops, so slices need no counting of references.
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
@@ -239,10 +246,10 @@ def _gathering(lanes: int) -> Any:
             sums = zeros(lanes, 16)
             for event in range(first, end):
                 # Rows lie apart: no processor guesses the next. Those of the next step count.
-                soon = np.int64(index[event + _AHEAD]) * stride + column
+                soon = element(index, event + _AHEAD) * stride + column
                 for line in range(0, lanes, 64):
                     fetch(weights, soon + line)
-                begin = np.int64(index[event]) * stride + column
+                begin = element(index, event) * stride + column
                 sums = sums + loaded(weights, begin, lanes, 16)
             add_to(row, at, sums, shift)
             first = end
@@ -422,7 +429,7 @@ def _kept(state: Any, factor: Any) -> Any:
 def _kept_of_24(state: Any, factor: Any) -> Any:
     """The same of states of 24 bits: LLVM sees that 16 bits hold all that is multiplied."""
     high, low, small = (state << 8) >> 20, state & 4095, factor & 8191
-    return high * small + ((low * small + ((state >> 31) & 4095)) >> 12)
+    return high * small + ((low * small + ((state >> 23) & 4095)) >> 12)
 
 
 @_inline
@@ -657,9 +664,13 @@ def _from_inside(
 @_jit
 def _fused(
     connection: Any, population: Any, weights: Any, sample_streams: Any, step: int, first: int,
-    steps: int, state: Any, values: Any, events: Any, room: Any, scratch: Any,
+    steps: int, state: Any, values: Any, events: Any, room: Any, scratch: Any, fresh: bool,
+    begin_at: int, end_at: int,
 ) -> None:  # fmt: skip
     """All steps of a population that hears one dense connection: block by block of neurons.
+
+    Of all neurons, those from ``begin_at``, where a block begins, to ``end_at``. Unless
+    ``fresh``, ``scratch`` has what was sent.
 
     What arrives in a few steps stays in the first-level cache, a block's weights in the second.
     """
@@ -667,11 +678,11 @@ def _fused(
     _, index, found_values, ends = scratch
     narrow, stride = weights[0][connection[C_WEIGHTS] :], connection[C_STRIDE]
     found = 0
-    for t in range(steps):
+    for t in range(steps if fresh else 0):
         at = first + t - connection[C_DELAY]
         found = _find(sent, integers, connection, at, index, found_values, found)
         ends[t] = found
-    for skip in range(0, stride, BLOCK):
+    for skip in range(begin_at, end_at, BLOCK):
         width = min(BLOCK, stride - skip)
         found = 0
         for begin in range(0, steps, len(room)):
@@ -701,16 +712,128 @@ def _clear_ends(populations: Any, sent: Any, first: int) -> None:
     Spikes are found in words of 64, and neurons take their steps in fewer.
     """
     for population in populations:
-        end = _whole(population)
-        if end % 64 and population[P_PLAIN] != GENERAL:
-            place = population[P_SPIKES] + end
-            for row in range(first, len(sent)):
-                store(sent[row], place, zeros(32, 8))
+        begin = population[P_SPIKES] + _whole(population)
+        end = population[P_SPIKES] + (population[P_COUNT] + 63) // 64 * 64
+        for row in range(first, len(sent)):
+            sent[row, begin:end] = 0
 
 
 @_jit
 def _recorded_at_all(population: Any) -> bool:
     return population[P_VOLTAGE] >= 0 or population[P_CURRENT] >= 0
+
+
+@_jit
+def _alone(group: Any, populations: Any) -> bool:
+    """Say whether a group is one population that hears neither itself nor is recorded."""
+    recorded = _recorded_at_all(populations[group[G_POPULATIONS]])
+    return group[G_OUTER_END] == group[G_INNER_END] and not recorded
+
+
+@_jit
+def _portion(count: int, unit: int, part: int, parts: int) -> tuple[int, int]:
+    """Return where part ``part`` of ``parts`` of a range begins and ends, in whole units."""
+    units = (count + unit - 1) // unit
+    return min(count, units * part // parts * unit), min(count, units * (part + 1) // parts * unit)
+
+
+@_jit
+def _fuses(group: Any, connections: Any) -> bool:
+    return group[G_FUSED] and connections[group[G_OUTER], C_KIND] == DENSE
+
+
+@_jit
+def _units(group: Any, tables: Any, phase: int, steps: int, parts: int) -> int:
+    """Return into how many pieces threads cut a phase of a group that is alone."""
+    _, populations, connections = tables
+    if _fuses(group, connections):
+        return (connections[group[G_OUTER], C_STRIDE] + BLOCK - 1) // BLOCK
+    if phase == 0:
+        return min(steps, _PIECES * parts)
+    return (populations[group[G_POPULATIONS], P_COUNT] + BLOCK - 1) // BLOCK
+
+
+@_jit
+def _piece(
+    sample: int, group: Any, start: int, phase: int, unit: int, units: int, fresh: bool, step: int,
+    arriving: Any, tables: Any, weights: Any, values: Any, streams: Any, states: Any, events: Any,
+    scratch: Any,
+) -> None:  # fmt: skip
+    """Do one of ``units`` pieces of a phase of a sample's steps, of a group that is alone.
+
+    In phase 0 each piece is some steps, whose sums of what arrives it leaves in ``arriving``; in
+    phase 1 some neurons, through all steps. A population that is fused is done in phase 0,
+    each piece some of its neurons; what was sent is looked for if ``fresh``, else it is
+    still in ``scratch``.
+    """
+    _, populations, connections = tables
+    sent, integers, ready, _, history = streams
+    current, voltage, idle = states
+    few, sums, index, found_values, ends = scratch
+    which, first_in = group[G_POPULATIONS], group[G_OUTER]
+    population, happened = populations[which], events[which]
+    row, now = history + start, step + start
+    state = (current[sample], voltage[sample], idle[sample])
+    flows = (sent[sample], integers[sample], ready[sample])
+    work = (sums, index, found_values, ends)
+    if _fuses(group, connections):
+        begin, end = _portion(connections[first_in, C_STRIDE], BLOCK, unit, units)
+        _fused(connections[first_in], population, weights, flows, now, row, len(arriving),
+               state, values, happened, few, work, fresh, begin, end)  # fmt: skip
+    elif phase == 0:
+        begin, end = _portion(len(arriving), 1, unit, units)
+        mine = arriving[begin:end]
+        mine[:] = 0
+        for wire in range(first_in, group[G_OUTER_END]):
+            _from_outside(connections[wire], weights, flows, row + begin, mine, work)
+    else:
+        begin, end = _portion(_whole(population), 64, unit, units)
+        _advance(population, now, row, len(arriving), arriving, population[P_TARGET] + begin,
+                 sent[sample], state, values, happened, begin, end - begin)  # fmt: skip
+
+
+@_jit
+def _in_turn(
+    sample: int, group: Any, start: int, step: int, arriving: Any, tables: Any, weights: Any,
+    values: Any, streams: Any, states: Any, events: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """Do a sample's steps from ``start`` of a group that hears itself or is recorded."""
+    _, populations, connections = tables
+    sent, integers, ready, recorded, history = streams
+    current, voltage, idle = states
+    _, sums, index, found_values, ends = scratch
+    work = (sums, index, found_values, ends)
+    state = (current[sample], voltage[sample], idle[sample])
+    flows = (sent[sample], integers[sample], ready[sample])
+    row, now = history + start, step + start
+    arriving[:] = 0
+    for number in range(group[G_OUTER], group[G_OUTER_END]):
+        _from_outside(connections[number], weights, flows, row, arriving, work)
+    for t in range(len(arriving)):
+        for number in range(group[G_OUTER_END], group[G_INNER_END]):
+            _from_inside(connections[number], weights, flows, row + t, arriving[t], work)
+        for number in range(group[G_POPULATIONS], group[G_POPULATIONS_END]):
+            population = populations[number]
+            _advance(population, now + t, row + t, 1, arriving[t : t + 1], population[P_TARGET],
+                     sent[sample], state, values, events[number], 0,
+                     _whole(population))  # fmt: skip
+            _record(population, recorded[sample, row + t], state)
+
+
+@_placed
+def _claimed(meeting: Any, phase: int, unit: int, parts: int) -> int:
+    """Return the next piece of a phase that no thread has begun, if ``unit`` was the last."""
+    return unit + 1 if parts == 1 else counted_up(meeting, 2 * APART * phase)
+
+
+@_placed
+def _meet(meeting: Any, phase: int, units: int, parts: int) -> None:
+    """Wait until all pieces of a phase that others have begun are done."""
+    tries = 0
+    while parts > 1 and counted(meeting, (2 * phase + 1) * APART) < units:
+        tries += 1
+        if tries > _TRIES:
+            give_way()
 
 
 @_jit
@@ -725,7 +848,11 @@ def run(
     streams: Any,
     states: Any,
     events: Any,
+    room: Any,
     scratch: Any,
+    parts: int,
+    worth: Any,
+    meeting: Any,
 ) -> None:
     """Run samples ``first`` to ``last`` for ``steps`` steps, the first of which is ``step``.
 
@@ -733,44 +860,39 @@ def run(
     integers, sums that are ready, the recorded values, and the number of
     history rows: what was sent before. ``states`` (current, voltage, idle steps left) and
     ``streams`` are written; ``events`` counts wraps and saturations of each population.
+
+    Several threads (``parts``) may do this at once with the same arrays but ``events`` and
+    ``scratch``: in each phase each takes pieces that no other has begun, so that who comes
+    late or is held up does less. Of ``meeting``, zeros to begin with, two numbers a phase
+    count pieces begun and done. Groups that are not ``worth`` cutting are one piece.
     """
     groups, populations, connections = tables
-    sent, integers, ready, recorded, history = streams
-    current, voltage, idle = states
-    room, few, sums, index, found_values, ends = scratch
-    work = (sums, index, found_values, ends)
+    number = 0
     for sample in range(first, last):
-        state = (current[sample], voltage[sample], idle[sample])
-        flows = (sent[sample], integers[sample], ready[sample])
-        _clear_ends(populations, sent[sample], history)
-        for group in groups:
+        _clear_ends(populations, streams[0][sample], streams[4])
+        for place in range(len(groups)):
+            group = groups[place]
             length = min(len(room), group[G_STEPS])
+            alone = _alone(group, populations)
             for start in range(0, steps, length):
                 arriving = room[: min(length, steps - start)]
-                row, now = history + start, step + start
-                first_in, number = group[G_OUTER], group[G_POPULATIONS]
-                population = populations[number]
-                alone = group[G_OUTER_END] == group[G_INNER_END]
-                alone = alone and not _recorded_at_all(population)
-                if alone and group[G_FUSED] and connections[first_in, C_KIND] == DENSE:
-                    _fused(connections[first_in], population, weights, flows, now, row,
-                           len(arriving), state, values, events[number], few, work)  # fmt: skip
-                    continue
-                arriving[:] = 0
-                for number in range(group[G_OUTER], group[G_OUTER_END]):
-                    _from_outside(connections[number], weights, flows, row, arriving, work)
-                if alone:
-                    _advance(population, now, row, len(arriving), arriving, population[P_TARGET],
-                             sent[sample], state, values, events[group[G_POPULATIONS]], 0,
-                             _whole(population))  # fmt: skip
-                    continue
-                for t in range(len(arriving)):
-                    for number in range(group[G_OUTER_END], group[G_INNER_END]):
-                        _from_inside(connections[number], weights, flows, row + t, arriving[t],
-                                     work)  # fmt: skip
-                    for number in range(group[G_POPULATIONS], group[G_POPULATIONS_END]):
-                        population = populations[number]
-                        _advance(population, now + t, row + t, 1, arriving[t : t + 1],
-                                 population[P_TARGET], sent[sample], state, values, events[number],
-                                 0, _whole(population))  # fmt: skip
-                        _record(population, recorded[sample, row + t], state)
+                for phase in range(2 if alone and not _fuses(group, connections) else 1):
+                    units = 1
+                    if alone and parts > 1 and worth[place]:
+                        units = _units(group, tables, phase, len(arriving), parts)
+                    fresh = True
+                    unit = _claimed(meeting, number, -1, parts)
+                    while unit < units:
+                        if alone:
+                            _piece(sample, group, start, phase, unit, units, fresh, step, arriving,
+                                   tables, weights, values, streams, states, events,
+                                   scratch)  # fmt: skip
+                        else:
+                            _in_turn(sample, group, start, step, arriving, tables, weights, values,
+                                     streams, states, events, scratch)  # fmt: skip
+                        fresh = False
+                        if parts > 1:
+                            counted_up(meeting, (2 * number + 1) * APART)
+                        unit = _claimed(meeting, number, unit, parts)
+                    _meet(meeting, number, units, parts)
+                    number += 1

@@ -11,6 +11,7 @@ here has it compiled anew by touching that file.
 from __future__ import annotations
 
 import operator
+import sys
 from typing import Any
 
 import numba as nb
@@ -20,8 +21,9 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 __all__ = [
-    "Lanes", "add_to", "as_word", "bytes_at", "fetch", "loaded", "lowest_bit", "masked",
-    "number_of_bits", "select", "splat", "store", "store_bytes", "total", "zeros",
+    "Lanes", "add_to", "as_word", "bytes_at", "counted", "counted_up", "element", "fetch",
+    "give_way", "loaded", "lowest_bit", "masked", "number_of_bits", "select", "splat", "store",
+    "store_bytes", "total", "zeros",
 ]  # fmt: skip
 
 
@@ -112,6 +114,18 @@ def _resized(builder: Any, value: Any, kind: Lanes) -> Any:
     if have == kind.bits:
         return value
     return (builder.trunc if have > kind.bits else builder.sext)(value, kind.llvm)
+
+
+@_intrinsic
+def element(_context: Any, array: Any, _at: Any) -> Any:
+    """An element of an array as an integer of 64 bits; none is counted from the end."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = context.get_value_type(sig.args[0].dtype)
+        value = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind))
+        return builder.sext(value, ir.IntType(64))
+
+    return nb.int64(array, nb.int64), generate
 
 
 @_of_numbers
@@ -284,3 +298,38 @@ def fetch(_context: Any, array: Any, _at: Any) -> Any:
         return context.get_dummy_value()
 
     return nb.void(array, nb.int64), generate
+
+
+@_intrinsic
+def counted_up(_context: Any, array: Any, _at: Any) -> Any:
+    """Add 1 to a number that threads share, and return what it was."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _address(context, builder, sig.args[0], args[0], args[1], ir.IntType(64))
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "acq_rel")
+
+    return nb.int64(array, nb.int64), generate
+
+
+@_intrinsic
+def counted(_context: Any, array: Any, _at: Any) -> Any:
+    """Return a number that threads share; what was written before it was counted up is seen."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _address(context, builder, sig.args[0], args[0], args[1], ir.IntType(64))
+        return builder.load_atomic(place, "acquire", 8)
+
+    return nb.int64(array, nb.int64), generate
+
+
+@_intrinsic
+def give_way(_context: Any) -> Any:
+    """Let another thread have the processor, where the system has a call for it."""
+
+    def generate(context: Any, builder: Any, _sig: Any, _args: Any) -> Any:
+        if sys.platform != "win32":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return nb.void(), generate

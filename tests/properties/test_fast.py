@@ -6,19 +6,33 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends.simulator import codes, fast, golden
-from spikec.backends.simulator.layout import Layout, laid_out
+from spikec.backends.simulator.layout import Layout, aligned, laid_out
 from spikec.compiler.arrays import Array
-from spikec.compiler.operators import Sparse
-from spikec.compiler.program import Program
+from spikec.compiler.operators import Dense, Sparse
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.trace import Probe, Trace
 
 BLOCKS, PER_BLOCK = 10, 50
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_read_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not asked to be blank is full of what no run has sent."""
+
+    def soiled(shape: tuple[int, ...], dtype: npt.DTypeLike, *, blank: bool = True) -> Array:
+        made = aligned(shape, dtype)
+        if not blank:
+            made.view(np.uint8)[...] = 0xA5
+        return made
+
+    monkeypatch.setattr(fast, "aligned", soiled)
 
 
 def all_probes(program: Program) -> list[Probe]:
@@ -120,6 +134,44 @@ def test_rows_longer_than_a_word_and_sums_longer_than_a_pass(seed: int, neurons:
     assert_same(fast.run(laid_out(program), inputs, probes), expected, seed)
 
 
+def shared_by_threads(
+    program: Program, inputs: dict[str, Array], what: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast, "_WORTH_SHARING", -1)  # every group is
+    probes: list[Probe] = [(item.name, "spikes") for item in program.populations]
+    expected = golden.run(program, inputs, probes=probes)
+    for threads in (4, 7):
+        found = fast.run(laid_out(program), inputs, probes, threads=threads)
+        assert_same(found, expected, (what, threads))
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_threads_that_share_samples_do_what_one_does(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng([14, seed])
+    weight = 7 if seed % 3 else 15  # some wrap, and are run again in 64 bits
+    program = random_program(rng, max_weight_exp=weight, max_neurons=130 if seed % 2 else 12)
+    inputs = random_inputs(program, rng, samples=1 + seed % 2, steps=40)
+    shared_by_threads(program, inputs, seed, monkeypatch)
+
+
+@pytest.mark.parametrize("neurons", [255, 256, 300, 1100])
+def test_threads_share_blocks_of_neurons(neurons: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(neurons)
+    program, _ = _crowd(6, neurons=40)
+    wide = Neurons(
+        name="pop0", shape=(neurons,), du=np.array(400), dv=np.array(200), vth=np.array(200),
+        reset="zero", reset_order="at_spike",
+    )  # fmt: skip
+    weight = rng.integers(-60, 60, (neurons, 40)) * 2
+    connection = replace(program.connections[0], operator=Dense(weight=weight))
+    program = replace(program, populations=(wide,), connections=(connection,))
+    inputs = {"in": (rng.random((1, 300, 40)) < 0.3).astype(np.uint8)}
+    assert laid_out(program).groups[0, codes.G_FUSED]
+    shared_by_threads(program, inputs, neurons, monkeypatch)
+
+
 def test_sums_of_16_bits_are_emptied_before_they_overflow() -> None:
     """Every neuron of a wide layer spikes, with the heaviest weights, one sign at a time."""
     for sign, weight in (("down", -256), ("up", 254)):
@@ -131,9 +183,6 @@ def test_sums_of_16_bits_are_emptied_before_they_overflow() -> None:
 
 
 def _crowd(weight: int, neurons: int) -> tuple[Program, dict[str, Array]]:
-    from spikec.compiler.operators import Dense
-    from spikec.compiler.program import Connection, Neurons, ProgramInput
-
     program = Program(
         target="loihi2",
         inputs=(ProgramInput(name="in", shape=(neurons,), kind="binary", low=0, high=1),),
