@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from spikec.backends import open_backend
-from spikec.cli.loading import CompileOptions, idle, load, refuse_steps_alone
+from spikec.cli.loading import CompileOptions, data_for, idle, load, refuse_steps_alone
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.errors import UsageError
-from spikec.compiler.inputs import read_dataset, to_integers
+from spikec.compiler.inputs import to_integers
 from spikec.compiler.mapping.activity import Activity, ActivityTally
 from spikec.compiler.mapping.mapper import cores_of, map_program
 from spikec.compiler.mapping.orders import has_metis
@@ -65,7 +65,7 @@ def _program_and_target(file: Path, options: CompileOptions) -> tuple[Program, T
 def _run(
     program: Program, data: Path, samples: int | None, steps: int | None, progress: Progress | None
 ) -> Activity:
-    dataset = read_dataset(data, program.inputs, samples=samples, steps=steps)
+    dataset = data_for(program, data, samples=samples, steps=steps)
     tally = ActivityTally(program)
     probes = tuple((item.name, "voltage") for item in program.populations)
     size = batch_size(2 * program.num_neurons, dataset.num_steps)
@@ -93,7 +93,7 @@ def beside_sanafe(
 
     assert data is not None
     few = min(_SANAFE_SAMPLES, samples or _SANAFE_SAMPLES)
-    inputs = read_dataset(data, program.inputs, samples=few, steps=steps).inputs
+    inputs = data_for(program, data, samples=few, steps=steps).inputs
     theirs = simulate(program, inputs, python=python, timeout=_SANAFE_SECONDS)
     with open_backend("simulator").load(program) as chip:
         ours = chip.run(inputs)

@@ -12,10 +12,10 @@ from typing import cast
 
 from spikec.cli import running
 from spikec.cli.attribution import no_source
-from spikec.cli.loading import CompileOptions, Loaded, load, network_of
+from spikec.cli.loading import CompileOptions, LavaOptions, Loaded, data_for, load, network_of
 from spikec.compiler.backend import Progress
 from spikec.compiler.files import sha256_of_file
-from spikec.compiler.inputs import Dataset, read_dataset
+from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import Graph
 from spikec.compiler.passes.pipeline import canonicalise
 from spikec.compiler.program import Program
@@ -73,13 +73,11 @@ def examine(
     data_file: Path,
     *,
     backends: list[str],
-    backend_samples: int,
+    lava: LavaOptions,
     source: Path | None,
     readout: str | None,
     samples: int | None,
     options: CompileOptions,
-    lava_python: str | None,
-    time_limit: float,
     with_evidence: bool,
     with_attribution: bool,
     progress: Progress | None,
@@ -89,17 +87,15 @@ def examine(
     graph = network_of(loaded, file, source, options.read)
     if with_attribution and graph is None:
         raise no_source(file)
-    data = read_dataset(data_file, loaded.program.inputs, samples=samples, steps=options.steps)
+    data = data_for(loaded.program, data_file, samples=samples, steps=options.steps)
     return look_into(
         Loaded(graph=graph, program=loaded.program),
         data,
         name=file.name,
         files={"network": file, "data": data_file},
         backends=backends,
-        backend_samples=backend_samples,
+        lava=lava,
         readout=cast("Readout | None", readout),
-        lava_python=lava_python,
-        time_limit=time_limit,
         with_evidence=with_evidence,
         with_attribution=with_attribution,
         progress=progress,
@@ -113,10 +109,8 @@ def look_into(
     name: str,
     files: Mapping[str, Path],
     backends: list[str],
-    backend_samples: int,
+    lava: LavaOptions,
     readout: Readout | None = None,
-    lava_python: str | None = None,
-    time_limit: float = 600.0,
     with_evidence: bool = True,
     with_attribution: bool = False,
     progress: Progress | None = None,
@@ -125,10 +119,8 @@ def look_into(
     program, graph = loaded.program, loaded.graph
     chosen = readout or readout_of(program)
     survey = Survey(chosen)
-    with running.machines(
-        program, backends, lava_python=lava_python, time_limit=time_limit
-    ) as (golden, opened):  # fmt: skip
-        most = {"lava": backend_samples}
+    with running.machines(program, backends, lava=lava) as (golden, opened):
+        most = {"lava": lava.samples}
         report = verify(
             program,
             data,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from spikec.cli.loading import idle
+from spikec.cli.outputs import check_output
 from spikec.cli.report.examination import Examination
-from spikec.cli.running import refuse_overwriting
 from spikec.cli.session import plain_json
 from spikec.compiler.errors import Diagnostic, UsageError
-from spikec.compiler.files import unwritable, write_atomically
+from spikec.compiler.files import write_atomically
 
 __all__ = ["has_drawings", "refuse", "write"]
 
@@ -35,9 +35,7 @@ def refuse(path: Path | None, *, attribute: bool, read: Sequence[Path | None]) -
         if attribute:
             raise UsageError(idle("--attribute", "it adds to a report, and none is named"))
         return
-    refuse_overwriting(path, *(item for item in read if item is not None))
-    if not path.parent.is_dir():
-        raise unwritable(path, "there is no such folder")
+    check_output(path, *read)
     if _form_of(path) == "html" and find_spec("plotly") is None:
         raise UsageError(
             Diagnostic(

@@ -15,7 +15,7 @@ import pytest
 from support.reports import HIDDEN, INPUT, OUTPUT, SAMPLES, STEPS, hostile_network, spikec, write
 
 from spikec.backends.simulator import golden
-from spikec.cli.loading import Loaded
+from spikec.cli.loading import LavaOptions, Loaded
 from spikec.cli.report import figures, forms, html, markdown
 from spikec.cli.report.examination import look_into
 from spikec.cli.report.sections import sections, summary
@@ -206,7 +206,7 @@ def examined(bits: int = 3) -> Any:
     )
     return look_into(
         Loaded(graph=graph, program=program), data, name="net", files={}, backends=["simulator"],
-        backend_samples=1,
+        lava=LavaOptions(samples=1),
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def test_a_network_of_many_layers_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     program = compile_graph(graph, load_target("loihi2")).program
     data = Dataset(inputs={"input": (rng.random((3, 40, 4)) < 0.6).astype(np.uint8)})
     found = look_into(Loaded(graph=graph, program=program), data, name="deep", files={},
-                      backends=[], backend_samples=1)  # fmt: skip
+                      backends=[], lava=LavaOptions(samples=1))  # fmt: skip
     monkeypatch.setattr(html, "_library", str)
     monkeypatch.setattr(html, "MOST_BYTES", 150_000)
     content = html.page(found)
