@@ -416,6 +416,14 @@ def verify(
             "--attribute", help="With what each choice costs in the report: takes longer."
         ),
     ] = False,
+    report_samples: Annotated[
+        str | None,
+        typer.Option(
+            "--report-samples",
+            metavar="3,17",
+            help="Samples that an HTML report draws, numbered from 0. Default: the most telling.",
+        ),
+    ] = None,
     readout: Readout = None,
     samples: Samples = None,
     target: TargetName = None,
@@ -445,7 +453,13 @@ def verify(
     lava = loading.lava_options(
         chosen, python=lava_python, time_limit=time_limit, samples=backend_samples
     )
-    reporting.refuse(report, attribute=attribute, read=[file, data, source, calibrate])
+    drawn = () if report_samples is None else reporting.samples_of(report_samples)
+    reporting.refuse(
+        report,
+        attribute=attribute,
+        samples=report_samples,
+        read=[file, data, source, calibrate],
+    )
     with progress_bar("verifying", quiet=as_json) as progress:
         found = reporting.examine(
             file,
@@ -458,6 +472,7 @@ def verify(
             options=options,
             with_evidence=reporting.has_drawings(report),
             with_attribution=attribute,
+            drawn=drawn,
             progress=progress,
         )
     if report is not None:
