@@ -63,11 +63,10 @@ def written(path: Path) -> Iterator[Path]:
     """Give a file beside ``path`` to write to; it becomes ``path`` when all went well.
 
     A crash leaves the old file or the new one. Raises :class:`UsageError` when the folder
-    does not exist or cannot be written.
+    does not exist or cannot be written, or when ``path`` is no file but a device, say.
     """
     path = Path(path)
-    if path.is_dir():
-        raise unwritable(path, "it is a folder")
+    _check_replaceable(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -97,12 +96,19 @@ def make_folder(path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise :class:`UsageError` where :func:`written` would, before the work for it is done."""
-    if path.is_dir():
-        raise unwritable(path, "it is a folder")
+    _check_replaceable(path)
     if not path.parent.is_dir():
         raise unwritable(path, "there is no such folder")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise unwritable(path, "its folder is not yours to write to")
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse what is no file: renaming would put one in the place of a pipe or a device."""
+    if path.is_dir():
+        raise unwritable(path, "it is a folder")
+    if path.exists() and not path.is_file():
+        raise unwritable(path, "it is a device or a pipe, not a file")
 
 
 def check_file(path: Path) -> None:

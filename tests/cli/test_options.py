@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from support.relu_networks import mlp_model, saved
 from typer.testing import CliRunner
 
 from spikec.cli.main import app
+from spikec.compiler.errors import UsageError
+from spikec.compiler.files import write_atomically
 from spikec.models import save, seed_network
 
 SAMPLES, STEPS, INPUTS, CLASSES = 6, 8, 4, 3
@@ -205,6 +208,18 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(command: str) -> None
     (error,) = errors(*words, str(blocked))
     kind = "not a directory" if command == "emit" else "it is a folder"
     assert kind in error["message"]
+
+
+@pytest.mark.parametrize("command", [name for name in WRITING if name != "emit"])
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(command: str) -> None:
+    *words, place = WRITING[command]
+    pipe = Path(place.format("pipe"))
+    os.mkfifo(pipe)  # as a device: renaming a file onto it would do away with it
+    (error,) = errors(*words, str(pipe))
+    assert error["message"] == "cannot write there: it is a device or a pipe, not a file"
+    with pytest.raises(UsageError, match="a device or a pipe"):
+        write_atomically(pipe, b"")
+    assert pipe.is_fifo()
 
 
 def test_calibration_data_are_not_written_over() -> None:
