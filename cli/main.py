@@ -717,6 +717,7 @@ def check(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -731,8 +732,9 @@ def check(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes,
+        max_spikes, steps,
     )  # fmt: skip
+    loading.refuse_steps_alone(options)
     found = deployment.deployment(loading.load(file, options).program)
     print_json(found.as_dict()) if as_json else deployment.show(found)
     if not found.deployable:
@@ -750,6 +752,7 @@ def emit(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -760,20 +763,13 @@ def emit(
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
-    from spikec.cli import running, tables
+    from spikec.cli import loading, running, tables
 
     options = _options(
-        target,
-        weight_bits,
-        calibrate,
-        dt,
-        reset,
-        reset_order,
-        compare,
-        discretization,
-        profile,
-        max_spikes,
-    )
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        max_spikes, steps,
+    )  # fmt: skip
+    loading.refuse_steps_alone(options)
     report = running.emit(file, output, backend=backend, options=options)
     if as_json:
         print_json({"output": str(output), **report})

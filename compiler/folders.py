@@ -64,7 +64,10 @@ def check_replaceable(directory: Path, *, schema: str) -> None:
         return
     known = _files_written(directory, schema)
     if known is None:
-        raise _refused(directory, "the directory is not empty and was not written by spikec")
+        raise _refused(
+            directory,
+            "the directory is not empty, and nothing of this kind was written there by spikec",
+        )
     present = {
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from spikec.cli.main import app
 from spikec.compiler.errors import UsageError
 from spikec.compiler.files import write_atomically
-from spikec.models import save, seed_network
+from spikec.models import dense, network, save, seed_network, seed_readout, spikes
 
 SAMPLES, STEPS, INPUTS, CLASSES = 6, 8, 4, 3
 GRAPH, DATA, PROGRAM, TRACE = "net.safetensors", "data.npz", "net.spk", "trace.npz"
@@ -80,6 +80,26 @@ def test_traces_are_not_read_as_networks_are(option: list[str]) -> None:
     fine("run", GRAPH, "--data", DATA, "-o", TRACE)
     fine("diff", TRACE, TRACE)
     assert codes("diff", TRACE, TRACE, *option) == [("U081", f"option {option[0]}")]
+
+
+@pytest.mark.parametrize("command", [["check"], ["emit", "-o", "out"]])
+def test_steps_of_calibration_data_are_for_every_command_that_calibrates(
+    command: list[str],
+) -> None:
+    """An integrator that sums up needs them, as the error without them says."""
+    graph = network(
+        nodes=[spikes("in", 2), seed_readout("sum", 2, alpha=None, beta=1.0)],
+        edges=[dense("in", "sum", [[1.0, -1.0], [0.0, 0.5]], delay=0)],
+        outputs=["sum"],
+    )
+    save(graph, "sum.safetensors")
+    np.savez("one.npz", spikes=np.eye(2, dtype=np.uint8))
+    words = [*command, "sum.safetensors"]
+    assert codes(*words, "--steps", "9") == [("U081", "option --steps")]
+    (error,) = errors(*words, "--calibrate", "one.npz", "--steps", "1")
+    assert "add --steps N" in error["hint"]
+    result = CliRunner().invoke(app, [*words, "--calibrate", "one.npz", "--steps", "9"])
+    assert result.exit_code in (0, 1), result.output  # 1: not all of it is stock
 
 
 def test_the_zoo_copies_only_what_is_named() -> None:
