@@ -52,8 +52,9 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
         Diagnostic(
             code="F002",
             where=str(path),
-            message="no frontend knows this content",
-            hint="spikec reads ONNX, NIR, lava-dl .net and its own files; or use spikec.models",
+            message="no frontend knows this content" if path.stat().st_size else "it is empty",
+            hint="spikec reads ONNX, NIR, lava-dl .net and its own files, if they are whole; or "
+            "use spikec.models",
         )
     )
 

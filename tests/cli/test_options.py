@@ -265,6 +265,15 @@ def test_a_folder_is_called_a_folder(words: list[str]) -> None:
     assert error["message"] == "it is a folder, not a file"
 
 
+def test_an_empty_file_is_called_empty() -> None:
+    Path("empty.spk").touch()
+    (error,) = errors("inspect", "empty.spk")
+    assert (error["code"], error["message"]) == ("F002", "it is empty")
+    Path("half.spk").write_bytes(Path(GRAPH).read_bytes()[:100])
+    (error,) = errors("inspect", "half.spk")
+    assert "if they are whole" in error["hint"]
+
+
 def test_few_samples_promise_little() -> None:
     """Of 3 equal answers, at 95 %: a change of 63 % of all shows in none of 3 once in 20 times."""
     text = fine("verify", GRAPH, "--data", DATA, "--samples", "3")
