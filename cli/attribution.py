@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import cast
 
 from spikec.cli import tables
-from spikec.cli.loading import CompileOptions, load, network_of
+from spikec.cli.loading import CompileOptions, data_for, load, network_of
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError
-from spikec.compiler.inputs import read_dataset
 from spikec.compiler.passes.pipeline import canonicalise
 from spikec.compiler.trace import Readout
 from spikec.compiler.verification.attribution import Attribution, Cost
@@ -33,7 +32,7 @@ def attribute(
     graph = network_of(loaded, file, source, options.read)
     if graph is None:
         raise no_source(file)
-    data = read_dataset(data_file, graph.inputs, samples=samples, steps=options.steps)
+    data = data_for(graph, data_file, samples=samples, steps=options.steps)
     return measure(
         canonicalise(graph),
         loaded.program,

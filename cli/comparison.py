@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from spikec.backends import open_backend
+from spikec.cli.loading import data_for, refuse_given
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array
@@ -13,7 +15,7 @@ from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.frontends import ReadOptions
-from spikec.compiler.inputs import Dataset, read_dataset
+from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LIF, Graph
 from spikec.compiler.program import Program
 from spikec.compiler.trace import Probe, Trace
@@ -48,7 +50,7 @@ def diff(
         )
     differences = Differences(tolerance=tolerance)
     if all(traces):
-        _refuse_data(data, samples, steps)
+        _refuse_data(data, samples, steps, options)
         differences.add(*(_read(path, name) for path, name in _named(lower, upper)))
         return differences.report()
     if data is None:
@@ -59,8 +61,8 @@ def diff(
             "add --data D.npz; without it two traces (.npz) are compared",
         )
     sides = [_Side(frontends.load(path, options), name) for path, name in _named(lower, upper)]
-    dataset = read_dataset(data, sides[0].network.inputs, samples=samples, steps=steps)
-    read_dataset(data, sides[1].network.inputs, samples=1, steps=steps)  # it fits both
+    dataset = data_for(sides[0].network, data, samples=samples, steps=steps)
+    data_for(sides[1].network, data, samples=1, steps=steps)  # it fits both
     size = batch_size(4 * max(side.neurons for side in sides), dataset.num_steps)
     for part in in_batches(dataset.num_samples, size):
         batch = dataset.samples(part.start, part.stop)
@@ -76,18 +78,12 @@ def _refusal(lower: Path, upper: Path, message: str, hint: str) -> UsageError:
     )
 
 
-def _refuse_data(data: Path | None, samples: int | None, steps: int | None) -> None:
+def _refuse_data(
+    data: Path | None, samples: int | None, steps: int | None, options: ReadOptions
+) -> None:
     given = {"--data": data, "--samples": samples, "--steps": steps}
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(
-                Diagnostic(
-                    code="U081",
-                    where=f"option {option}",
-                    message="it has no effect: two traces are compared as they are",
-                    hint="leave it out, or compare networks or programs",
-                )
-            )
+    given |= {f"--{name.replace('_', '-')}": value for name, value in asdict(options).items()}
+    refuse_given(given, "two traces are compared as they are")
 
 
 def _named(lower: Path, upper: Path) -> list[tuple[Path, str]]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from spikec.cli import running
+from spikec.cli.loading import data_for
+from spikec.cli.outputs import check_output
 from spikec.cli.tables import say, table
 from spikec.compiler import rate
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.frontends import ReadOptions
-from spikec.compiler.inputs import read_dataset
 
 __all__ = ["Conversion", "convert", "refuse_idle", "show"]
 
@@ -64,16 +65,16 @@ def convert(
             )
         )
     options.refuse_all_but((), "the conversion")
-    running.refuse_overwriting(output, file, data, *([] if test is None else [test]))
     write = running.writer_for(output)
+    check_output(output, file, data, test)
     network = read_relu(file)
-    calibration = read_dataset(data, network.inputs, steps=1)
+    calibration = data_for(network, data, steps=1)
     graph, populations = rate.convert(
         network,
         calibration,
         percentile=rate.DEFAULT_PERCENTILE if percentile is None else percentile,
     )
-    judged = calibration if test is None else read_dataset(test, network.inputs, steps=1)
+    judged = calibration if test is None else data_for(network, test, steps=1)
     judged = judged if samples is None else judged.samples(0, samples)
     report = rate.measure(network, graph, judged, progress=progress)
     write(graph, output)

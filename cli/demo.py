@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spikec.backends.lava import environment
-from spikec.cli.loading import Loaded
+from spikec.cli.loading import LavaOptions, Loaded
 from spikec.cli.picture import draw
 from spikec.cli.report import look_into
 from spikec.cli.report import write as write_report
@@ -72,8 +72,7 @@ def run(
             name=_NETWORK,
             files={"program": written[0]},
             backends=[] if lava_missing else ["lava"],
-            backend_samples=lava_samples,
-            lava_python=lava_python,
+            lava=LavaOptions(python=lava_python, samples=lava_samples),
             with_evidence=drawn,
             progress=progress,
         )

@@ -6,15 +6,17 @@ from dataclasses import asdict
 from typing import Any
 
 from spikec.cli import drawing
-from spikec.cli.tables import say, table
+from spikec.cli.tables import Table, say, table
+from spikec.cli.tables import show as show_table
 from spikec.compiler.ir import Graph
 from spikec.compiler.mapping.report import core_table
 from spikec.compiler.printer import describe, operator_text, switches
-from spikec.compiler.program import Neurons, Program
+from spikec.compiler.program import CoreMap, Neurons, Program
 from spikec.compiler.quantize import QuantizationReport
 from spikec.compiler.quantize.report import WeightLoss, report_from
 
 __all__ = [
+    "placement",
     "show",
     "show_quantization",
     "summary",
@@ -134,23 +136,25 @@ def show_program(program: Program) -> None:
         for item in program.connections
     ]  # fmt: skip
     table("connections", ["name", "from", "to", "weights", "bits", "exponent", "delay"], rows)
-    show_core_map(program)
+    if program.core_map is not None:
+        show_table(placement(program, program.core_map))
     report = report_from(program.provenance.get("quantization"))
     if report is not None:
         show_quantization(report)
 
 
-def show_core_map(program: Program) -> None:
-    """Print which neurons are on which core, if a mapping says so."""
-    core_map = program.core_map
-    if core_map is None:
-        return
+def placement(program: Program, core_map: CoreMap) -> Table:
+    """Return which neurons are on which core."""
     rows = [
-        [str(item["core"]), f"{item['chip']}/{item['column']},{item['row']}.{item['on_tile']}",
-         ", ".join(f"{name} {count}" for name, count in item["populations"].items())]
+        (str(item["core"]), f"{item['chip']}/{item['column']},{item['row']}.{item['on_tile']}",
+         ", ".join(f"{name} {count}" for name, count in item["populations"].items()))
         for item in core_table(program, core_map)
     ]  # fmt: skip
-    table(f"cores of {core_map.target}", ["core", "chip/tile.core", "neurons"], rows)
+    return Table(
+        title=f"cores of {core_map.target}",
+        columns=("core", "chip/tile.core", "neurons"),
+        rows=tuple(rows),
+    )
 
 
 def _core_map(program: Program) -> dict[str, Any] | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spikec.backends import open_backend
+from spikec.backends import BACKENDS, open_backend
 from spikec.compiler import frontends
+from spikec.compiler.arrays import size
 from spikec.compiler.backend import Backend
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, read_dataset
-from spikec.compiler.ir import LI, Graph
+from spikec.compiler.ir import LI, Graph, Input
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import (
     Compilation,
@@ -23,16 +25,23 @@ from spikec.compiler.quantize import (
     compile_mixed,
     parse_weight_bits,
 )
+from spikec.compiler.relu import ReluNetwork
 from spikec.compiler.targets import load_target
 
 __all__ = [
     "CompileOptions",
+    "LavaOptions",
     "Loaded",
     "backend_for",
+    "backends_of",
     "calibration_of",
+    "classes_of",
+    "data_for",
     "idle",
+    "lava_options",
     "load",
     "network_of",
+    "refuse_given",
     "refuse_idle",
     "refuse_steps_alone",
     "source_of",
@@ -75,11 +84,33 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     return Loaded(graph=network, program=compilation.program, report=compilation.report)
 
 
+def data_for(
+    network: Graph | Program | ReluNetwork,
+    path: Path,
+    *,
+    samples: int | None = None,
+    steps: int | None = None,
+) -> Dataset:
+    """Read data that fit the inputs of ``network``, with labels that its output can give."""
+    classes = classes_of(network)
+    return read_dataset(path, network.inputs, samples=samples, steps=steps, classes=classes)
+
+
+def classes_of(network: Graph | Program | ReluNetwork) -> int:
+    """Return how many neurons the output has that a class is read from."""
+    name = network.outputs[0]
+    if isinstance(network, Graph):
+        node = network[name]
+        return size(node.shape) if isinstance(node, Input) else node.num_neurons
+    parts = network.layers if isinstance(network, ReluNetwork) else network.populations
+    return next(size(item.shape) for item in parts if item.name == name)
+
+
 def calibration_of(network: Graph, options: CompileOptions) -> Dataset | None:
     """Read the data of ``--calibrate`` for ``network``."""
     if options.calibrate is None:
         return None
-    calibration = read_dataset(options.calibrate, network.inputs, steps=options.steps)
+    calibration = data_for(network, options.calibrate, steps=options.steps)
     _refuse_one_step(network, calibration)
     return calibration
 
@@ -113,13 +144,22 @@ def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | No
     )
 
 
+#: A K alone is read as 1000 by some and as 1024 by others, and Kb, on data sheets, is bits.
+_UNITS = {
+    "": 1, "B": 1, "bytes": 1,
+    "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9,
+    "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+}  # fmt: skip
+
+
 def parse_size(text: str) -> int:
     """Return bytes: ``65536``, ``64KiB``, ``1.5MiB``, ``64kB``."""
-    units = {"KiB": 1 << 10, "MiB": 1 << 20, "kB": 1000, "MB": 1_000_000, "B": 1, "": 1}
-    matched = re.fullmatch(r"(\d+(?:\.\d+)?) ?(KiB|MiB|kB|MB|B|)", text.strip())
-    if matched is None:
-        raise UsageError(_unreadable("--budget", text, "say 64KiB, 1.5MiB or a number of bytes"))
-    return int(float(matched[1]) * units[matched[2]])
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w*)", text.strip())
+    if matched is None or matched[2] not in _UNITS:
+        units = ", ".join(unit for unit in _UNITS if unit)
+        hint = f"a number of bytes, or of one of {units}: 65536, 64KiB, 1.5MB"
+        raise UsageError(_unreadable("--budget", text, hint))
+    return int(float(matched[1]) * _UNITS[matched[2]])
 
 
 #: Shares larger than this are said in percent.
@@ -156,7 +196,12 @@ def refuse_idle(options: CompileOptions, why: str) -> None:
         "--budget": options.budget,
         "--max-drop": options.max_drop,
     }
-    findings = [idle(name, why) for name, value in given.items() if value is not None]
+    refuse_given(given, why)
+
+
+def refuse_given(options: Mapping[str, object], why: str) -> None:
+    """Refuse those of ``options`` that have a value: they would do nothing."""
+    findings = [idle(name, why) for name, value in options.items() if value is not None]
     raise_if_any(UsageError, findings)
 
 
@@ -251,18 +296,64 @@ def source_of(
     return None
 
 
-def backend_for(
-    name: str,
-    program: Program,
+@dataclass(frozen=True, kw_only=True)
+class LavaOptions:
+    """What is said of Lava's runs alone: its Python, seconds for one, and how many samples."""
+
+    python: str | None = None
+    time_limit: float = 600.0
+    samples: int = 100
+
+
+def lava_options(
+    backends: Sequence[str],
     *,
-    lava_python: str | None,
-    time_limit: float,
-    engine: str | None = None,
+    python: str | None,
+    time_limit: float | None,
+    samples: int | None = None,
+) -> LavaOptions:
+    """Return the options given for Lava, over the defaults; they need ``lava`` in ``backends``."""
+    if "lava" not in backends:
+        refuse_given(
+            {"--lava-python": python, "--time-limit": time_limit, "--backend-samples": samples},
+            "Lava is not among the backends",
+        )
+    defaults = LavaOptions()
+    return LavaOptions(
+        python=python,
+        time_limit=defaults.time_limit if time_limit is None else time_limit,
+        samples=defaults.samples if samples is None else samples,
+    )
+
+
+def backends_of(text: str) -> list[str]:
+    """Return the names in a list with commas; ``none`` is a list of none."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    if names == ["none"]:
+        return []
+    unknown = [name for name in names if name not in BACKENDS]
+    raise_if_any(
+        UsageError,
+        [
+            Diagnostic(
+                code="U070",
+                where=f"option --backends '{text}'",
+                message=f"there is no backend '{name}'" if name else "it has a name that is empty",
+                hint=f"some of {','.join(BACKENDS)}; or none",
+            )
+            for name in unknown
+        ],
+    )
+    return names
+
+
+def backend_for(
+    name: str, program: Program, *, lava: LavaOptions, engine: str | None = None
 ) -> Backend:
     """Return the backend ``name`` if it can run ``program``; raise all it cannot do."""
     options: dict[str, object] = {}
     if name == "lava":
-        options = {"python": lava_python, "timeout": time_limit}
+        options = {"python": lava.python, "timeout": lava.time_limit}
     if engine is not None:
         if name != "simulator":
             raise UsageError(idle("--engine", f"{name} has none to choose"))

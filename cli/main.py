@@ -160,7 +160,8 @@ LavaPython = Annotated[
     typer.Option("--lava-python", help="A Python 3.10 that has lava-nc, for the Lava backend."),
 ]
 TimeLimit = Annotated[
-    float, typer.Option("--time-limit", help="Seconds that one Lava run may take.")
+    float | None,
+    typer.Option("--time-limit", min=1.0, help="Seconds that one Lava run may take. Default: 600."),
 ]
 
 
@@ -211,13 +212,14 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what a file holds: every population, edge and semantic choice."""
-    from spikec.cli import inspection, running, tables
+    from spikec.cli import inspection, tables
+    from spikec.cli.outputs import check_output
     from spikec.compiler import frontends
 
     options = _options(
         None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes
     )
-    running.refuse_overwriting(svg, file)
+    check_output(svg, file, ending=".svg")
     network = frontends.load(file, options.read)
     if svg is not None:
         from spikec.cli.svg import write_svg
@@ -258,7 +260,8 @@ def compile_command(
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a fixed-point program, and say what that lost."""
-    from spikec.cli import inspection, loading, running, tables
+    from spikec.cli import inspection, loading, tables
+    from spikec.cli.outputs import check_output
     from spikec.compiler.program_file import write_program
 
     options = _options(
@@ -267,7 +270,7 @@ def compile_command(
     )  # fmt: skip
     options = replace(options, budget=budget, max_drop=max_drop)
     loading.refuse_steps_alone(options)
-    running.refuse_overwriting(output, file, *([] if calibrate is None else [calibrate]))
+    check_output(output, file, calibrate)
     loaded = loading.load(file, options)
     write_program(loaded.program, output)
     report = loaded.report
@@ -320,7 +323,7 @@ def run(
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
     lava_python: LavaPython = None,
-    time_limit: TimeLimit = 600.0,
+    time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a network on data: in float (reference), in integers (simulator, c), or on Lava.
@@ -328,15 +331,17 @@ def run(
     A network file is compiled on the way for the integer backends; a program
     runs as it is.
     """
-    from spikec.cli import running
+    from spikec.cli import loading, running
+    from spikec.cli.outputs import check_output
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
         max_spikes, steps,
     )  # fmt: skip
-    running.refuse_overwriting(output, file, data)
+    lava = loading.lava_options([backend.value], python=lava_python, time_limit=time_limit)
+    check_output(output, file, data, calibrate, ending=".npz")
+    check_output(events, file, data, calibrate, ending=".npz")
     if events is not None:
-        running.refuse_overwriting(events, file, data)
         running.refuse_with_events(
             {"--output": output, "--probe": probe, "--explain": explain},
             backend=backend.value,
@@ -367,8 +372,7 @@ def run(
             readout=None if readout is None else readout.value,
             samples=samples,
             options=options,
-            lava_python=lava_python,
-            time_limit=time_limit,
+            lava=lava,
             progress=progress,
         )
     if output is not None:
@@ -387,11 +391,15 @@ def verify(
     file: NetworkFile,
     data: DataFile,
     backends: Annotated[
-        str, typer.Option("--backends", help="Which must equal the integers: simulator,c,lava.")
+        str,
+        typer.Option(
+            "--backends", help="Which must equal the integers: simulator,c,lava, or none."
+        ),
     ] = "simulator",
     backend_samples: Annotated[
-        int, typer.Option("--backend-samples", min=1, help="Samples that Lava runs.")
-    ] = 100,
+        int | None,
+        typer.Option("--backend-samples", min=1, help="Samples that Lava runs. Default: 100."),
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option("--source", metavar="FILE", help="The network a program came from."),
@@ -408,6 +416,14 @@ def verify(
             "--attribute", help="With what each choice costs in the report: takes longer."
         ),
     ] = False,
+    report_samples: Annotated[
+        str | None,
+        typer.Option(
+            "--report-samples",
+            metavar="3,17",
+            help="Samples that an HTML report draws, numbered from 0. Default: the most telling.",
+        ),
+    ] = None,
     readout: Readout = None,
     samples: Samples = None,
     target: TargetName = None,
@@ -422,32 +438,41 @@ def verify(
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
     lava_python: LavaPython = None,
-    time_limit: TimeLimit = 600.0,
+    time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Climb the ladder: float, quantized float, integers, backends. Exits with 1 if it breaks."""
+    from spikec.cli import loading, tables, verification
     from spikec.cli import report as reporting
-    from spikec.cli import tables, verification
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
         max_spikes, steps,
     )  # fmt: skip
-    reporting.refuse(report, attribute=attribute, read=[file, data, source, calibrate])
+    chosen = loading.backends_of(backends)
+    lava = loading.lava_options(
+        chosen, python=lava_python, time_limit=time_limit, samples=backend_samples
+    )
+    drawn = () if report_samples is None else reporting.samples_of(report_samples)
+    reporting.refuse(
+        report,
+        attribute=attribute,
+        samples=report_samples,
+        read=[file, data, source, calibrate],
+    )
     with progress_bar("verifying", quiet=as_json) as progress:
         found = reporting.examine(
             file,
             data,
-            backends=[name.strip() for name in backends.split(",") if name.strip()],
-            backend_samples=backend_samples,
+            backends=chosen,
+            lava=lava,
             source=source,
             readout=None if readout is None else readout.value,
             samples=samples,
             options=options,
-            lava_python=lava_python,
-            time_limit=time_limit,
             with_evidence=reporting.has_drawings(report),
             with_attribution=attribute,
+            drawn=drawn,
             progress=progress,
         )
     if report is not None:
@@ -589,14 +614,15 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Compile and run with every number of bits, policy and target: what memory buys."""
-    from spikec.cli import running, tables
     from spikec.cli import sweep as sweeping
+    from spikec.cli import tables
+    from spikec.cli.outputs import check_output
 
     options = _options(
         None, None, calibrate, dt, reset, reset_order, compare, discretization, profile,
         max_spikes, steps,
     )  # fmt: skip
-    running.refuse_overwriting(plot, file, data, *([] if calibrate is None else [calibrate]))
+    check_output(plot, file, data, calibrate, ending=".png")
     with progress_bar("sweeping", quiet=as_json) as progress:
         result = sweeping.sweep(
             file,
@@ -651,7 +677,8 @@ def map_command(
     as_json: AsJson = False,
 ) -> None:
     """Place a program on the cores of a chip: what each holds, and what a run makes it do."""
-    from spikec.cli import mapping, running, tables
+    from spikec.cli import mapping, tables
+    from spikec.cli.outputs import check_output
     from spikec.compiler.program_file import write_program
 
     options = _options(
@@ -660,8 +687,7 @@ def map_command(
     )  # fmt: skip
     if sanafe is not None:
         mapping.refuse_sanafe_alone(data)
-    read = [path for path in (file, data, calibrate) if path is not None]
-    running.refuse_overwriting(output, *read)
+    check_output(output, file, data, calibrate)
     with progress_bar("running", quiet=as_json) as progress:
         report = mapping.map_file(
             file, data=data, samples=samples, chips=chips, options=options, progress=progress
@@ -691,6 +717,7 @@ def check(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -705,8 +732,9 @@ def check(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes,
+        max_spikes, steps,
     )  # fmt: skip
+    loading.refuse_steps_alone(options)
     found = deployment.deployment(loading.load(file, options).program)
     print_json(found.as_dict()) if as_json else deployment.show(found)
     if not found.deployable:
@@ -724,6 +752,7 @@ def emit(
     target: TargetName = None,
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
+    steps: Steps = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -734,20 +763,13 @@ def emit(
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
-    from spikec.cli import running, tables
+    from spikec.cli import loading, running, tables
 
     options = _options(
-        target,
-        weight_bits,
-        calibrate,
-        dt,
-        reset,
-        reset_order,
-        compare,
-        discretization,
-        profile,
-        max_spikes,
-    )
+        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
+        max_spikes, steps,
+    )  # fmt: skip
+    loading.refuse_steps_alone(options)
     report = running.emit(file, output, backend=backend, options=options)
     if as_json:
         print_json({"output": str(output), **report})
@@ -834,18 +856,26 @@ def targets(as_json: AsJson = False) -> None:
 @guarded
 def zoo(
     name: Annotated[str | None, typer.Argument(help="Copy this network and its data.")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path(),
-    samples: Annotated[int, typer.Option("--samples", min=1, max=10_000)] = 1000,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Default: here.")
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=1, max=10_000, help="Of its data. Default: 1000."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the trained networks that come with spikec, or copy one to start from."""
-    from spikec.cli import running, tables
+    from spikec.cli import loading, running, tables
 
     if name is None:
+        loading.refuse_given(
+            {"--output": output, "--samples": samples}, "without a NAME nothing is copied"
+        )
         known = running.zoo_entries()
         print_json({"networks": known}) if as_json else tables.show_zoo(known)
         return
-    written = running.copy_from_zoo(name, output, samples)
+    written = running.copy_from_zoo(name, output or Path(), samples or 1000)
     if as_json:
         print_json({"written": [str(path) for path in written]})
     else:

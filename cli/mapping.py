@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spikec.backends import open_backend
-from spikec.cli.loading import CompileOptions, idle, load, refuse_steps_alone
-from spikec.cli.tables import say, table
+from spikec.cli import tables
+from spikec.cli.loading import CompileOptions, data_for, idle, load, refuse_steps_alone
+from spikec.cli.tables import say
 from spikec.compiler import frontends
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.errors import UsageError
-from spikec.compiler.inputs import read_dataset, to_integers
+from spikec.compiler.inputs import to_integers
 from spikec.compiler.mapping.activity import Activity, ActivityTally
 from spikec.compiler.mapping.mapper import cores_of, map_program
 from spikec.compiler.mapping.orders import has_metis
@@ -25,7 +26,15 @@ from spikec.compiler.operators import Sparse
 from spikec.compiler.program import Program
 from spikec.compiler.targets import Target, load_target
 
-__all__ = ["beside_sanafe", "map_file", "refuse_sanafe_alone", "show", "show_sanafe"]
+__all__ = [
+    "beside_sanafe",
+    "cores_table",
+    "map_file",
+    "refuse_sanafe_alone",
+    "sentences",
+    "show",
+    "show_sanafe",
+]
 
 #: Samples that SANA-FE runs, and the seconds it may take.
 _SANAFE_SAMPLES, _SANAFE_SECONDS = 5, 600.0
@@ -65,7 +74,7 @@ def _program_and_target(file: Path, options: CompileOptions) -> tuple[Program, T
 def _run(
     program: Program, data: Path, samples: int | None, steps: int | None, progress: Progress | None
 ) -> Activity:
-    dataset = read_dataset(data, program.inputs, samples=samples, steps=steps)
+    dataset = data_for(program, data, samples=samples, steps=steps)
     tally = ActivityTally(program)
     probes = tuple((item.name, "voltage") for item in program.populations)
     size = batch_size(2 * program.num_neurons, dataset.num_steps)
@@ -93,7 +102,7 @@ def beside_sanafe(
 
     assert data is not None
     few = min(_SANAFE_SAMPLES, samples or _SANAFE_SAMPLES)
-    inputs = read_dataset(data, program.inputs, samples=few, steps=steps).inputs
+    inputs = data_for(program, data, samples=few, steps=steps).inputs
     theirs = simulate(program, inputs, python=python, timeout=_SANAFE_SECONDS)
     with open_backend("simulator").load(program) as chip:
         ours = chip.run(inputs)
@@ -128,65 +137,82 @@ def show_sanafe(beside: Mapping[str, Any]) -> None:
 
 def show(report: MappingReport) -> None:
     """Print the mapping: cores, what they hold, what they do, and what that costs."""
-    values = report.as_dict()
-    used, there, least = (values[name] for name in ("cores_used", "cores_there", "least_cores"))
-    say(f"{values['target']}: {used:,} of {there:,} cores in use, of {values['chips']} chip(s); "
-        f"no mapping takes fewer than {least:,}")  # fmt: skip
-    _show_cores(values["cores"])
-    messages = values["messages"]
-    say(f"messages a step ({messages['counted']}): {messages['crossing']:,.1f} between cores, over "
-        f"{messages['hops']:,.1f} hops; {messages['from_inputs']:,.1f} from inputs")  # fmt: skip
+    first, messages, *others = sentences(report)
+    say(first)
+    cores = cores_table(report)
+    tables.show(replace(cores, rows=cores.rows[:_MOST_ROWS]))
+    if len(cores.rows) > _MOST_ROWS:
+        say(f"and {len(cores.rows) - _MOST_ROWS:,} more; --json lists all")
+    say(messages)
     for item in report.mapped.tried:
         say(f"  order {item.order}: {item.cores:,} cores, {item.messages:,.1f} messages between")
     sparse = any(isinstance(item.operator, Sparse) for item in report.mapped.program.connections)
     if sparse and len(report.mapped.uses) > 1 and not has_metis():
         say("  with pymetis installed ('spikec[map]') METIS would try the sparse synapses too")
-    _show_metrics(report)
+    for line in others:
+        say(line)
 
 
-def _show_cores(cores: Sequence[dict[str, object]]) -> None:
-    rows = []
-    for core in cores[:_MOST_ROWS]:
-        use, populations = core["use"], core["populations"]
-        assert isinstance(use, dict)
-        assert isinstance(populations, dict)
-        active = core.get("activity")
-        done = [f"{active['operations']:,.1f}"] if isinstance(active, dict) else []
-        rows.append(
-            [f"{core['core']}", f"{core['chip']}/{core['column']},{core['row']}.{core['on_tile']}",
-             ", ".join(f"{name} {count}" for name, count in populations.items()),
-             f"{use['synapse_bits']:,}", f"{use['axons_in']:,}", f"{use['axons_out']:,}",
-             f"{100 * float(str(core['share'])):.0f} % {core['fullest']}", *done]
-        )  # fmt: skip
-    columns = [
-        "core",
-        "chip/tile.core",
-        "neurons",
-        "synapse bits",
-        "axons in",
-        "axons out",
-        "fullest",
-    ]
-    if cores and "activity" in cores[0]:
-        columns.append("operations a step")
-    table("cores", columns, rows)
-    if len(cores) > _MOST_ROWS:
-        say(f"and {len(cores) - _MOST_ROWS:,} more; --json lists all")
+def cores_table(report: MappingReport) -> tables.Table:
+    """Return a row for each core: where it is, what it holds, what it does."""
+    cores = report.as_dict()["cores"]
+    doing = ("operations a step",) if report.cores is not None else ()
+    return tables.Table(
+        title="cores",
+        columns=("core", "chip/tile.core", "neurons", "synapse bits", "axons in", "axons out",
+                 "fullest", *doing),
+        rows=tuple(_core_row(core) for core in cores),
+    )  # fmt: skip
 
 
-def _show_metrics(report: MappingReport) -> None:
+def _core_row(core: Mapping[str, Any]) -> tuple[str, ...]:
+    use, active = core["use"], core.get("activity")
+    return (
+        f"{core['core']}",
+        f"{core['chip']}/{core['column']},{core['row']}.{core['on_tile']}",
+        ", ".join(f"{name} {count}" for name, count in core["populations"].items()),
+        f"{use['synapse_bits']:,}",
+        f"{use['axons_in']:,}",
+        f"{use['axons_out']:,}",
+        f"{100 * core['share']:.0f} % {core['fullest']}",
+        *(() if active is None else (f"{active['operations']:,.1f}",)),
+    )
+
+
+def sentences(report: MappingReport) -> tuple[str, ...]:
+    """Return what the table does not hold: cores in use, messages, metrics, modelled costs."""
+    values = report.as_dict()
+    used, there, least = (values[name] for name in ("cores_used", "cores_there", "least_cores"))
+    messages = values["messages"]
     named = {
-        name: round(value, 4) for name, value in asdict(report.metrics).items() if value is not None
+        name: round(value, 4) for name, value in values["metrics"].items() if value is not None
     }
-    texts = (f"{name} {value:,}" for name, value in named.items())
-    say("NeuroBench: " + ", ".join(texts))
+    cores = (
+        f"{values['target']}: {used:,} of {there:,} cores in use, of {values['chips']} chip(s); "
+        f"no mapping takes fewer than {least:,}"
+    )
+    sent = (
+        f"messages a step ({messages['counted']}): {messages['crossing']:,.1f} between cores, over "
+        f"{messages['hops']:,.1f} hops; {messages['from_inputs']:,.1f} from inputs"
+    )
+    return (
+        cores,
+        sent,
+        "NeuroBench: " + ", ".join(f"{name} {value:,}" for name, value in named.items()),
+        *_modelled(report),
+    )
+
+
+def _modelled(report: MappingReport) -> Iterator[str]:
     modelled = report.estimate
     if modelled is None:
         if report.activity is not None:
-            say(f"no energy or time: the file of '{report.mapped.target.name}' has no [costs]")
+            yield f"no energy or time: the file of '{report.mapped.target.name}' has no [costs]"
         return
     low, high = (1e9 * value for value in modelled.energy)
     first, last = (1e6 * value for value in modelled.time)
-    say(f"modelled, not measured, a step: {low:,.3g} to {high:,.3g} nJ without static power, "
-        f"{first:,.3g} to {last:,.3g} us; core {modelled.busiest} is the busiest")  # fmt: skip
-    say(f"  unit costs: {modelled.basis}")
+    yield (
+        f"modelled, not measured, a step: {low:,.3g} to {high:,.3g} nJ without static power, "
+        f"{first:,.3g} to {last:,.3g} us; core {modelled.busiest} is the busiest"
+    )
+    yield f"  unit costs: {modelled.basis}"

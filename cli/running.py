@@ -15,11 +15,15 @@ from spikec.backends import open_backend
 from spikec.backends.simulator.engine import SimulatorExecutable
 from spikec.cli.loading import (
     CompileOptions,
+    LavaOptions,
     backend_for,
+    classes_of,
+    data_for,
     idle,
     load,
     refuse_idle,
 )
+from spikec.cli.outputs import check_output
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array, size
@@ -28,8 +32,9 @@ from spikec.compiler.batches import batch_size, run_in_batches
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.event_file import EventWriter
 from spikec.compiler.files import make_folder, write_atomically, write_npz
+from spikec.compiler.folders import check_replaceable
 from spikec.compiler.frontends import ReadOptions
-from spikec.compiler.inputs import Dataset, Stream, open_stream, read_dataset, to_integers
+from spikec.compiler.inputs import Dataset, Stream, open_stream, to_integers
 from spikec.compiler.ir import LI, Graph, Input
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize.dequantize import dequantize
@@ -51,7 +56,6 @@ __all__ = [
     "copy_from_zoo",
     "emit",
     "machines",
-    "refuse_overwriting",
     "refuse_with_events",
     "run",
     "run_events",
@@ -127,8 +131,7 @@ def run(
     readout: str | None,
     samples: int | None,
     options: CompileOptions,
-    lava_python: str | None,
-    time_limit: float,
+    lava: LavaOptions,
     progress: Progress | None,
     engine: str | None = None,
 ) -> RunResult:
@@ -140,11 +143,11 @@ def run(
         network = frontends.load(file, options.read)
         if isinstance(network, Graph):
             refuse_idle(options, "the float reference runs the network as it is")
-            data = read_dataset(data_file, network.inputs, samples=samples, steps=options.steps)
+            data = data_for(network, data_file, samples=samples, steps=options.steps)
             return _run_graph(network, data, probes, chosen, progress)
     loaded = load(file, options)
     program = loaded.program
-    data = read_dataset(data_file, program.inputs, samples=samples, steps=options.steps)
+    data = data_for(program, data_file, samples=samples, steps=options.steps)
     wanted = parse_probes(probes, [item.name for item in program.populations])
     chosen, wanted = _read_from(program, wanted, chosen)
     if backend == "reference":
@@ -154,9 +157,7 @@ def run(
         trace = Trace(values=trace.values, outputs=trace.outputs, events=events)
         ways = {}
     else:
-        opened = backend_for(
-            backend, program, lava_python=lava_python, time_limit=time_limit, engine=engine
-        )
+        opened = backend_for(backend, program, lava=lava, engine=engine)
         with opened.load(program) as executable:
             trace = executable.run(data.inputs, probes=wanted, progress=progress)
             ways = {name: asdict(way) for name, way in getattr(executable, "ways", {}).items()}
@@ -206,8 +207,9 @@ def run_events(
         }
         writer = stack.enter_context(EventWriter(output, spiking))
         data = open_stream(
-            data_file, program.inputs, writer.folder, samples=samples, steps=options.steps
-        )
+            data_file, program.inputs, writer.folder, samples=samples, steps=options.steps,
+            classes=classes_of(program),
+        )  # fmt: skip
         opened = open_backend("simulator", engine=engine or "fast")
         executable = stack.enter_context(opened.load(program))
         assert isinstance(executable, SimulatorExecutable)
@@ -366,16 +368,12 @@ def show(result: RunResult | EventResult, path: Path | None) -> None:
 
 @contextmanager
 def machines(
-    program: Program, backends: Sequence[str], *, lava_python: str | None, time_limit: float
+    program: Program, backends: Sequence[str], *, lava: LavaOptions
 ) -> Iterator[tuple[Executable, dict[str, Executable]]]:
     """Give the golden engine and the named backends, with ``program`` loaded."""
     with ExitStack() as stack:
         opened = {
-            name: stack.enter_context(
-                backend_for(name, program, lava_python=lava_python, time_limit=time_limit).load(
-                    program
-                )
-            )
+            name: stack.enter_context(backend_for(name, program, lava=lava).load(program))
             for name in backends
         }
         yield stack.enter_context(open_backend("simulator", engine="golden").load(program)), opened
@@ -398,27 +396,24 @@ def emit(
                 hint="--backend lava, --backend c, or --backend sanafe (of a mapped program)",
             )
         )
+    emitter = import_module(f"spikec.backends.{backend}.emit")
+    check_replaceable(output, schema=emitter.SCHEMA)
     program = load(file, options).program
     if backend == "sanafe":
-        from spikec.backends.sanafe.emit import emit as emit_sanafe
-
-        return {"differences": list(emit_sanafe(program, output))}
+        return {"differences": list(emitter.emit(program, output))}
     raise_if_any(BackendError, open_backend(backend).check(program))
     if backend == "c":
-        from spikec.backends.c.emit import emit as emit_c
-
-        return {"bytes": asdict(emit_c(program, output))}
-    from spikec.backends.lava.emit import emit as emit_lava
+        return {"bytes": asdict(emitter.emit(program, output))}
     from spikec.backends.lava.placement import placement
 
-    emit_lava(program, output)
+    emitter.emit(program, output)
     return {"populations": [asdict(item) for item in placement(program)]}
 
 
 def convert(file: Path, output: Path, options: ReadOptions) -> None:
     """Read the network in ``file`` and write it in the format that ``output``'s ending names."""
     write = writer_for(output)
-    refuse_overwriting(output, file)
+    check_output(output, file)
     write(frontends.load_graph(file, options), output)
 
 
@@ -439,20 +434,6 @@ def writer_for(output: Path) -> Callable[[Graph, Path], None]:
             )
         )
     return cast("Callable[[Graph, Path], None]", import_module(writers[output.suffix]).write)
-
-
-def refuse_overwriting(output: Path | None, *read: Path) -> None:
-    """Refuse to write over a file that the command reads."""
-    for path in read:
-        if output is not None and output.exists() and path.exists() and output.samefile(path):
-            raise UsageError(
-                Diagnostic(
-                    code="U031",
-                    where=str(output),
-                    message="it is read by this command and would be written over",
-                    hint="name another output",
-                )
-            )
 
 
 def zoo_entries() -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from spikec.backends import open_backend
-from spikec.cli.loading import CompileOptions, calibration_of
+from spikec.cli.loading import CompileOptions, calibration_of, data_for
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array
@@ -21,7 +21,7 @@ from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, run_in_batches
 from spikec.compiler.errors import Diagnostic, QuantizationError, UsageError
 from spikec.compiler.files import write_atomically
-from spikec.compiler.inputs import Dataset, read_dataset
+from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LI, Graph, Population
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import WeightBits, compile_graph, compile_mixed
@@ -106,7 +106,7 @@ def sweep(
         raise UsageError(_finding("U115", "option --targets", "it names none", "--targets loihi2"))
     ways = _policies(policies, calibrated=options.calibrate is not None)
     graph = frontends.load_graph(file, options.read)
-    data = read_dataset(data_file, graph.inputs, samples=samples, steps=options.steps)
+    data = data_for(graph, data_file, samples=samples, steps=options.steps)
     calibration = calibration_of(graph, options)
     chosen = cast("Readout | None", readout) or _readout_of(graph)
     float_run = _run_float(graph, data, chosen)

@@ -162,10 +162,12 @@ def _silent(item: Drift) -> str:
 
 def _significance(change: AccuracyChange) -> str:
     if change.lost + change.gained == 0:
-        # The bootstrap of equal answers is a point: the rule of three says what it hides.
+        # The bootstrap of equal answers is a point. What it hides is the largest share that
+        # shows in none of so many samples in one of twenty draws.
+        hidden = 100 * (1 - 0.05 ** (1 / change.samples))
         return (
             f"{change.lower} -> {change.upper}: no sample turned right or wrong; at 95 % fewer "
-            f"than {min(100.0, 300 / change.samples):.2g} % of all would"
+            f"than {hidden:.2g} % of all would"
         )
     return (
         f"{change.lower} -> {change.upper}: accuracy {100 * change.change:+.2f} points, 95 % "

@@ -25,6 +25,8 @@ from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
 __all__ = [
     "MAX_ARRAY_BYTES",
     "canonical_json",
+    "check_file",
+    "check_writable",
     "make_folder",
     "map_npz",
     "npz_bytes",
@@ -61,11 +63,10 @@ def written(path: Path) -> Iterator[Path]:
     """Give a file beside ``path`` to write to; it becomes ``path`` when all went well.
 
     A crash leaves the old file or the new one. Raises :class:`UsageError` when the folder
-    does not exist or cannot be written.
+    does not exist or cannot be written, or when ``path`` is no file but a device, say.
     """
     path = Path(path)
-    if path.is_dir():
-        raise unwritable(path, "it is a folder")
+    _check_replaceable(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -91,6 +92,35 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(path, str(error.strerror)) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise :class:`UsageError` where :func:`written` would, before the work for it is done."""
+    _check_replaceable(path)
+    if not path.parent.is_dir():
+        raise unwritable(path, "there is no such folder")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise unwritable(path, "its folder is not yours to write to")
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse what is no file: renaming would put one in the place of a pipe or a device."""
+    if path.is_dir():
+        raise unwritable(path, "it is a folder")
+    if path.exists() and not path.is_file():
+        raise unwritable(path, "it is a device or a pipe, not a file")
+
+
+def check_file(path: Path) -> None:
+    """Raise :class:`FrontendError` where there is no file to read."""
+    if path.is_file():
+        return
+    message, hint = "there is no such file", "check the path"
+    if path.is_dir():
+        message, hint = "it is a folder, not a file", "name a file in it"
+    elif path.exists():
+        message, hint = "it is no regular file", "save it as a file, and name that"
+    raise FrontendError(Diagnostic(code="F001", where=str(path), message=message, hint=hint))
 
 
 def user_cache() -> Path:
@@ -198,12 +228,7 @@ def _mapped(path: Path, begin: int) -> tuple[Array, mmap.mmap]:
 @contextmanager
 def _readable_npz(path: Path) -> Iterator[None]:
     """Turn what a missing or damaged file raises into a :class:`FrontendError`."""
-    if not Path(path).is_file():
-        raise FrontendError(
-            Diagnostic(
-                code="F001", where=str(path), message="there is no such file", hint="check the path"
-            )
-        )
+    check_file(Path(path))
     try:
         yield
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib_error()) as error:

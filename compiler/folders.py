@@ -10,7 +10,7 @@ from pathlib import Path
 
 from spikec.compiler.errors import Diagnostic, UsageError
 
-__all__ = ["MANIFEST", "manifest_bytes", "write_folder"]
+__all__ = ["MANIFEST", "check_replaceable", "manifest_bytes", "write_folder"]
 
 #: Says in every folder of ours what wrote it and which files are its own.
 MANIFEST = "manifest.json"
@@ -28,7 +28,7 @@ def write_folder(directory: Path, content: Mapping[str, bytes], *, schema: str) 
     Raises :class:`UsageError` when there is anything else, or no place to write.
     """
     directory = Path(directory)
-    _check_replaceable(directory, schema)
+    check_replaceable(directory, schema=schema)
     manifest = json.loads(content.get(MANIFEST, b"{}"))
     manifest.update(schema=schema, files=sorted({*content, MANIFEST}))
     complete = {**content, MANIFEST: _json(manifest)}
@@ -54,14 +54,20 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _check_replaceable(directory: Path, schema: str) -> None:
+def check_replaceable(directory: Path, *, schema: str) -> None:
+    """Raise :class:`UsageError` for a folder that :func:`write_folder` would not write."""
+    if not directory.parent.is_dir():
+        raise _refused(directory, "cannot write there: there is no such folder")
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise _refused(directory, "it is not a directory")
     if not directory.exists() or not any(directory.iterdir()):
         return
     known = _files_written(directory, schema)
     if known is None:
-        raise _refused(directory, "the directory is not empty and was not written by spikec")
+        raise _refused(
+            directory,
+            "the directory is not empty, and nothing of this kind was written there by spikec",
+        )
     present = {
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")

@@ -85,6 +85,7 @@ def open_stream(
     *,
     samples: int | None = None,
     steps: int | None = None,
+    classes: int | None = None,
 ) -> Stream:
     """Open what :func:`read_dataset` reads without holding it; ``folder`` is for temporary files.
 
@@ -101,7 +102,7 @@ def open_stream(
     if len(counts) > 1:
         raise UsageError(_uneven(str(path), counts))
     if labels is not None:
-        labels = _checked_labels(np.array(labels[:samples]), named, str(path))
+        labels = _checked_labels(np.array(labels[:samples]), named, str(path), classes)
     return Stream(inputs=named, entries=inputs, labels=labels, where=str(path), maps=maps)
 
 
@@ -124,21 +125,23 @@ def read_dataset(
     *,
     samples: int | None = None,
     steps: int | None = None,
+    classes: int | None = None,
 ) -> Dataset:
     """Read a ``.npz`` of ``spikes`` ``[sample, step, features...]`` and optional ``labels``.
 
     A network with several inputs reads one array per input, by the input's
     name. At most ``samples`` samples are kept. With ``steps``, samples of one step
-    (the step axis may be missing) are presented that often, without copying. Raises
-    ``FrontendError`` for an unreadable file and ``UsageError`` for data that does
-    not fit the network.
+    (the step axis may be missing) are presented that often, without copying. Labels are
+    0 to ``classes`` - 1, where the number of outputs is given. Raises ``FrontendError`` for an
+    unreadable file and ``UsageError`` for data that does not fit the network.
     """
     path = Path(path)
     arrays, labels = _arrays_for(read_npz(path), inputs, steps)
     checked = check_inputs(arrays, inputs, where=str(path))
     if steps is not None:
         checked = {name: _lasting(values, steps, str(path)) for name, values in checked.items()}
-    data = Dataset(inputs=checked, labels=_checked_labels(labels, checked, str(path)))
+    labels = _checked_labels(labels, checked, str(path), classes)
+    data = Dataset(inputs=checked, labels=labels)
     return data if samples is None else data.samples(0, samples)
 
 
@@ -259,7 +262,9 @@ def _problem(values: Array, entry: Input | ProgramInput) -> tuple[str, str] | No
     return None
 
 
-def _checked_labels(labels: Array | None, inputs: Mapping[str, Array], where: str) -> Array | None:
+def _checked_labels(
+    labels: Array | None, inputs: Mapping[str, Array], where: str, classes: int | None
+) -> Array | None:
     if labels is None:
         return None
     samples = len(next(iter(inputs.values())))
@@ -272,4 +277,23 @@ def _checked_labels(labels: Array | None, inputs: Mapping[str, Array], where: st
                 f"one integer per sample: [{samples}]",
             )
         )
+    if classes is not None:
+        _check_classes(labels, classes, f"{where}, 'labels'")
     return labels
+
+
+def _check_classes(labels: Array, classes: int, where: str) -> None:
+    """Refuse labels that no answer can equal: accuracy would only seem to be low."""
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if not len(outside):
+        return
+    sample = int(outside[0])
+    more = f", and {len(outside) - 1:,} more that cannot be" if len(outside) > 1 else ""
+    raise UsageError(
+        _finding(
+            "U045",
+            where,
+            f"sample {sample} has label {labels[sample]}{more}; there are {classes} outputs",
+            f"number classes from 0 to {classes - 1}, and leave out samples that have none",
+        )
+    )

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from spikec.backends.lava.emit import LAVA_VERSION
 from spikec.compiler.errors import BackendError, Diagnostic
-from spikec.compiler.files import user_cache
+from spikec.compiler.files import make_folder, user_cache
 
 __all__ = [
     "PYTHON_VARIABLE",
@@ -233,13 +233,15 @@ def _clear(directory: Path) -> None:
     """Remove an incomplete environment; anything else is not ours to remove."""
     if not directory.exists():
         return
+    if not directory.is_dir():
+        raise _setup_failed(directory, "it is not a directory")
     if any(directory.iterdir()) and not (directory / "pyvenv.cfg").is_file():
         raise _setup_failed(directory, "the directory is not empty and no Python environment")
     shutil.rmtree(directory)
 
 
 def _create(directory: Path, report: Report) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(directory.parent)
     requirement = f"lava-nc=={LAVA_VERSION}"
     tried = []
     for name, commands in _ways(directory, requirement):

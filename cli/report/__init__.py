@@ -7,6 +7,6 @@
 from __future__ import annotations
 
 from spikec.cli.report.examination import Examination, examine, look_into
-from spikec.cli.report.forms import has_drawings, refuse, write
+from spikec.cli.report.forms import has_drawings, refuse, samples_of, write
 
-__all__ = ["Examination", "examine", "has_drawings", "look_into", "refuse", "write"]
+__all__ = ["Examination", "examine", "has_drawings", "look_into", "refuse", "samples_of", "write"]

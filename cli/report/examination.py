@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -12,14 +12,19 @@ from typing import cast
 
 from spikec.cli import running
 from spikec.cli.attribution import no_source
-from spikec.cli.loading import CompileOptions, Loaded, load, network_of
+from spikec.cli.loading import CompileOptions, LavaOptions, Loaded, data_for, load, network_of
 from spikec.compiler.backend import Progress
+from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.files import sha256_of_file
-from spikec.compiler.inputs import Dataset, read_dataset
+from spikec.compiler.inputs import Dataset, to_integers
 from spikec.compiler.ir import Graph
+from spikec.compiler.mapping.activity import Activity, ActivityTally
+from spikec.compiler.mapping.mapper import cores_of, recorded
+from spikec.compiler.mapping.report import MappingReport, report_on
 from spikec.compiler.passes.pipeline import canonicalise
 from spikec.compiler.program import Program
-from spikec.compiler.trace import Readout
+from spikec.compiler.targets import SHIPPED, load_target
+from spikec.compiler.trace import Readout, Trace
 from spikec.compiler.verification import VerificationReport
 from spikec.compiler.verification.attribution import Attribution, attribute
 from spikec.compiler.verification.evidence import Evidence, Survey, gather
@@ -37,7 +42,8 @@ _PACKAGES = ("spikec", "numpy", "numba", "onnx")
 class Examination:
     """Everything there is to say; ``files`` are those it came from, by what they are.
 
-    ``evidence`` is for drawings; ``attribution`` is there if it was asked for. What takes time
+    ``evidence`` is for drawings; ``attribution`` is there if it was asked for, ``activity`` if
+    the program has a core map. What takes time
     and not every form needs is found out when it is asked for.
     """
 
@@ -48,6 +54,20 @@ class Examination:
     files: Mapping[str, Path]
     evidence: Evidence | None = None
     attribution: Attribution | None = None
+    activity: Activity | None = None
+
+    @cached_property
+    def mapping(self) -> MappingReport | None:
+        """What the program's core map takes; None without one, or if its chip is not known."""
+        core_map = self.program.core_map
+        if core_map is None or core_map.target not in SHIPPED:
+            return None
+        target = load_target(core_map.target)
+        cores = cores_of(target)
+        if (cores.tiles, cores.cores_per_tile) != (core_map.tiles, core_map.cores_per_tile):
+            return None
+        rates = None if self.activity is None else self.activity.sent
+        return report_on(recorded(self.program, target, rates=rates), self.activity)
 
     @cached_property
     def parameters(self) -> Parameters:
@@ -61,10 +81,12 @@ class Examination:
         return tuple(_facts(self.program, self.graph, self.files))
 
     def as_dict(self) -> dict[str, object]:
-        """Return what ``verify --json`` prints, and the attribution if there is one."""
+        """Return what ``verify --json`` prints: the report, and what else there is."""
         plain = self.report.as_dict()
         if self.attribution is not None:
             plain["attribution"] = self.attribution.as_dict()
+        if self.mapping is not None:
+            plain["mapping"] = self.mapping.as_dict()
         return plain
 
 
@@ -73,37 +95,52 @@ def examine(
     data_file: Path,
     *,
     backends: list[str],
-    backend_samples: int,
+    lava: LavaOptions,
     source: Path | None,
     readout: str | None,
     samples: int | None,
     options: CompileOptions,
-    lava_python: str | None,
-    time_limit: float,
     with_evidence: bool,
     with_attribution: bool,
+    drawn: Sequence[int],
     progress: Progress | None,
 ) -> Examination:
-    """Verify the network in ``file`` on the data in ``data_file``, and gather."""
+    """Verify the network in ``file`` on the data in ``data_file``, and gather.
+
+    ``drawn`` are the samples to keep evidence of, the most telling ones where it is empty.
+    """
     loaded = load(file, options)
     graph = network_of(loaded, file, source, options.read)
     if with_attribution and graph is None:
         raise no_source(file)
-    data = read_dataset(data_file, loaded.program.inputs, samples=samples, steps=options.steps)
+    data = data_for(loaded.program, data_file, samples=samples, steps=options.steps)
+    _refuse_absent(drawn, data, data_file)
     return look_into(
         Loaded(graph=graph, program=loaded.program),
         data,
         name=file.name,
         files={"network": file, "data": data_file},
         backends=backends,
-        backend_samples=backend_samples,
+        lava=lava,
         readout=cast("Readout | None", readout),
-        lava_python=lava_python,
-        time_limit=time_limit,
         with_evidence=with_evidence,
         with_attribution=with_attribution,
+        drawn=drawn,
         progress=progress,
     )
+
+
+def _refuse_absent(drawn: Sequence[int], data: Dataset, path: Path) -> None:
+    absent = [sample for sample in drawn if sample >= data.num_samples]
+    if absent:
+        raise UsageError(
+            Diagnostic(
+                code="U122",
+                where="option --report-samples",
+                message=f"sample {absent[0]} is not among the {data.num_samples} of {path}",
+                hint=f"they are numbered from 0 to {data.num_samples - 1}",
+            )
+        )
 
 
 def look_into(
@@ -113,22 +150,27 @@ def look_into(
     name: str,
     files: Mapping[str, Path],
     backends: list[str],
-    backend_samples: int,
+    lava: LavaOptions,
     readout: Readout | None = None,
-    lava_python: str | None = None,
-    time_limit: float = 600.0,
     with_evidence: bool = True,
     with_attribution: bool = False,
+    drawn: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Examination:
     """Climb the ladder with what is loaded, and gather; see :class:`Examination`."""
     program, graph = loaded.program, loaded.graph
     chosen = readout or readout_of(program)
     survey = Survey(chosen)
-    with running.machines(
-        program, backends, lava_python=lava_python, time_limit=time_limit
-    ) as (golden, opened):  # fmt: skip
-        most = {"lava": backend_samples}
+    tally = None if program.core_map is None else ActivityTally(program)
+
+    def watch(batch: Dataset, traces: Mapping[str, Trace]) -> None:
+        if with_evidence:
+            survey.add(batch, traces)
+        if tally is not None:
+            tally.add(to_integers(program, batch.inputs)[0], traces["I"])
+
+    with running.machines(program, backends, lava=lava) as (golden, opened):
+        most = {"lava": lava.samples}
         report = verify(
             program,
             data,
@@ -137,13 +179,13 @@ def look_into(
             graph=graph,
             readout=chosen,
             backend_samples=most,
-            watch=survey.add if with_evidence else None,
+            watch=watch,
             progress=progress,
         )
         evidence = None
         if with_evidence:
             ways = build_ways(program, graph, golden, opened, most)
-            evidence = gather(program, data, report, survey, ways)
+            evidence = gather(program, data, report, survey, ways, asked=drawn)
     attribution = None
     if with_attribution and graph is not None:
         attribution = attribute(
@@ -157,6 +199,7 @@ def look_into(
         files=files,
         evidence=evidence,
         attribution=attribution,
+        activity=None if tally is None else tally.activity(),
     )
 
 

@@ -100,12 +100,15 @@ def _selection(evidence: Evidence, shown: Evidence, limits: Limits) -> str:
     """Say what of the data is in the page, and how it was chosen."""
     populations = {panel.population for item in evidence.exhibits for panel in item.panels}
     left = len(populations) - limits.populations
+    which = "those where runs first part, whose answer changed, and that differ most and least"
+    if evidence.asked:
+        absent = evidence.asked - len(shown.exhibits)
+        which = f"those asked for{f', but for {absent} that have no room' if absent else ''}"
     return (
-        f"{len(shown.exhibits)} of {evidence.samples} samples are in this file: those where runs "
-        "first part, whose answer changed, and that differ most and least. Of each population: "
-        f"the spikes of at most {limits.rows} neurons and the voltages of {limits.courses} (of a "
-        f"readout, the {2 * limits.courses} highest), those that differ most, for "
-        f"{min(limits.steps, evidence.steps)} of {evidence.steps} steps."
+        f"{len(shown.exhibits)} of {evidence.samples} samples are in this file: {which}. "
+        f"Of each population: the spikes of at most {limits.rows} neurons and the voltages of "
+        f"{limits.courses} (of a readout, the {2 * limits.courses} highest), those that differ "
+        f"most, for {min(limits.steps, evidence.steps)} of {evidence.steps} steps."
         + (f" {left} populations that differ least are left out." if left > 0 else "")
     )
 

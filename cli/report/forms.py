@@ -7,14 +7,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from spikec.cli.loading import idle
+from spikec.cli.loading import idle, refuse_given
+from spikec.cli.outputs import check_output
 from spikec.cli.report.examination import Examination
-from spikec.cli.running import refuse_overwriting
 from spikec.cli.session import plain_json
 from spikec.compiler.errors import Diagnostic, UsageError
-from spikec.compiler.files import unwritable, write_atomically
+from spikec.compiler.files import write_atomically
+from spikec.compiler.verification.evidence import MOST
 
-__all__ = ["has_drawings", "refuse", "write"]
+__all__ = ["has_drawings", "refuse", "samples_of", "write"]
 
 Form: TypeAlias = Literal["html", "md", "json"]
 _FORMS: dict[str, Form] = {".html": "html", ".md": "md", ".json": "json"}
@@ -25,20 +26,40 @@ def has_drawings(path: Path | None) -> bool:
     return path is not None and _form_of(path) == "html"
 
 
-def refuse(path: Path | None, *, attribute: bool, read: Sequence[Path | None]) -> None:
+def samples_of(text: str) -> tuple[int, ...]:
+    """Return the samples that ``--report-samples`` lists, each once."""
+    words = [word.strip() for word in text.split(",")]
+    numbers = tuple(dict.fromkeys(int(word) for word in words if word.isdecimal()))
+    if not all(word.isdecimal() for word in words) or len(numbers) > MOST.samples:
+        raise UsageError(
+            Diagnostic(
+                code="U122",
+                where="option --report-samples",
+                message=f"'{text}' does not list up to {MOST.samples} samples",
+                hint="numbers from 0 with commas between, e.g. 3,17",
+            )
+        )
+    return numbers
+
+
+def refuse(
+    path: Path | None, *, attribute: bool, samples: str | None, read: Sequence[Path | None]
+) -> None:
     """Raise :class:`UsageError` before anything is run for a report that cannot be written.
 
     That is one over a file that is ``read``, in no folder, with an ending that names no form,
-    or of HTML without Plotly; and ``--attribute`` without a report.
+    or of HTML without Plotly; and ``--attribute`` without a report, or ``--report-samples``
+    (``samples``) without one that draws them.
     """
     if path is None:
         if attribute:
             raise UsageError(idle("--attribute", "it adds to a report, and none is named"))
+        refuse_given({"--report-samples": samples}, "there is no --report to draw them in")
         return
-    refuse_overwriting(path, *(item for item in read if item is not None))
-    if not path.parent.is_dir():
-        raise unwritable(path, "there is no such folder")
-    if _form_of(path) == "html" and find_spec("plotly") is None:
+    check_output(path, *read)
+    if not has_drawings(path):
+        refuse_given({"--report-samples": samples}, "only a report as .html draws samples")
+    if has_drawings(path) and find_spec("plotly") is None:
         raise UsageError(
             Diagnostic(
                 code="U121",

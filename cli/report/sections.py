@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from spikec.cli import attribution, inspection, verification
+from spikec.cli import attribution, inspection, mapping, verification
 from spikec.cli.report.examination import Examination
 from spikec.cli.tables import Table
 from spikec.compiler.verification.parameters import Decays, Parameters, Weights
@@ -117,6 +117,7 @@ def sections(found: Examination) -> tuple[Section, ...]:
         _parameters(found),
         _costs(found),
         _resources(found),
+        *_cores(found),
         _provenance(found),
     )
 
@@ -265,6 +266,33 @@ def _resources(found: Examination) -> Section:
             ),
         ),
     )  # fmt: skip
+
+
+def _cores(found: Examination) -> Iterator[Section]:
+    """Yield where neurons are, if ``spikec map`` has placed them."""
+    core_map = found.program.core_map
+    if core_map is None:
+        return
+    mapped = found.mapping
+    if mapped is None:
+        table = inspection.placement(found.program, core_map)
+        unknown = (
+            f"spikec has no file of the target '{core_map.target}' that fits this map: "
+            "'spikec map --target FILE' says what the cores hold of their limits"
+        )
+        lines = [unknown]
+    else:
+        table = mapping.cores_table(mapped)
+        lines = [line.strip() for line in mapping.sentences(mapped)]
+    yield Section(
+        anchor="cores",
+        title="Cores",
+        intro="Where the program's core map puts the neurons, and what each core holds and does in "
+        "a mean step of this run. 'Fullest' is the limit that is nearest. Energy and time are "
+        "modelled from published unit costs; nothing was run on hardware.",
+        points=tuple(lines),
+        tables=(table,),
+    )
 
 
 def _provenance(found: Examination) -> Section:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.files import check_file
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import Graph
 from spikec.compiler.program import Program
@@ -42,12 +43,7 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
     knows its content, or it leaves open what ``options`` do not answer.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FrontendError(
-            Diagnostic(
-                code="F001", where=str(path), message="there is no such file", hint="check the path"
-            )
-        )
+    check_file(path)
     for name in FRONTENDS:
         frontend = cast("Frontend", import_module(name))
         if frontend.recognises(path):
@@ -56,8 +52,9 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
         Diagnostic(
             code="F002",
             where=str(path),
-            message="no frontend knows this content",
-            hint="spikec reads ONNX, NIR, lava-dl .net and its own files; or use spikec.models",
+            message="no frontend knows this content" if path.stat().st_size else "it is empty",
+            hint="spikec reads ONNX, NIR, lava-dl .net and its own files, if they are whole; or "
+            "use spikec.models",
         )
     )
 

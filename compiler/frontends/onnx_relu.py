@@ -18,7 +18,7 @@ import onnx
 
 from spikec.compiler.arrays import MAX_NEURONS, Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.files import sha256_of_file
+from spikec.compiler.files import check_file, sha256_of_file
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form, Image, Signal
 from spikec.compiler.frontends.onnx_file import OnnxFile
@@ -104,12 +104,7 @@ def read_relu(path: Path) -> ReluNetwork:
     Raises :class:`FrontendError` naming the node that has no spiking form and what
     to train instead, or the layer that differs from the file.
     """
-    if not path.is_file():
-        raise FrontendError(
-            Diagnostic(
-                code="F001", where=str(path), message="there is no such file", hint="check the path"
-            )
-        )
+    check_file(path)
     if not recognises(path):
         raise FrontendError(
             Diagnostic(

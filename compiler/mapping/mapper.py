@@ -11,13 +11,13 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, MappingError, UsageError, raise_if_any
 from spikec.compiler.mapping.advice import advice, unmappable
 from spikec.compiler.mapping.orders import orders
-from spikec.compiler.mapping.partition import cut, labels, uses
+from spikec.compiler.mapping.partition import cut, labels, pieces_of, uses
 from spikec.compiler.mapping.sites import hops, placed
 from spikec.compiler.mapping.use import CoreUse, Network
 from spikec.compiler.program import CoreMap, Program
 from spikec.compiler.targets import Cores, Target
 
-__all__ = ["Mapped", "Tried", "core_map_of", "cores_of", "least_cores", "map_program"]
+__all__ = ["Mapped", "Tried", "core_map_of", "cores_of", "least_cores", "map_program", "recorded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,29 @@ def map_program(
         outside=outside,
         bound=bound,
         tried=tuple(tried),
+        measured=rates is not None,
+    )
+
+
+def recorded(
+    program: Program, target: Target, *, rates: Mapping[str, Array] | None = None
+) -> Mapped:
+    """Return what the core map that ``program`` carries takes on ``target``."""
+    core_map = program.core_map
+    assert core_map is not None
+    network = Network(program, cores_of(target))
+    core_of = np.concatenate([item.reshape(-1) for item in core_map.cores])
+    sent = network.rates(None if rates is None else dict(rates))
+    between, outside = network.messages(core_of, core_map.num_cores, sent)
+    return Mapped(
+        program=program,
+        target=target,
+        chips=core_map.chips,
+        uses=tuple(uses(network, pieces_of(core_of))),
+        between=between,
+        outside=outside,
+        bound=least_cores(network),
+        tried=(),
         measured=rates is not None,
     )
 

@@ -57,7 +57,7 @@ def pieces_of(core_of: Array) -> list[Array]:
 def uses(network: Network, pieces: list[Array]) -> list[CoreUse]:
     """Return what every core takes."""
     fan_out = network.fan_out(labels(network, pieces), len(pieces))
-    return [network.use(piece, fan_out) for piece in pieces]
+    return network.uses(pieces, fan_out)
 
 
 def _cut(network: Network, order: Array, fan_out: Array) -> list[Array]:
@@ -119,7 +119,7 @@ def _joined(network: Network, pieces: list[Array]) -> list[Array]:
     """
     limits = network.limits
     fan_out = network.fan_out(labels(network, pieces), len(pieces))
-    used = [network.use(piece, fan_out) for piece in pieces]
+    used = network.uses(pieces, fan_out)
     emptiest_first = np.argsort([use.fullest(limits)[1] for use in used], kind="stable")
     # What simply adds up; cores that are broken or gone have no room at all.
     taken = np.array([(use.neurons, use.axons_out) for use in used])
@@ -149,7 +149,7 @@ def _handed_out(network: Network, pieces: list[Array], least: int) -> list[Array
     budget = _MOST_LOOKED_AT
     while len(pieces) > least and budget > 0:
         fan_out = network.fan_out(labels(network, pieces), len(pieces))
-        shares = [network.use(piece, fan_out).fullest(network.limits)[1] for piece in pieces]
+        shares = [use.fullest(network.limits)[1] for use in network.uses(pieces, fan_out)]
         emptiest = sorted(range(len(pieces)), key=lambda core: shares[core])
         if shares[emptiest[0]] > 1:
             return pieces

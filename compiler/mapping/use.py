@@ -18,13 +18,13 @@ population next to each other, so that lists of synapses need no gaps:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, sealed, size
-from spikec.compiler.mapping.wires import ConvWires, Wires, wires_of
+from spikec.compiler.mapping.wires import ConvWires, Reach, Wires, wires_of
 from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.targets import Cores
 
@@ -124,6 +124,7 @@ class Network:
             tuple(item for item in self.wired if item.connection.target == neurons.name)
             for neurons in program.populations
         )
+        self._before: dict[bytes, CoreUse] = {}
         self._slots = [max([1, *(item.delay_slots for item in into)]) for into in self.into]
 
     @cached_property
@@ -145,6 +146,25 @@ class Network:
 
         ``fan_out`` is the number of axons that go out from every neuron, ``[neuron]``.
         """
+        return replace(self._use(members), axons_out=int(fan_out[members].sum()))
+
+    def uses(self, pieces: Sequence[Array], fan_out: Array) -> list[CoreUse]:
+        """Return what every core takes, with :meth:`use`.
+
+        Mapping asks again and again of cores of which few have changed: of those that the
+        call before had, only the axons that go out are counted anew.
+        """
+        before, self._before = self._before, {}
+        found = []
+        for members in pieces:
+            key = members.tobytes()
+            use = before.get(key) or self._use(members)
+            self._before[key] = use
+            found.append(replace(use, axons_out=int(fan_out[members].sum())))
+        return found
+
+    def _use(self, members: Array) -> CoreUse:
+        """Return what a core with ``members`` takes, but for the axons that go out."""
         members = np.sort(members)
         index_bits = _stored(max(1, (len(members) - 1).bit_length()), self.limits.index_widths)
         bits = axons_in = formats = 0
@@ -162,7 +182,7 @@ class Network:
             accumulators=len(members) * slots,
             synapse_bits=bits,
             axons_in=axons_in,
-            axons_out=int(fan_out[members].sum()),
+            axons_out=0,
             profiles=_distinct(profiles[members]),
             thresholds=_distinct(thresholds[members]),
             formats=formats,
@@ -183,10 +203,10 @@ class Network:
             rows = np.repeat(item.wires.channels(targets), per_group * size(tuple(kernel)))
             axons = np.count_nonzero(item.wires.position_counts(targets))
             return packed_bits(rows, bits, self.limits), int(axons)
-        counts = item.wires.lists(targets)
+        counts, sources = item.wires.lists(targets)
         runs = packed_bits(np.full(1, len(targets)), bits, self.limits) * len(counts)
         listed = packed_bits(counts, bits + index_bits, self.limits)
-        return min(runs, listed), len(counts)
+        return min(runs, listed) * sources, len(counts) * sources
 
     def fan_out(self, core_of: Array, number: int) -> Array:
         """Return the axons that go out from every neuron when it is on core ``core_of``."""
@@ -194,11 +214,11 @@ class Network:
         for item, reached in self.reached(core_of, number):
             if item.source_offset is not None:
                 ends = item.source_offset + item.wires.sources
-                fan_out[item.source_offset : ends] += np.count_nonzero(reached, axis=1)
+                fan_out[item.source_offset : ends] += reached.counts()
         return fan_out
 
-    def reached(self, core_of: Array, number: int) -> Iterator[tuple[Wired, Array]]:
-        """Yield every connection with the cores that its sources reach, ``[source, core]``."""
+    def reached(self, core_of: Array, number: int) -> Iterator[tuple[Wired, Reach]]:
+        """Yield every connection with the cores that its sources reach."""
         for place, into in enumerate(self.into):
             groups = core_of[self.offsets[place] : self.offsets[place + 1]]
             for item in into:
@@ -212,12 +232,13 @@ class Network:
         between, outside = np.zeros((number, number)), np.zeros(number)
         for (item, reached), rate in zip(self.reached(core_of, number), rates, strict=True):
             if item.source_offset is None:
-                outside += rate @ reached
+                outside += np.bincount(reached.rows, rate, len(reached.groups)) @ reached.groups
                 continue
             cores = core_of[item.source_offset : item.source_offset + item.wires.sources]
-            for core in np.unique(cores):
-                here = cores == core
-                between[core] += rate[here] @ reached[here]
+            order = np.argsort(cores, kind="stable")
+            for here in np.split(order, np.flatnonzero(np.diff(cores[order])) + 1):
+                rows, place = np.unique(reached.rows[here], return_inverse=True)
+                between[cores[here[0]]] += np.bincount(place, rate[here]) @ reached.groups[rows]
         return between, outside
 
     def rates(self, spikes: dict[str, Array] | None) -> list[Array]:

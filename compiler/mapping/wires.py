@@ -18,10 +18,7 @@ from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.operators import Conv2d, Dense, Sparse
 from spikec.compiler.program import Connection, Program
 
-__all__ = ["ConvWires", "DenseWires", "SparseWires", "Wires", "wires_of"]
-
-#: Groups of targets that a convolution is asked for together.
-_AT_ONCE = 64
+__all__ = ["ConvWires", "DenseWires", "Reach", "SparseWires", "Wires", "wires_of"]
 
 
 class Wires(Protocol):
@@ -41,16 +38,35 @@ class Wires(Protocol):
         """Return the number of synapses onto ``targets`` (distinct), ``[source]``."""
         ...
 
-    def lists(self, targets: Array) -> Array:
-        """Return the counts that are not 0, in any order: one for each axon that comes in."""
+    def lists(self, targets: Array) -> tuple[Array, int]:
+        """Return the counts that are not 0, in any order, and how many sources have each of them.
+
+        There is one list, and one axon that comes in, for each of those sources.
+        """
         ...
 
-    def reach(self, groups: Array, number: int) -> Array:
-        """Return which groups each source reaches, bool ``[source, number]``.
+    def reach(self, groups: Array, number: int) -> Reach:
+        """Return which of ``number`` groups each source reaches.
 
         ``groups`` holds the group of every target.
         """
         ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reach:
+    """The groups that sources reach: bool ``[row, group]``, and the row of every source.
+
+    Sources that reach the same share a row: those of a picture's channels are many.
+    """
+
+    rows: Array
+    groups: Array
+
+    def counts(self) -> Array:
+        """Return how many groups each source reaches."""
+        counts: Array = np.count_nonzero(self.groups, axis=1)[self.rows]
+        return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +96,23 @@ class DenseWires:
         counts: Array = np.count_nonzero(self.operator.weight[targets], axis=0)
         return counts
 
-    def lists(self, targets: Array) -> Array:
+    def lists(self, targets: Array) -> tuple[Array, int]:
         """Return the counts that are not 0."""
-        counts = self.counts(targets)
-        return counts[counts > 0]
-
-    def reach(self, groups: Array, number: int) -> Array:
-        """Return which groups each source reaches, bool ``[source, number]``."""
-        reached = np.zeros((self.sources, number), bool)
         if self._full:
-            reached[:, np.unique(groups)] = True
-            return reached
+            return np.full(1, len(targets)), self.sources
+        counts = self.counts(targets)
+        return counts[counts > 0], 1
+
+    def reach(self, groups: Array, number: int) -> Reach:
+        """Return which groups each source reaches."""
+        if self._full:
+            everyone = np.zeros((1, number), bool)
+            everyone[:, groups] = True
+            return Reach(rows=np.zeros(self.sources, np.int64), groups=everyone)
+        reached = np.zeros((self.sources, number), bool)
         for group in np.unique(groups):
             reached[:, group] = self.counts(np.flatnonzero(groups == group)) > 0
-        return reached
+        return Reach(rows=np.arange(self.sources), groups=reached)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,20 +154,20 @@ class SparseWires:
         """Return the number of synapses onto ``targets``, ``[source]``."""
         return np.bincount(self.incoming(targets)[0], minlength=self.sources)
 
-    def lists(self, targets: Array) -> Array:
+    def lists(self, targets: Array) -> tuple[Array, int]:
         """Return the counts that are not 0, from as little as there are synapses."""
         sources = np.sort(self.incoming(targets)[0])
         if not len(sources):
-            return np.zeros(0, np.int64)
+            return np.zeros(0, np.int64), 1
         ends = np.flatnonzero(np.diff(sources)) + 1
-        return np.diff(ends, prepend=0, append=len(sources))
+        return np.diff(ends, prepend=0, append=len(sources)), 1
 
-    def reach(self, groups: Array, number: int) -> Array:
-        """Return which groups each source reaches, bool ``[source, number]``."""
+    def reach(self, groups: Array, number: int) -> Reach:
+        """Return which groups each source reaches."""
         sources, begins = self._by_target
         reached = np.zeros((self.sources, number), bool)
         reached[sources, np.repeat(groups, np.diff(begins))] = True
-        return reached
+        return Reach(rows=np.arange(self.sources), groups=reached)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,24 +196,37 @@ class ConvWires:
         """Return the number of synapses onto ``targets``, ``[source]``."""
         return np.repeat(self.position_counts(targets), self._per_group, axis=0).reshape(-1)
 
-    def lists(self, targets: Array) -> Array:
-        """Return the counts that are not 0."""
+    def lists(self, targets: Array) -> tuple[Array, int]:
+        """Return the counts that are not 0; channels of a group have the same."""
         counts = self.position_counts(targets)
-        return np.repeat(counts[counts > 0], self._per_group)
+        return counts[counts > 0], self._per_group
 
     def position_counts(self, targets: Array) -> Array:
         """Return the synapses of one channel of each group: ``[group, row, column]`` of sources."""
-        groups = self.operator.groups
-        number = groups * size(self.target[1:])
-        chosen = np.bincount(self._places(targets), minlength=number)
-        return self._spread(chosen.reshape(groups, *self.target[1:]))
+        groups, places = self.operator.groups, size(self.source[1:]) + 1
+        group, position = self._places(targets)
+        met = self._met[position] + (group * places)[:, None]
+        counts = np.bincount(met.reshape(-1), minlength=groups * places)
+        return counts.reshape(groups, places)[:, :-1].reshape(groups, *self.source[1:])
 
-    def _places(self, targets: Array) -> Array:
-        """Return group and position of ``targets`` as one number."""
+    def _places(self, targets: Array) -> tuple[Array, Array]:
+        """Return the group of channels and the position of ``targets``."""
         channel, position = np.divmod(targets, size(self.target[1:]))
-        out = self.target[0] // self.operator.groups
-        places: Array = channel // out * size(self.target[1:]) + position
-        return places
+        return channel // (self.target[0] // self.operator.groups), position
+
+    @cached_property
+    def _met(self) -> Array:
+        """The source position at each tap of every output position; in the padding, one more."""
+        operator, (_, height, width), (_, rows, columns) = self.operator, self.source, self.target
+        _, _, taps_down, taps_right = operator.weight.shape
+        down = np.arange(rows)[:, None] * operator.stride[0] - operator.padding[0]
+        down = down + np.arange(taps_down) * operator.dilation[0]
+        right = np.arange(columns)[:, None] * operator.stride[1] - operator.padding[1]
+        right = right + np.arange(taps_right) * operator.dilation[1]
+        y, x = down[:, None, :, None], right[None, :, None, :]
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        met = np.where(inside, y * width + x, height * width)
+        return met.reshape(rows * columns, taps_down * taps_right).astype(np.int32)
 
     def channels(self, targets: Array) -> Array:
         """Return the number of channels of each group that have any of ``targets``."""
@@ -202,48 +234,29 @@ class ConvWires:
         out = self.target[0] // self.operator.groups
         return np.bincount(channels // out, minlength=self.operator.groups)
 
-    def reach(self, groups: Array, number: int) -> Array:
-        """Return which groups each source reaches, bool ``[source, number]``."""
-        kinds, (_, height, width) = self.operator.groups, self.source
-        places = self._places(np.arange(self.targets))
-        reached = np.zeros((kinds, self._per_group, height * width, number), bool)
-        size_of = kinds * size(self.target[1:])
-        for first in range(0, number, _AT_ONCE):
-            count = min(_AT_ONCE, number - first)
-            here = (groups >= first) & (groups < first + count)
-            chosen = np.zeros((count, size_of), np.uint16)
-            chosen[groups[here] - first, places[here]] = 1
-            spread = self._spread(chosen.reshape(-1, *self.target[1:])) > 0
-            by_kind = spread.reshape(count, kinds, 1, height * width)
-            reached[..., first : first + count] = by_kind.transpose(1, 2, 3, 0)
-        return reached.reshape(self.sources, number)
+    def reach(self, groups: Array, number: int) -> Reach:
+        """Return which groups each source reaches: its channel does not matter, only the group."""
+        kinds, places = self.operator.groups, size(self.source[1:])
+        kind, position = self._places(np.arange(self.targets))
+        reached = np.zeros((kinds, places + 1, number), bool)
+        for tap in range(self._met.shape[1]):
+            reached[kind, self._met[position, tap], groups] = True
+        shape = (kinds, self._per_group, places)
+        rows = np.arange(kinds * places).reshape(kinds, 1, places)
+        return Reach(
+            rows=np.broadcast_to(rows, shape).reshape(-1),
+            groups=reached[:, :-1].reshape(-1, number),
+        )
 
     def tap(self, row: int, column: int) -> Array:
         """Return how often each source position meets this tap of the kernel: 0 or 1."""
-        taps = np.zeros(self.operator.weight.shape[2:], bool)
-        taps[row, column] = True
-        met: Array = self._spread(np.ones((1, *self.target[1:]), np.int64), taps)[0]
-        return met
+        met = self._met[:, row * self.operator.weight.shape[3] + column]
+        places = size(self.source[1:])
+        return np.bincount(met, minlength=places + 1)[:places].reshape(self.source[1:])
 
     @property
     def _per_group(self) -> int:
         return self.source[0] // self.operator.groups
-
-    def _spread(self, values: Array, taps: Array | None = None) -> Array:
-        """Add ``values`` at output positions to all source positions in reach of ``taps``."""
-        operator = self.operator
-        _, height, width = self.source
-        _, rows, columns = self.target
-        down, right = operator.stride
-        top, left = operator.padding
-        padded = np.zeros((len(values), height + 2 * top, width + 2 * left), values.dtype)
-        for row, column in np.ndindex(*operator.weight.shape[2:]):
-            if taps is not None and not taps[row, column]:
-                continue
-            y, x = row * operator.dilation[0], column * operator.dilation[1]
-            padded[:, y : y + (rows - 1) * down + 1 : down,
-                   x : x + (columns - 1) * right + 1 : right] += values  # fmt: skip
-        return padded[:, top : top + height, left : left + width]
 
 
 def wires_of(program: Program, connection: Connection) -> Wires:

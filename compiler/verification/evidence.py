@@ -108,7 +108,8 @@ class Evidence:
     """What is to be looked at; ``rungs`` are those with spikes and voltages, the lowest first.
 
     ``by_step`` has, per spiking population, the differing spikes a step and sample between the
-    first rung and I, in groups of ``steps_together`` steps.
+    first rung and I, in groups of ``steps_together`` steps. ``asked`` is how many samples were
+    asked for by number, 0 where the most telling were chosen.
     """
 
     rungs: tuple[str, ...]
@@ -118,6 +119,7 @@ class Evidence:
     rates: tuple[Rates, ...]
     samples: int
     steps: int
+    asked: int = 0
 
     def within(self, limits: Limits) -> Evidence:
         """Return less evidence, the most telling part of it."""
@@ -192,15 +194,17 @@ def gather(
     report: VerificationReport,
     survey: Survey,
     ways: Sequence[Way],
+    *,
+    asked: Sequence[int] = (),
 ) -> Evidence:
     """Run the most telling samples once more on the rungs, and keep what is worth a look.
 
-    ``ways`` are the rungs that ``report`` climbed. A backend is run only if it failed, on the
-    sample where it first parts.
+    Those are the samples ``asked`` for, if any are. ``ways`` are the rungs that ``report``
+    climbed. A backend is run only if it failed, on the sample where it first parts.
     """
     exhibits = tuple(
         _exhibit(program, data, report, ways, sample, why)
-        for sample, why in _chosen(report, survey, MOST.samples)
+        for sample, why in (_asked(report, survey, asked) if asked else _chosen(report, survey))
     )
     together = -(-data.num_steps // _MOST_POINTS)
     decisions = data.num_samples * data.num_steps
@@ -218,11 +222,29 @@ def gather(
         ),
         samples=data.num_samples,
         steps=data.num_steps,
+        asked=len(asked),
     )
 
 
-def _chosen(report: VerificationReport, survey: Survey, most: int) -> list[tuple[int, str]]:
-    """Return at most ``most`` samples with the reason for each, the most telling first."""
+def _asked(
+    report: VerificationReport, survey: Survey, asked: Sequence[int]
+) -> list[tuple[int, str]]:
+    """Return the samples asked for, with what there is to say of each."""
+    told = _reasons(report, survey, answers=len(survey.changed))
+    return [(sample, "; ".join(["asked for", *told.get(sample, ())])) for sample in asked]
+
+
+def _chosen(report: VerificationReport, survey: Survey) -> list[tuple[int, str]]:
+    """Return the samples to show with the reason for each, the most telling first."""
+    told = _reasons(report, survey, answers=MOST.samples // 2)
+    return [(sample, "; ".join(known)) for sample, known in list(told.items())[: MOST.samples]]
+
+
+def _reasons(report: VerificationReport, survey: Survey, *, answers: int) -> dict[int, list[str]]:
+    """Return what makes samples worth a look, the most telling first.
+
+    At most ``answers`` are told because their answer changed.
+    """
     differing, changed = survey.differing, survey.changed
     order = [int(sample) for sample in np.argsort(-differing, kind="stable")]
     places = [
@@ -235,16 +257,15 @@ def _chosen(report: VerificationReport, survey: Survey, most: int) -> list[tuple
         for item in report.certificates
         if item.first is not None
     ]
-    answers = [(sample, "the answer changed") for sample in order if changed[sample]]
-    places += answers[: most // 2]
+    places += [(sample, "the answer changed") for sample in order if changed[sample]][:answers]
     places += [(order[0], "the most differing spikes"), (order[-1], "the fewest differing spikes")]
-    places += [(sample, "many differing spikes") for sample in order[1 : most + 1]]
+    places += [(sample, "many differing spikes") for sample in order[1 : MOST.samples + 1]]
     reasons: dict[int, list[str]] = {}
     for sample, why in places:
         known = reasons.setdefault(sample, [])
         if why not in known and not (known and why.startswith("many")):
             known.append(why)
-    return [(sample, "; ".join(known)) for sample, known in list(reasons.items())[:most]]
+    return reasons
 
 
 def _exhibit(

@@ -102,6 +102,49 @@ def test_the_mapping_is_recorded_shown_and_emitted() -> None:
     assert "not run on hardware" in readme
 
 
+def test_a_verification_reports_the_mapping_that_the_program_carries() -> None:
+    words = ("net.safetensors", "--target", "loihi1", "--data", "data.npz")
+    made = as_json("map", *words, "-o", "mapped.spk")
+    found = as_json("verify", "mapped.spk", "--data", "data.npz")["mapping"]
+    assert found.pop("orders") == []
+    made.pop("output")
+    made.pop("orders")
+    assert found == made
+    assert found["cores"][0]["activity"]["operations"] > 0
+    low, high = (1e9 * joules for joules in found["modelled_not_measured"]["energy"])
+    for ending in ("md", "html", "json"):
+        report = f"report.{ending}"
+        result = spikec("verify", "mapped.spk", "--data", "data.npz", "--report", report)
+        assert result.exit_code == 0, result.output
+        content = Path(report).read_text(encoding="utf-8")
+        if ending == "json":
+            assert json.loads(content)["mapping"]["cores"] == found["cores"]
+            continue
+        for text in ("Cores", "synapse bits", "operations a step", "loihi1: 1 of 128 cores in use",
+                     f"modelled, not measured, a step: {low:,.3g} to {high:,.3g} nJ"):  # fmt: skip
+            assert text in content.replace("\\", "")
+    assert "mapping" not in as_json("verify", "net.safetensors", "--data", "data.npz")
+
+
+def test_a_mapping_to_a_chip_whose_file_is_not_there_is_reported_without_its_limits() -> None:
+    spikec("map", "net.safetensors", "--target", "small.toml", "-o", "mapped.spk")
+    assert "mapping" not in as_json("verify", "mapped.spk", "--data", "data.npz")
+    spikec("verify", "mapped.spk", "--data", "data.npz", "--report", "report.md")
+    content = Path("report.md").read_text(encoding="utf-8")
+    assert "no file of the target 'small'" in content
+    assert "cores of small" in content
+    assert "modelled, not" not in content
+
+
+def test_a_map_of_another_mesh_is_not_measured_with_these_limits() -> None:
+    same = (TARGETS / "loihi1.toml").read_text(encoding="utf-8")
+    other = same.replace("tiles = [8, 4]", "tiles = [4, 8]")
+    assert other != same
+    Path("other.toml").write_text(other, encoding="utf-8")
+    spikec("map", "net.safetensors", "--target", "other.toml", "-o", "mapped.spk")
+    assert "mapping" not in as_json("verify", "mapped.spk", "--data", "data.npz")
+
+
 def test_without_a_mapping_nothing_is_shown_or_emitted() -> None:
     assert spikec("compile", "net.safetensors", "-o", "net.spk").exit_code == 0
     assert as_json("inspect", "net.spk")["core_map"] is None

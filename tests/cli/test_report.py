@@ -15,7 +15,7 @@ import pytest
 from support.reports import HIDDEN, INPUT, OUTPUT, SAMPLES, STEPS, hostile_network, spikec, write
 
 from spikec.backends.simulator import golden
-from spikec.cli.loading import Loaded
+from spikec.cli.loading import LavaOptions, Loaded
 from spikec.cli.report import figures, forms, html, markdown
 from spikec.cli.report.examination import look_into
 from spikec.cli.report.sections import sections, summary
@@ -196,7 +196,7 @@ def test_less_is_shown_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert html.MOST_BYTES - 120_000 < len(html.page(found).encode()) <= html.MOST_BYTES
 
 
-def examined(bits: int = 3) -> Any:
+def examined(bits: int = 3, asked: tuple[int, ...] = ()) -> Any:
     graph = hostile_network()
     program = compile_graph(graph, load_target("loihi2"), weight_bits=bits).program
     rng = np.random.default_rng(4)
@@ -206,8 +206,51 @@ def examined(bits: int = 3) -> Any:
     )
     return look_into(
         Loaded(graph=graph, program=program), data, name="net", files={}, backends=["simulator"],
-        backend_samples=1,
+        lava=LavaOptions(samples=1), drawn=asked,
     )  # fmt: skip
+
+
+def test_samples_are_drawn_that_were_asked_for(folder: Path) -> None:
+    out = folder / "asked.html"
+    words = ["verify", folder / "net<i>.safetensors", "--data", folder / "data.npz"]
+    spikec(*words, "--report", out, "--report-samples", "3, 0,3")
+    data = Page(out.read_text(encoding="utf-8")).data
+    assert [item["sample"] for item in data["samples"]] == [3, 0]
+    assert all(item["why"].startswith("asked for") for item in data["samples"])
+    assert f"2 of {SAMPLES} samples are in this file: those asked for." in data["selection"]
+    labels = np.load(folder / "data.npz")["labels"]
+    assert [item["label"] for item in data["samples"]] == labels[[3, 0]].tolist()
+
+
+def test_samples_for_which_there_is_no_room_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = examined(asked=(4, 1, 2))
+    assert len(json.loads(figures.figures(found, 10_000_000))["samples"]) == 3
+    shown = json.loads(figures.figures(found, 9_000))
+    assert len(shown["samples"]) < 3
+    absent = 3 - len(shown["samples"])
+    assert f"those asked for, but for {absent} that have no room." in shown["selection"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--report-samples", "1"), "U081"),
+        (("--report-samples", "1", "--report", "out.md"), "U081"),
+        (("--report-samples", "1,x", "--report", "out.html"), "U122"),
+        (("--report-samples", "", "--report", "out.html"), "U122"),
+        (("--report-samples", "-1", "--report", "out.html"), "U122"),
+        (("--report-samples", ",".join(map(str, range(13))), "--report", "out.html"), "U122"),
+        (("--report-samples", f"0,{SAMPLES}", "--report", "out.html"), "U122"),
+    ],
+)
+def test_samples_that_cannot_be_drawn_are_refused(
+    words: tuple[str, ...], code: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("spikec.cli.report.examination.verify", None)  # would raise TypeError
+    text = spikec("verify", "net<i>.safetensors", "--data", "data.npz", *words, code=2)
+    assert code in text
+    assert "option --report-samples" in text
 
 
 def test_a_network_of_many_layers_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +261,7 @@ def test_a_network_of_many_layers_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     program = compile_graph(graph, load_target("loihi2")).program
     data = Dataset(inputs={"input": (rng.random((3, 40, 4)) < 0.6).astype(np.uint8)})
     found = look_into(Loaded(graph=graph, program=program), data, name="deep", files={},
-                      backends=[], backend_samples=1)  # fmt: skip
+                      backends=[], lava=LavaOptions(samples=1))  # fmt: skip
     monkeypatch.setattr(html, "_library", str)
     monkeypatch.setattr(html, "MOST_BYTES", 150_000)
     content = html.page(found)

@@ -107,7 +107,17 @@ def test_what_fits_nowhere_is_refused_with_how_near_it_comes() -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("64KiB", 65536), ("1.5MiB", 1572864), ("64 kB", 64000), ("12", 12), ("3B", 3)],
+    [
+        ("64KiB", 65536),
+        ("1.5MiB", 1572864),
+        ("64 kB", 64000),
+        ("64KB", 64000),
+        ("12", 12),
+        ("3B", 3),
+        ("7 bytes", 7),
+        ("2MB", 2_000_000),
+        ("1GiB", 1 << 30),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
@@ -116,8 +126,9 @@ def test_sizes(text: str, size: int) -> None:
 def test_amounts_that_say_nothing_are_refused() -> None:
     assert parse_share("0.5%") == pytest.approx(0.005)
     assert parse_share("0.02") == pytest.approx(0.02)
-    for text in ("", "64K", "-3", "KiB"):
-        with pytest.raises(UsageError, match="U084"):
+    # K may be 1000 or 1024, and b may be bits.
+    for text in ("", "64K", "64kb", "64Kib", "-3", "KiB", "1e3", "64 k iB", "half"):
+        with pytest.raises(UsageError, match=r"U084(?s:.)*B, bytes, kB, KB, MB, GB, KiB, MiB, GiB"):
             parse_size(text)
     for text in ("", "5", "0.5", "101%", "half"):
         with pytest.raises(UsageError, match="U084"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.random_graphs import random_graph, random_graph_inputs
 
-from spikec.cli.loading import Loaded
+from spikec.cli.loading import LavaOptions, Loaded
 from spikec.cli.report import html, markdown
 from spikec.cli.report.examination import look_into
 from spikec.compiler.errors import SpikecError
@@ -34,7 +34,7 @@ def test_random_networks_have_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
         compiled += 1
         found = look_into(
             Loaded(graph=graph if seed % 3 else None, program=program), data, name="random",
-            files={}, backends=["simulator"], backend_samples=1,
+            files={}, backends=["simulator"], lava=LavaOptions(samples=1),
         )  # fmt: skip
         shown = json.loads(re.findall(r"application/json'>(.*?)</script>", html.page(found))[0])
         names = {item.name for item in program.populations}

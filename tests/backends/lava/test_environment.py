@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from spikec.backends.lava import environment
-from spikec.compiler.errors import BackendError
+from spikec.compiler.errors import BackendError, UsageError
 
 
 def script(path, text):
@@ -131,3 +131,12 @@ def test_setup_leaves_other_directories_alone(tmp_path):
     with pytest.raises(BackendError, match="not empty"):
         environment.setup(tmp_path / "work")
     assert (tmp_path / "work" / "thesis.tex").exists()
+
+
+def test_setup_names_a_place_that_cannot_be_a_directory(tmp_path):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(BackendError, match=r"B041 at .*file: it is not a directory"):
+        environment.setup(tmp_path / "file")
+    with pytest.raises(UsageError, match="U030"):
+        environment.setup(tmp_path / "file" / "lava")
+    assert (tmp_path / "file").read_text() == "text"
