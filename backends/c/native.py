@@ -30,11 +30,15 @@ _SMALL = 1 << 20
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Native:
-    """An engine's source, the arrays it is given, and how samples are cut for it."""
+    """An engine's source, the arrays it is given, and how samples are cut for it.
+
+    ``divisible`` weights belong to populations whose blocks threads can share.
+    """
 
     source: str
     arrays: tuple[Array, ...]
     group: int
+    divisible: int
 
 
 def generate(built: Plan) -> Native:
@@ -59,12 +63,17 @@ def generate(built: Plan) -> Native:
     weights = sum(link.weights.size for writer in writers for link in writer.dense)
     group = _GROUP if weights > _SMALL else 1
     functions = [writer.functions() for writer in writers]
-    calls = [f"run_{n}(p, group, members, steps, t0, count, events);" for n in range(len(groups))]
+    calls = [
+        f"run_{n}(p, group, members, steps, t0, count, events, turns);" for n in range(len(groups))
+    ]
     source = fill(
         "native.c",
         chunk=max(1, min(_CHUNK, _MOST_EVENTS // longest)),
         group=group,
         extra=built.extra_steps,
+        # Inputs, carrying over, and of each component what is computed and what is published.
+        phases=2 + 2 * len(groups),
+        odd=2 * len(built.cells),
         helpers=fill("decay32.c") + "\n" + fill("decay64.c"),
         fields=indented([*_fields(writers), *_lists(listened)], 1),
         functions="\n".join([*functions, *map(_component, range(len(groups)), groups)]),
@@ -74,7 +83,9 @@ def generate(built: Plan) -> Native:
         components=indented(calls, 3),
         carries=indented(map(_carry, listened), 4),
     )
-    return Native(source=source, arrays=tuple(given.arrays), group=group)
+    cut = [writer for writers in groups if _by_block(writers) for writer in writers]
+    divisible = sum(link.weights.size for writer in cut for link in writer.dense)
+    return Native(source=source, arrays=tuple(given.arrays), group=group, divisible=divisible)
 
 
 def _fields(writers: Sequence[CellWriter]) -> Iterator[str]:
@@ -113,6 +124,7 @@ def _inputs(built: Plan, heard: set[str]) -> Iterator[str]:
                 size=item.size,
                 number=number,
                 kind="int32_t" if item.graded else "uint8_t",
+                odd="0" if item.graded else f"odd_bytes(row, {item.size})",
                 listed=indented(_listed(item), 2),
             )
 

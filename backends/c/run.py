@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 
 import numpy as np
@@ -15,16 +14,19 @@ import numpy as np
 from spikec.backends.c.compiler import compile_engine
 from spikec.backends.c.native import generate
 from spikec.backends.c.plan import Plan, check, plan
-from spikec.compiler.arrays import Array
+from spikec.backends.threads import Company, default_threads
+from spikec.compiler.arrays import Array, address
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.inputs import to_integers
-from spikec.compiler.program import Neurons, Program
+from spikec.compiler.program import Neurons, Program, ProgramInput
 from spikec.compiler.trace import QUANTITIES, Probe, Quantity, Trace
 
 __all__ = ["CBackend", "CExecutable"]
 
-_Pointers = ctypes.Array[ctypes.c_void_p]
+_Pointers = ctypes.POINTER(ctypes.c_void_p)
+#: Additions above which threads share a sample.
+_WORTH_SHARING = 1 << 29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,8 @@ class CBackend:
             arrays=native.arrays,
             library=library,
             group=native.group,
-            threads=self.threads or _processors(),
+            divisible=native.divisible,
+            threads=self.threads or default_threads(),
         )
 
 
@@ -69,17 +72,29 @@ class CExecutable:
     arrays: tuple[Array, ...]
     library: ctypes.CDLL
     group: int
+    divisible: int
     threads: int
     rooms: list[Array] = field(default_factory=list)
+    company: Company = field(default_factory=Company)
 
     def _take_room(self) -> Array:
         """Return memory to work in: what an earlier run has left, else new."""
         try:
             return self.rooms.pop()
         except IndexError:
-            count = self.library.spikec_room
-            count.restype = ctypes.c_int64
-            return _room(int(count()))
+            return _room(int(self._library.spikec_room()))
+
+    @cached_property
+    def _library(self) -> ctypes.CDLL:
+        place, number = ctypes.c_void_p, ctypes.c_int64
+        self.library.spikec_room.restype = number
+        self.library.spikec_phases.argtypes = [number, number]
+        self.library.spikec_phases.restype = number
+        self.library.spikec_run.argtypes = [
+            _Pointers, _Pointers, _Pointers, number, number, place, place, number, place,
+        ]  # fmt: skip
+        self.library.spikec_run.restype = None
+        return self.library
 
     @cached_property
     def _default_probes(self) -> tuple[Probe, ...]:
@@ -90,7 +105,12 @@ class CExecutable:
         return {cell.neurons.name: cell.neurons for cell in self.plan.cells}
 
     @cached_property
-    def _given_arrays(self) -> _Pointers:
+    def _records(self) -> list[Probe]:
+        """What the engine can record, in its order."""
+        return [(name, quantity) for name in self._neurons for quantity in QUANTITIES]
+
+    @cached_property
+    def _given_arrays(self) -> ctypes.Array[ctypes.c_void_p]:
         return _pointers(self.arrays)
 
     def run(
@@ -104,21 +124,42 @@ class CExecutable:
 
         ``events`` counts wraps, saturations and clipped inputs as the simulator does.
         """
-        program = self.plan.program
-        given, events = _prepared(self.plan, inputs)
-        samples, steps = next(iter(given.values())).shape[:2]
-        wanted = dict.fromkeys((*self._default_probes, *probes))
+        plain = {item.name: _bytes(inputs[item.name], item) for item in self.plan.program.inputs}
+        if not any(item is None for item in plain.values()):
+            given = [item for item in plain.values() if item is not None]
+            trace = self._traced(given, {}, probes, progress)
+            if trace is not None:
+                return trace
+        return _known(self._traced(*_prepared(self.plan, inputs), probes, progress))
+
+    def _traced(
+        self,
+        given: Sequence[Array],
+        events: dict[str, int],
+        probes: Sequence[Probe],
+        progress: Progress | None,
+    ) -> Trace | None:
+        """Run what the engine takes; return None if bytes of spikes were neither 0 nor 1."""
+        samples, steps = given[0].shape[:2]
+        wanted = self._default_probes
+        if probes:
+            wanted = tuple(dict.fromkeys((*wanted, *probes)))
         values = {
             probe: _blank(self._neurons[probe[0]], probe[1], samples, steps) for probe in wanted
         }
-        counts = np.zeros((len(self.plan.cells), 2), np.int64)
+        counts = np.zeros(2 * len(self.plan.cells) + 1, np.int64)
         if samples and steps:
-            self._run(list(given.values()), values, counts, progress)
-        for cell, pair in zip(self.plan.cells, counts.tolist(), strict=True):
-            for what, count in zip(("current wrapped", "voltage saturated"), pair, strict=True):
-                if count:
-                    events[f"{cell.neurons.name}/{what}"] = count
-        return Trace(values=values, outputs=program.outputs, events=events)
+            self._run(given, values, counts, progress)
+        found = counts.tolist()
+        if found[-1]:
+            return None
+        if any(found):
+            names = self._neurons
+            kinds = [f"{name}/{what}" for name in names
+                     for what in ("current wrapped", "voltage saturated")]  # fmt: skip
+            pairs = zip(kinds, found[:-1], strict=True)
+            events = events | {kind: count for kind, count in pairs if count}
+        return Trace(values=values, outputs=self.plan.program.outputs, events=events)
 
     def _run(
         self,
@@ -127,32 +168,75 @@ class CExecutable:
         counts: Array,
         progress: Progress | None,
     ) -> None:
-        names = [cell.neurons.name for cell in self.plan.cells]
-        outputs = [values.get((name, quantity)) for name in names for quantity in QUANTITIES]
-        samples = len(given[0])
-        parts = list(_parts(samples, self.group, self.threads))
+        samples, steps = given[0].shape[:2]
+        outputs = [values.get(record) for record in self._records]
+        if self.threads >= 2 * samples and self.divisible * steps > _WORTH_SHARING:
+            self._share(given, outputs, counts)
+            if progress is not None:
+                progress(samples, samples)
+            return
 
         def work(part: slice) -> tuple[int, Array]:
             found = np.zeros_like(counts)
             room = self._take_room()
-            self.library.spikec_run(
-                self._given_arrays,
-                _pointers([item[part] for item in given]),
-                _pointers([None if item is None else item[part] for item in outputs]),
-                ctypes.c_int64(part.stop - part.start),
-                ctypes.c_int64(given[0].shape[1]),
-                _pointer(found),
-                _pointer(room),
-            )
+            self._call(given, outputs, part, found, room, 1, found)
             self.rooms.append(room)
             return part.stop - part.start, found
 
         done = 0
-        for size, found in _in_threads(work, parts, self.threads):
+        for size, found in _in_threads(work, self._parts(samples), self.threads):
             counts += found
             done += size
             if progress is not None:
                 progress(done, samples)
+
+    def _share(
+        self, given: Sequence[Array], outputs: Sequence[Array | None], counts: Array
+    ) -> None:
+        """Run few samples, all threads at once on each."""
+        samples, steps = given[0].shape[:2]
+        parts = self.threads // samples
+        found = np.zeros((parts, len(counts)), np.int64)
+        meeting = np.zeros(int(self._library.spikec_phases(samples, steps)), np.int64)
+        room = self._take_room()
+
+        def work(part: int) -> None:
+            self._call(given, outputs, slice(0, samples), found[part], room, parts, meeting)
+
+        self.company.do([partial(work, part) for part in range(parts)])
+        self.rooms.append(room)
+        counts += found.sum(axis=0)
+
+    def _call(
+        self,
+        given: Sequence[Array],
+        outputs: Sequence[Array | None],
+        part: slice,
+        found: Array,
+        room: Array,
+        parts: int,
+        meeting: Array,
+    ) -> None:
+        self._library.spikec_run(
+            self._given_arrays,
+            _pointers([item[part] for item in given]),
+            _pointers([None if item is None else item[part] for item in outputs]),
+            part.stop - part.start,
+            given[0].shape[1],
+            address(found),
+            address(room),
+            parts,
+            address(meeting),
+        )
+
+    def _parts(self, samples: int) -> Sequence[slice]:
+        """Return slices of samples: whole groups, and several a thread to even them out."""
+        threads, group = self.threads, self.group
+        if threads == 1 or samples == 1:
+            return (slice(0, samples),)
+        size = -(-samples // (4 * threads))
+        size = -(-size // group) * group if samples >= group * threads else -(-samples // threads)
+        return [slice(at, min(at + size, samples)) for at in range(0, samples, size)]
 
     def __enter__(self) -> CExecutable:  # noqa: PYI034 - it is final
         return self
@@ -167,27 +251,28 @@ class CExecutable:
         self.rooms.clear()
 
 
-def _prepared(built: Plan, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
-    """Return contiguous bytes of binary inputs and 32-bit integers of graded ones."""
-    ready: dict[str, Array] = {}
-    slow: dict[str, Array] = {}
-    events: dict[str, int] = {}
-    for entry in built.program.inputs:
-        values = np.asarray(inputs[entry.name])
-        plain = entry.kind != "analog" and values.dtype in (np.uint8, np.bool_)
-        if plain and values.size and entry.low <= 0 and int(values.max()) <= entry.high:
-            ready[entry.name] = values.view(np.uint8)
-        else:
-            slow[entry.name] = values
-    if slow:
-        integers, events = to_integers(built.program, inputs)
-        ready |= {name: integers[name] for name in slow}
-    return {
-        entry.name: np.ascontiguousarray(
-            ready[entry.name], np.int32 if built.source(entry.name).graded else np.uint8
+def _known(trace: Trace | None) -> Trace:
+    assert trace is not None, "what was converted is 0 or 1"
+    return trace
+
+
+def _bytes(values: Array, entry: ProgramInput) -> Array | None:
+    """Return spikes that are bytes already, which the engine checks; None for all else."""
+    values = np.asarray(values)
+    if values.dtype.char not in "B?" or (entry.kind, entry.low, entry.high) != ("binary", 0, 1):
+        return None
+    return np.ascontiguousarray(values)
+
+
+def _prepared(built: Plan, inputs: Mapping[str, Array]) -> tuple[list[Array], dict[str, int]]:
+    """Return contiguous bytes of inputs that are 0 or 1 and 32-bit integers of graded ones."""
+    integers, events = to_integers(built.program, inputs)
+    return [
+        np.ascontiguousarray(
+            integers[entry.name], np.int32 if built.source(entry.name).graded else np.uint8
         )
         for entry in built.program.inputs
-    }, events
+    ], events
 
 
 def _blank(neurons: Neurons, quantity: Quantity, samples: int, steps: int) -> Array:
@@ -201,14 +286,6 @@ def _blank(neurons: Neurons, quantity: Quantity, samples: int, steps: int) -> Ar
     if lag < 0:
         record[:, : min(-lag, steps)] = initial
     return record
-
-
-def _parts(samples: int, group: int, threads: int) -> Iterator[slice]:
-    """Yield slices of samples: whole groups, and several for each thread to even them out."""
-    size = -(-samples // (threads if threads == 1 else 4 * threads))
-    size = -(-size // group) * group if samples >= group * threads else -(-samples // threads)
-    for start in range(0, samples, size):
-        yield slice(start, min(start + size, samples))
 
 
 def _in_threads(
@@ -242,16 +319,6 @@ def _room(count: int) -> Array:
         ) from error
 
 
-def _pointer(array: Array) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.__array_interface__["data"][0])
-
-
-def _pointers(arrays: Sequence[Array | None]) -> _Pointers:
-    places = [None if item is None else item.__array_interface__["data"][0] for item in arrays]
+def _pointers(arrays: Sequence[Array | None]) -> ctypes.Array[ctypes.c_void_p]:
+    places = [None if item is None else address(item) for item in arrays]
     return (ctypes.c_void_p * max(1, len(places)))(*places)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

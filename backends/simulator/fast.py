@@ -9,8 +9,7 @@ takes it in chunks.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,12 +20,13 @@ import numpy as np
 from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
 from spikec.backends.simulator.product import Product, products
-from spikec.compiler.arrays import Array
+from spikec.backends.threads import Company, default_threads
+from spikec.compiler.arrays import Array, address
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.trace import Probe, Quantity, Trace
 
-__all__ = ["Kept", "Session", "Way", "default_threads", "run"]
+__all__ = ["Kept", "Session", "Way", "run"]
 
 #: Steps of a block of neurons that are taken together.
 _FEW_STEPS = 16
@@ -43,11 +43,6 @@ _SCRATCH = 1 << 22
 _SYNAPSE = {k.DENSE: 6e-4, k.WIDE: 2e-3, k.CONV: 5e-3, k.SPARSE: 3e-2}
 _NEURON = 0.5
 _WORTH_SHARING = 6e5
-
-
-def default_threads() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
@@ -132,7 +127,7 @@ class Kept:
         self._width = _sums_width(layout)
         self._tables: dict[tuple[Probe, ...], _Tables] = {}
         self._rooms: dict[tuple[object, int], list[Room]] = {}
-        self._helpers: ThreadPoolExecutor | None = None
+        self.company = Company()
         #: Of runs by one thread: no group is worth sharing, and nobody is met.
         self.nothing_shared = (np.zeros(len(layout.groups), np.bool_), np.zeros(0, np.int64))
 
@@ -150,17 +145,6 @@ class Kept:
         """Say of each group whether its steps are so much work that threads may share it."""
         worth: Array = self._efforts * steps > _WORTH_SHARING
         return worth
-
-    def at_once(self, parts: Sequence[Callable[[], None]]) -> None:
-        """Do the first of some parts; threads that are free do others."""
-        first, *others = parts
-        if self._helpers is None:
-            self._helpers = ThreadPoolExecutor(max(1, len(others)))
-        waiting = [self._helpers.submit(other) for other in others]
-        first()
-        for other in waiting:
-            if not other.cancel():
-                other.result()
 
     def rooms(self, layout: Layout, steps: int) -> tuple[int, list[Room]]:
         """Return how many steps are taken at a time, and memory for it that nobody works in."""
@@ -226,7 +210,7 @@ class Session:
     def prepare(self) -> None:
         """Compile the loops if this machine has not kept them from an earlier run."""
         nothing = np.zeros(0, np.uint8)
-        self._kept.take(nothing.ctypes.data, 0, 0, self._sent, 0, 0, 0, 0, 1)
+        self._kept.take(address(nothing), 0, 0, self._sent, 0, 0, 0, 0, 1)
         self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype), {}, self._samples)
 
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
@@ -269,7 +253,7 @@ class Session:
         steps, count = part.shape[1], place.stop - place.start
         every = max(1, steps // _JUDGED)
         wrong, ones = self._kept.take(
-            part.ctypes.data, count, steps, self._sent, samples.start, samples.stop,
+            address(part), count, steps, self._sent, samples.start, samples.stop,
             self._fresh.start, place.start, every,
         )  # fmt: skip
         if wrong:
@@ -420,7 +404,7 @@ class Session:
         arriving, worth = taken[0][0], kept.worth_sharing(steps)
         phases = 2 * sum(-(-steps // min(chunk, row[k.G_STEPS])) for row in layout.groups.tolist())
         meeting = np.zeros(2 * kept.apart * phases * self._samples, np.int64)
-        kept.at_once([
+        kept.company.do([
             partial(kept.loops, 0, self._samples, self._step, steps, tables, layout.weights,
                     layout.values, streams, self._states, events[part], arriving, taken[part][1],
                     parts, worth, meeting)

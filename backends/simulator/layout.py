@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from ctypes import addressof, c_char
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from spikec.backends.simulator import codes as k
-from spikec.compiler.arrays import Array, IntArray, Shape, size
+from spikec.compiler.arrays import Array, IntArray, Shape, address, size
 from spikec.compiler.bounds import arriving, current_bound
 from spikec.compiler.components import components
 from spikec.compiler.errors import BackendError, Diagnostic
@@ -207,8 +206,7 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike, *, blank: bool = True)
     """
     kind = np.dtype(dtype)
     room = (np.zeros if blank else np.empty)(size(shape) * kind.itemsize + _LINE, np.uint8)
-    place = addressof(c_char.from_buffer(room.data))  # the quickest of several ways to ask
-    blanks: Array = np.ndarray(shape, kind, room.data, -place % _LINE)
+    blanks: Array = np.ndarray(shape, kind, room.data, -address(room) % _LINE)
     return blanks
 
 

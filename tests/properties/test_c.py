@@ -9,6 +9,7 @@ import pytest
 from support.c_programs import run_package
 from support.random_programs import merged, merged_inputs, random_inputs, random_program
 
+from spikec.backends.c import run
 from spikec.backends.c.plan import plan
 from spikec.backends.c.run import CBackend
 from spikec.backends.simulator import fast, golden
@@ -18,6 +19,11 @@ from spikec.compiler.program import Program
 from spikec.compiler.trace import QUANTITIES, Probe
 
 SANITIZED = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+
+
+@pytest.fixture(autouse=True)
+def _threads_share_even_the_smallest_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_WORTH_SHARING", -1)
 
 
 def all_probes(program: Program) -> list[Probe]:
@@ -36,10 +42,14 @@ def assert_native_equals(program: Program, inputs: dict[str, Array]) -> None:
     with CBackend(threads=2).load(program) as engine:
         found = engine.run(inputs, probes=probes)
         usual = engine.run(inputs)
+    with CBackend(threads=7).load(program) as engine:  # several for each sample
+        shared = engine.run(inputs, probes=probes)
     for probe in probes:
         np.testing.assert_array_equal(found[probe], expected[probe], err_msg=str(probe))
+        np.testing.assert_array_equal(shared[probe], expected[probe], err_msg=str(probe))
         assert found[probe].dtype == expected[probe].dtype
     assert dict(found.events) == dict(usual.events) == dict(expected.events)
+    assert dict(shared.events) == dict(expected.events)
     assert set(usual.values) == set(program.default_probes)
     for probe in program.default_probes:
         np.testing.assert_array_equal(usual[probe], expected[probe])

@@ -225,3 +225,22 @@ def test_clang_builds_the_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal(program, {"x": (rng.random((3, 25, 2, 9, 9)) < 0.2).astype(np.uint8)})
     dense = network(rng.integers(-128, 128, (300, 90)) * 2, vth=800)
     assert_equal(dense, {"x": (rng.random((3, 25, 90)) < 0.2).astype(np.uint8)})
+
+
+@pytest.mark.parametrize("name", ["c", "simulator"])
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int64])
+def test_bytes_of_spikes_that_are_neither_0_nor_1_are_clipped_and_counted(
+    name: str, dtype: type
+) -> None:
+    program = network(np.arange(-70, 70).reshape(2, 70) * 2)
+    rng = np.random.default_rng(0)
+    spikes = rng.choice(np.array([0, 1, 2, 200]), (2, 6, 70)).astype(dtype)
+    expected = golden.run(program, {"x": spikes})
+    with open_backend(name).load(program) as engine:
+        found = engine.run({"x": spikes})
+        again = engine.run({"x": np.minimum(spikes, 1)})
+    np.testing.assert_array_equal(found["n", "spikes"], expected["n", "spikes"])
+    np.testing.assert_array_equal(again["n", "spikes"], expected["n", "spikes"])
+    assert found.events == expected.events
+    assert bool(found.events) == (dtype is not bool)
+    assert not again.events
