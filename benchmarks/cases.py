@@ -48,7 +48,7 @@ def _case(name: str, **values: object) -> Case:
 def standard() -> list[Case]:
     """Return all cases: first those that a ratio is wanted of, curves last.
 
-    Those of two threads stand together: their tools are other processes.
+    Those of two threads stand together, as far as that goes: their tools are other processes.
     """
     plain = (*ENGINES, "torch int8", "torch by hand")
     batched = (*plain, *FRAMEWORKS[1:])
@@ -57,12 +57,14 @@ def standard() -> list[Case]:
         *(_case(name, tools=ALL, seconds=2.5) for name in ("W1", "W2", "W3")),
         *(_case(name, tools=wide if name == "W4-5" else wide[:5], rounds=3)
           for name in ("W4-1", "W4-5", "W4-20")),
+        *(_case(name, threads=2, tools=wide[:3], rounds=3) for name in ("W4-1", "W4-5", "W4-20")),
+        _case("W1", batch=256, threads=2, tools=batched, rounds=3),
         *(_case(name, batch=256, tools=batched, rounds=3) for name in ("W3", "W1", "W2")),
         *(_case(name, batch=64, tools=plain, rounds=3) for name in ("W1", "W2", "W3", "W4-1")),
         _case("W4-5", batch=64, tools=(*plain, "SpikingJelly"), rounds=3),
         _case("W4-20", batch=16, tools=plain, rounds=3),
         *(_case(name, batch=256, threads=2, tools=batched, rounds=3)
-          for name in ("W1", "W2", "W3")),
+          for name in ("W2", "W3")),
         _case("W4-5", batch=64, threads=2, tools=plain, rounds=3),
         *curves(),
     ]  # fmt: skip

@@ -36,6 +36,8 @@ WANTED = (
     Wanted(title="Lava", workloads=("W1", "W2", "W3"), peers=("Lava",), floor=900, goal=2000),
     Wanted(title="Lava", workloads=("W4-1", "W4-5", "W4-20"), peers=("Lava",), floor=300,
            goal=600),
+    Wanted(title="Lava", workloads=("W4-1", "W4-5", "W4-20"), peers=("Lava",), floor=300,
+           goal=600, threads=2),
     Wanted(title="best PyTorch framework", workloads=("W1",), batch=256, threads=2,
            peers=FRAMEWORKS, floor=11, goal=20),
     Wanted(title="best PyTorch framework", workloads=("W3",), batch=256, peers=FRAMEWORKS,

@@ -10,7 +10,7 @@ steps of a chunk at a time. A population that a convolution reaches is kept as
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -237,18 +237,22 @@ def _contiguous(connection: Connection) -> bool:
         isinstance(operator, Conv2d)
         and operator.groups == 1
         and operator.dilation == (1, 1)
-        and _narrowed(operator.weight) is not None
+        and _narrow_shift(operator.weight) is not None
     )
 
 
 def _narrowed(weight: Array) -> tuple[Array, int] | None:
     """Return the weights without their common factor of two, if int8 then holds them."""
+    shift = _narrow_shift(weight)
+    return None if shift is None else ((weight >> shift).astype(np.int8), shift)
+
+
+def _narrow_shift(weight: Array) -> int | None:
+    """Return the factor of two that leaves weights of int8, if there is one."""
     bits = int(np.bitwise_or.reduce(weight, axis=None)) if weight.size else 0
     shift = (bits & -bits).bit_length() - 1 if bits else 0
-    reduced = weight >> shift
-    if reduced.size and (reduced.min() < -128 or reduced.max() > 127):
-        return None
-    return reduced.astype(np.int8), shift
+    low, high = int(weight.min(initial=0)) >> shift, int(weight.max(initial=0)) >> shift
+    return shift if low >= -128 and high <= 127 else None
 
 
 class _Builder:
@@ -265,7 +269,7 @@ class _Builder:
         self._sent, self._integers, self._target = sent, integers, target
         self._shifts = {item.name: item.shift for item in program.inputs}
         self._most = {item.name: item.max_spikes for item in program.populations}
-        self._parts: tuple[list[Array], ...] = ([], [], [], [])
+        self._parts: tuple[list[Callable[[Array], None]], ...] = ([], [], [], [])
         self._lengths = [0] * 4
         self.connections: list[list[int]] = []
         self.wires: list[Connection] = []
@@ -295,12 +299,12 @@ class _Builder:
     def weights(self) -> tuple[Array, ...]:
         """Return narrow and wide weights, geometry and places."""
         types = (np.int8, np.int16, np.int64, np.int32)
+        flat = []
         for which, dtype in enumerate(types):  # the last vector may reach beyond a kernel
             self._append(which, np.zeros(3 if dtype is np.int64 else _LANES, dtype))
-        flat = [
-            np.concatenate(parts, out=aligned((sum(map(len, parts)),), dtype), casting="unsafe")
-            for parts, dtype in zip(self._parts, types, strict=True)
-        ]
+            flat.append(aligned((self._lengths[which],), dtype))
+            for part in self._parts[which]:
+                part(flat[-1])
         flat[2] = flat[2].reshape(-1, 3)
         return tuple(flat)
 
@@ -314,28 +318,41 @@ class _Builder:
 
     def _append(self, which: int, values: Array) -> int:
         """Add values to one of the flat arrays and return where they begin."""
+
+        def fill(place: Array) -> None:
+            place[:] = values.reshape(-1)
+
+        return self._reserve(which, values.size, fill)
+
+    def _reserve(self, which: int, count: int, fill: Callable[[Array], None]) -> int:
+        """Let ``fill`` write part of one of the flat arrays, and return where that begins.
+
+        It is called once, at the end: weights are never there twice.
+        """
         begin = self._lengths[which]
-        self._parts[which].append(values.reshape(-1))
-        self._lengths[which] += values.size
+        self._lengths[which] += count
+        self._parts[which].append(lambda flat: fill(flat[begin : begin + count]))
         return begin
 
     def _dense(self, row: list[int], connection: Connection, operator: Dense) -> None:
         source, target = self._source(connection.source), self._sent[connection.target]
-        weight = target.placed(operator.weight)
-        if source.order is not None:
-            weight = weight[:, source.order]
-        narrowed = _narrowed(weight)
-        row[k.C_KIND], which = (k.WIDE, 1) if narrowed is None else (k.DENSE, 0)
-        if narrowed is not None:
-            weight, shift = narrowed
-            row[k.C_SHIFT] += shift
-        rows = np.zeros((weight.shape[1], row[k.C_STRIDE]), weight.dtype)
-        rows[:, : len(weight)] = weight.T
-        if which == 0 and row[k.C_VALUES] == k.BITS:
-            parts = [rows[:, at : at + k.BLOCK].reshape(-1)
-                     for at in range(0, rows.shape[1], k.BLOCK)]  # fmt: skip
-            rows = np.concatenate(parts)
-        row[k.C_WEIGHTS] = self._append(which, rows)
+        shift = _narrow_shift(operator.weight)
+        row[k.C_KIND], which = (k.WIDE, 1) if shift is None else (k.DENSE, 0)
+        row[k.C_SHIFT] += shift or 0
+        stride, count = row[k.C_STRIDE], source.count
+        cut = k.BLOCK if which == 0 and row[k.C_VALUES] == k.BITS else stride
+
+        def fill(place: Array) -> None:
+            for begin in range(0, stride, k.BLOCK):
+                end = min(begin + k.BLOCK, row[k.C_WIDTH])
+                which_rows = slice(begin, end) if target.order is None else target.order[begin:end]
+                part = operator.weight[which_rows] >> (shift or 0)
+                ordered = part if source.order is None else part[:, source.order]
+                at, width = begin // cut * cut, min(cut, stride - begin // cut * cut)
+                rows = place[at * count : (at + width) * count].reshape(count, width)
+                rows[:, begin - at : end - at] = ordered.T
+
+        row[k.C_WEIGHTS] = self._reserve(which, count * stride, fill)
 
     def _picture(self, row: list[int], connection: Connection, operator: Conv2d) -> None:
         narrowed = _narrowed(operator.weight)
