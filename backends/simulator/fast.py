@@ -45,6 +45,11 @@ _NEURON = 0.5
 _WORTH_SHARING = 6e5
 
 
+#: Samples whose steps are taken side by side where weights are many: more than a cache has of
+#: them then serves several.
+_SIDE_BY_SIDE, _LARGE = 8, 1 << 20
+
+
 def run(
     layout: Layout,
     inputs: Mapping[str, Array],
@@ -125,6 +130,11 @@ class Kept:
         self.blank = bool((rows[:, k.P_START] > 0).any())
         self._efforts = np.array([_effort(layout, row) for row in layout.groups.tolist()])
         self._width = _sums_width(layout)
+        large = any(
+            group[k.G_FUSED] and layout.wires[group[k.G_OUTER]].operator.weight.size > _LARGE
+            for group in layout.groups
+        )
+        self.members = _SIDE_BY_SIDE if large else 1
         self._tables: dict[tuple[Probe, ...], _Tables] = {}
         self._rooms: dict[tuple[object, int], list[Room]] = {}
         self.company = Company()
@@ -161,13 +171,13 @@ class Kept:
             return rooms.pop()
         except IndexError:  # others work in all there are
             pass
-        events = chunk * layout.widest
+        events, members = chunk * layout.widest, self.members
         return aligned((chunk, self._width), layout.dtype), (
             aligned((_FEW_STEPS, k.BLOCK), layout.dtype),
             aligned((self._width + padded(1),), np.int16),
-            np.zeros(events + padded(1), np.int32),
+            np.zeros((members, events + padded(1)), np.int32),
             np.zeros(events, np.int64),
-            np.zeros(chunk, np.int64),
+            np.zeros((members, chunk), np.int64),
         )
 
 
@@ -344,7 +354,7 @@ class Session:
 
     def _together(self) -> int:
         """Return how many samples a thread takes in and runs before the next ones."""
-        return max(1, _TOGETHER // max(1, int(self._sent[0].size)))
+        return max(self._kept.members, _TOGETHER // max(1, int(self._sent[0].size)))
 
     def _computed(
         self, steps: int, ready: Array, inputs: Mapping[str, Array], received: int

@@ -755,21 +755,22 @@ def _units(group: Any, tables: Any, phase: int, steps: int, parts: int) -> int:
 
 @_jit
 def _piece(
-    sample: int, group: Any, start: int, phase: int, unit: int, units: int, fresh: bool, step: int,
-    arriving: Any, tables: Any, weights: Any, values: Any, streams: Any, states: Any, events: Any,
-    scratch: Any,
+    sample: int, member: int, group: Any, start: int, phase: int, unit: int, units: int,
+    fresh: bool, step: int, arriving: Any, tables: Any, weights: Any, values: Any, streams: Any,
+    states: Any, events: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """Do one of ``units`` pieces of a phase of a sample's steps, of a group that is alone.
 
     In phase 0 each piece is some steps, whose sums of what arrives it leaves in ``arriving``; in
     phase 1 some neurons, through all steps. A population that is fused is done in phase 0,
     each piece some of its neurons; what was sent is looked for if ``fresh``, else it is
-    still in ``scratch``.
+    still in ``scratch``, where each ``member`` of samples side by side has its place.
     """
     _, populations, connections = tables
     sent, integers, ready, _, history = streams
     current, voltage, idle = states
-    few, sums, index, found_values, ends = scratch
+    few, sums, indices, found_values, all_ends = scratch
+    index, ends = indices[member], all_ends[member]
     which, first_in = group[G_POPULATIONS], group[G_OUTER]
     population, happened = populations[which], events[which]
     row, now = history + start, step + start
@@ -801,8 +802,8 @@ def _in_turn(
     _, populations, connections = tables
     sent, integers, ready, recorded, history = streams
     current, voltage, idle = states
-    _, sums, index, found_values, ends = scratch
-    work = (sums, index, found_values, ends)
+    _, sums, indices, found_values, ends = scratch
+    work = (sums, indices[0], found_values, ends[0])
     state = (current[sample], voltage[sample], idle[sample])
     flows = (sent[sample], integers[sample], ready[sample])
     row, now = history + start, step + start
@@ -865,34 +866,50 @@ def run(
     ``scratch``: in each phase each takes pieces that no other has begun, so that who comes
     late or is held up does less. Of ``meeting``, zeros to begin with, two numbers a phase
     count pieces begun and done. Groups that are not ``worth`` cutting are one piece.
+
+    One thread takes as many samples side by side as ``scratch`` has places for what was
+    sent: each block of weights serves all of them while the cache has it.
     """
     groups, populations, connections = tables
+    members = len(scratch[2]) if parts == 1 else 1
     number = 0
-    for sample in range(first, last):
-        _clear_ends(populations, streams[0][sample], streams[4])
+    for begin in range(first, last, members):
+        end = min(begin + members, last)
+        for sample in range(begin, end):
+            _clear_ends(populations, streams[0][sample], streams[4])
         for place in range(len(groups)):
             group = groups[place]
             length = min(len(room), group[G_STEPS])
             alone = _alone(group, populations)
+            fuses = alone and _fuses(group, connections)
             for start in range(0, steps, length):
                 arriving = room[: min(length, steps - start)]
-                for phase in range(2 if alone and not _fuses(group, connections) else 1):
-                    units = 1
-                    if alone and parts > 1 and worth[place]:
-                        units = _units(group, tables, phase, len(arriving), parts)
-                    fresh = True
-                    unit = _claimed(meeting, number, -1, parts)
-                    while unit < units:
-                        if alone:
-                            _piece(sample, group, start, phase, unit, units, fresh, step, arriving,
-                                   tables, weights, values, streams, states, events,
-                                   scratch)  # fmt: skip
-                        else:
-                            _in_turn(sample, group, start, step, arriving, tables, weights, values,
-                                     streams, states, events, scratch)  # fmt: skip
-                        fresh = False
-                        if parts > 1:
-                            counted_up(meeting, (2 * number + 1) * APART)
-                        unit = _claimed(meeting, number, unit, parts)
-                    _meet(meeting, number, units, parts)
-                    number += 1
+                if fuses and members > 1:
+                    blocks = _units(group, tables, 0, len(arriving), 1)
+                    for block in range(blocks):
+                        for sample in range(begin, end):
+                            _piece(sample, sample - begin, group, start, 0, block, blocks,
+                                   block == 0, step, arriving, tables, weights, values, streams,
+                                   states, events, scratch)  # fmt: skip
+                    continue
+                for sample in range(begin, end):
+                    for phase in range(2 if alone and not fuses else 1):
+                        units = 1
+                        if alone and parts > 1 and worth[place]:
+                            units = _units(group, tables, phase, len(arriving), parts)
+                        fresh = True
+                        unit = _claimed(meeting, number, -1, parts)
+                        while unit < units:
+                            if alone:
+                                _piece(sample, 0, group, start, phase, unit, units, fresh, step,
+                                       arriving, tables, weights, values, streams, states, events,
+                                       scratch)  # fmt: skip
+                            else:
+                                _in_turn(sample, group, start, step, arriving, tables, weights,
+                                         values, streams, states, events, scratch)  # fmt: skip
+                            fresh = False
+                            if parts > 1:
+                                counted_up(meeting, (2 * number + 1) * APART)
+                            unit = _claimed(meeting, number, unit, parts)
+                        _meet(meeting, number, units, parts)
+                        number += 1

@@ -156,8 +156,24 @@ def test_threads_that_share_samples_do_what_one_does(
     shared_by_threads(program, inputs, seed, monkeypatch)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_samples_side_by_side_do_what_each_does(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_LARGE", -1)  # all weights are many
+    rng = np.random.default_rng([15, seed])
+    program = random_program(rng, max_neurons=300 if seed % 2 else 12, max_delay=3)
+    inputs = random_inputs(program, rng, samples=11, steps=20 if seed % 3 else 150)
+    probes: list[Probe] = [(item.name, "spikes") for item in program.populations]
+    expected = golden.run(program, inputs, probes=probes)
+    found = fast.run(laid_out(program), inputs, probes, threads=1 + seed % 2)
+    assert_same(found, expected, seed)
+
+
 @pytest.mark.parametrize("neurons", [255, 256, 300, 1100])
-def test_threads_share_blocks_of_neurons(neurons: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("samples", [1, 11])
+def test_threads_and_samples_share_blocks_of_neurons(
+    neurons: int, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast, "_LARGE", -1)
     rng = np.random.default_rng(neurons)
     program, _ = _crowd(6, neurons=40)
     wide = Neurons(
@@ -167,7 +183,7 @@ def test_threads_share_blocks_of_neurons(neurons: int, monkeypatch: pytest.Monke
     weight = rng.integers(-60, 60, (neurons, 40)) * 2
     connection = replace(program.connections[0], operator=Dense(weight=weight))
     program = replace(program, populations=(wide,), connections=(connection,))
-    inputs = {"in": (rng.random((1, 300, 40)) < 0.3).astype(np.uint8)}
+    inputs = {"in": (rng.random((samples, 300, 40)) < 0.3).astype(np.uint8)}
     assert laid_out(program).groups[0, codes.G_FUSED]
     shared_by_threads(program, inputs, neurons, monkeypatch)
 
