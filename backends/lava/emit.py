@@ -15,7 +15,7 @@ from string import Template
 
 import numpy as np
 
-from spikec.backends.lava.placement import Placement, placement
+from spikec.backends.lava.placement import MAX_VTH, Placement, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import canonical_json, npz_bytes
@@ -231,10 +231,11 @@ class _Writer:
 def _parameters(neurons: Neurons, place: Placement) -> dict[str, Array]:
     """Return the arrays that define a population, by their names in Lava."""
     zero = np.zeros(neurons.shape, np.int64)
+    unreached = np.full(neurons.shape, MAX_VTH if place.stock else 0)
     named = {
         "du": neurons.du,
         "dv": neurons.dv,
-        "vth": zero if neurons.vth is None else neurons.vth,
+        "vth": unreached if neurons.vth is None else neurons.vth,
         "bias_mant": neurons.bias_mant,
         "bias_exp": neurons.bias_exp,
         "u": neurons.initial_current,
@@ -252,12 +253,7 @@ def _parameters(neurons: Neurons, place: Placement) -> dict[str, Array]:
 def _switches(neurons: Neurons, place: Placement) -> dict[str, str]:
     """Return the remaining arguments of a population, as source text."""
     if place.stock:
-        switches: dict[str, str] = {}
-        if place.process == "LIFReset":
-            switches.update(reset_interval="ONCE", reset_offset=repr(neurons.start + 1))
-        if neurons.reset_order == "next_step":
-            switches["before_reset"] = "True"
-        return switches
+        return _stock_switches(neurons, place)
     switches = {"reset": repr(neurons.reset), "reset_order": repr(neurons.reset_order)}
     if neurons.vth is None:
         switches = {"spiking": "False"}
@@ -271,6 +267,17 @@ def _switches(neurons: Neurons, place: Placement) -> dict[str, str]:
         switches["reset_twice"] = "True"
     if neurons.start:
         switches["start"] = repr(neurons.start)
+    return switches
+
+
+def _stock_switches(neurons: Neurons, place: Placement) -> dict[str, str]:
+    switches: dict[str, str] = {}
+    if place.process == "LIFReset":
+        switches.update(reset_interval="ONCE", reset_offset=repr(neurons.start + 1))
+    if neurons.vth is None:
+        switches["readout"] = "True"
+    elif neurons.reset_order == "next_step":
+        switches["before_reset"] = "True"
     return switches
 
 

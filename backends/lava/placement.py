@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import Array, IntArray
+from spikec.compiler.bounds import highest_current
 from spikec.compiler.errors import Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT, decay, saturate24
 from spikec.compiler.operators import Conv2d, Sparse, written_out
@@ -16,6 +17,7 @@ from spikec.compiler.program import Connection, Neurons, Program
 
 __all__ = [
     "MAX_DELAY",
+    "MAX_VTH",
     "EdgePlacement",
     "Placement",
     "ProcessName",
@@ -26,6 +28,9 @@ __all__ = [
 
 #: DelayDense takes delays up to 62 (Lava hangs above 63) and one step more.
 MAX_DELAY = 63
+#: The largest threshold of a stock LIF, as it is given and as it is compared with v.
+MAX_VTH = (1 << 17) - 1
+_HIGHEST = MAX_VTH << VTH_SHIFT
 
 ProcessName: TypeAlias = Literal["LIF", "LIFReset", "ExactLIF"]
 
@@ -60,7 +65,7 @@ class EdgePlacement:
 def placement(program: Program) -> tuple[Placement, ...]:
     """Return the process chosen for each population, in order, with the reason."""
     arrivals = _first_arrivals(program)
-    return tuple(_place(item, arrivals.get(item.name)) for item in program.populations)
+    return tuple(_place(program, item, arrivals.get(item.name)) for item in program.populations)
 
 
 def edge_placement(program: Program) -> tuple[EdgePlacement, ...]:
@@ -113,13 +118,13 @@ def _carried(connection: Connection) -> EdgePlacement:
     )
 
 
-def _place(neurons: Neurons, first_arrival: int | None) -> Placement:
-    obstacles = [*_other_neuron(neurons), *_out_of_range(neurons)]
+def _place(program: Program, neurons: Neurons, first_arrival: int | None) -> Placement:
+    obstacles = [*_other_neuron(neurons), *_out_of_range(neurons), *_may_spike(program, neurons)]
     if obstacles:
         reasons, alternatives = zip(*obstacles, strict=True)
         return _exact(neurons, "; ".join(reasons), "; ".join(dict.fromkeys(alternatives)))
     if neurons.start == 0:
-        return _stock(neurons, "LIF", "resets to zero at the spike")
+        return _stock(neurons, "LIF", _kind(neurons, "resets to zero at the spike"))
     if first_arrival is not None and first_arrival < neurons.start:
         return _exact(
             neurons,
@@ -131,13 +136,14 @@ def _place(neurons: Neurons, first_arrival: int | None) -> Placement:
             neurons, f"holds an initial state until step {neurons.start}", "an initial state of 0"
         )
     if not neurons.bias.any():
-        return _stock(neurons, "LIF", f"resets to zero; rests at 0 until step {neurons.start}")
+        reason = f"{_kind(neurons)}; rests at 0 until step {neurons.start}"
+        return _stock(neurons, "LIF", reason)
     return _cleared_at_start(neurons)
 
 
 def _cleared_at_start(neurons: Neurons) -> Placement:
     """LIFReset clears what the bias did before the start, if it made no spike until then."""
-    reason = f"resets to zero; cleared once, at step {neurons.start}, as its bias runs before"
+    reason = f"{_kind(neurons)}; cleared once, at step {neurons.start}, as its bias runs before"
     for held in (0, -STATE_MAX):
         if not _spikes_early(neurons, held):
             return _stock(neurons, "LIFReset", reason, held)
@@ -149,11 +155,11 @@ def _cleared_at_start(neurons: Neurons) -> Placement:
 
 
 def _spikes_early(neurons: Neurons, held: int) -> bool:
-    assert neurons.vth is not None
+    threshold = _HIGHEST if neurons.vth is None else neurons.vth << VTH_SHIFT
     voltage = np.full(neurons.shape, held, np.int64)
     for _ in range(neurons.start):
         voltage = saturate24(decay(voltage, DECAY_UNITY - neurons.dv) + neurons.bias)
-        if (voltage > (neurons.vth << VTH_SHIFT)).any():
+        if (voltage > threshold).any():
             return True
     return False
 
@@ -162,11 +168,8 @@ def _other_neuron(neurons: Neurons) -> Iterator[tuple[str, str]]:
     """Yield what makes this another neuron than Lava's LIF, and what would not."""
     if neurons.floor is not None:
         yield "its voltage has a floor", "train without a floor"
-    if neurons.vth is None:
-        yield "never spikes: a leaky integrator", "count the spikes of a population that spikes"
-        return
     clears = neurons.reset in ("zero", "value") and not _any(neurons.reset_value)
-    if not clears:
+    if neurons.vth is not None and not clears:
         yield (
             f"reset '{neurons.reset}' at '{neurons.reset_order}'",
             "train with a reset to zero at the spike",
@@ -178,7 +181,7 @@ def _other_neuron(neurons: Neurons) -> Iterator[tuple[str, str]]:
     if neurons.max_spikes > 1:
         yield f"up to {neurons.max_spikes} spikes a step", "train with one spike a step"
     for name, values in (("du", neurons.du), ("dv", neurons.dv), ("vth", neurons.vth)):
-        if values.size and values.min() != values.max():
+        if values is not None and values.size and values.min() != values.max():
             yield f"{name} differs between neurons", "one population for each value"
 
 
@@ -190,6 +193,59 @@ def _out_of_range(neurons: Neurons) -> Iterator[tuple[str, str]]:
         yield "vth is negative", "a threshold above the resting voltage"
     if _any(neurons.bias_exp < 0):
         yield "bias_exp is negative", "a bias of whole units of v"
+
+
+def _may_spike(program: Program, neurons: Neurons) -> Iterator[tuple[str, str]]:
+    """Yield why a readout might pass every stock threshold, if that cannot be ruled out.
+
+    A step is monotone in v, so a threshold that one step cannot pass from the threshold itself,
+    with the most that can arrive, is never passed from below.
+    """
+    if neurons.vth is not None:
+        return
+    highest = highest_current(program, neurons)
+    if (highest > STATE_MAX).any():
+        yield "a readout whose current may wrap", "weights small enough that no current wraps"
+        return
+    drive = (highest + neurons.bias.reshape(-1)).astype(np.int64)
+    dv = neurons.dv.reshape(-1)
+    passes = decay(np.full_like(drive, _HIGHEST), DECAY_UNITY - dv) + drive > _HIGHEST
+    if not passes.any() and not _any(neurons.initial_voltage > _HIGHEST):
+        return
+    if not passes.any():
+        yield f"starts above {_HIGHEST}, the largest stock threshold", "a lower initial voltage"
+        return
+    worst = _settled(drive, dv)
+    reached = "without limit, as it has no leak" if worst is None else f"to {worst}"
+    yield (
+        f"a readout whose voltage may rise {reached}: stock spikes above {_HIGHEST}",
+        _enough(int(drive.max()), int(dv.min())),
+    )
+
+
+def _settled(drive: IntArray, dv: Array) -> int | None:
+    """Return where voltages end under ``drive`` in every step; None where they have no end."""
+    if (dv[drive > 0] == 0).any():
+        return None
+    return int((-(-drive * DECAY_UNITY // np.maximum(dv, 1))).max(initial=0))
+
+
+def _enough(drive: int, dv: int) -> str:
+    """Return what would keep a readout below every stock threshold."""
+    every = np.arange(DECAY_UNITY)
+    kept = decay(np.full(DECAY_UNITY, _HIGHEST), DECAY_UNITY - every) + drive <= _HIGHEST
+    alternatives = []
+    if kept.any():
+        alternatives.append(f"a leak of dv {int(kept.argmax())} or more (now {dv})")
+    if dv:
+        times = -(-drive * DECAY_UNITY * 10 // (dv * _HIGHEST)) / 10
+        alternatives.append(f"weights and biases {times:g} times smaller")
+    return " or ".join(alternatives) or "a leak and smaller weights"
+
+
+def _kind(neurons: Neurons, spiking: str = "resets to zero") -> str:
+    never = f"a readout: for no input does its voltage pass {_HIGHEST}, the largest threshold"
+    return never if neurons.vth is None else spiking
 
 
 def _first_arrivals(program: Program) -> dict[str, int]:

@@ -83,7 +83,8 @@ def test_what_is_ours_says_why_and_what_would_be_stock(tmp_path: Path) -> None:
     assert parts["population", "hidden"]["verdict"] == "own model"
     assert "reset 'subtract'" in parts["population", "hidden"]["reason"]
     assert "reset to zero" in parts["population", "hidden"]["alternative"]
-    assert "leaky integrator" in parts["population", "out"]["reason"]
+    assert parts["population", "out"]["verdict"] == "stock"
+    assert "for no input" in parts["population", "out"]["reason"]
     assert parts["input", "in"]["verdict"] == "stock"
     edges = [item for key, item in parts.items() if key[0] == "edge"]
     assert [item["verdict"] for item in edges] == ["stock", "stock"]

@@ -53,7 +53,8 @@ class PyRecorder(PyLoihiProcessModel):
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        self.files = Files({"spikes": proc_params["path"]})
+        path = proc_params["path"]
+        self.files = Files({"spikes": path} if path else {})
 
     def run_spk(self):
         self.files.write(self.time_step - 1, spikes=self.a_in.recv())

@@ -18,7 +18,10 @@ from lava.proc.sparse.process import DelaySparse
 
 
 class Recorder(AbstractProcess):
-    """Writes what arrives in each step to one row of a ``.npy`` file of shape (steps, n)."""
+    """Writes what arrives in each step to one row of a ``.npy`` file of shape (steps, n).
+
+    Without a ``path`` it writes nothing, and ties its source to the others.
+    """
 
     def __init__(self, *, shape, path):
         super().__init__(shape=shape, path=path)

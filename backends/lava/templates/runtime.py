@@ -48,18 +48,20 @@ class Network:
     besides all spikes and the voltage of populations that never spike.
     """
 
-    def __init__(self, *, parameters, data, steps, probes, folder, hardware):
+    def __init__(self, *, parameters, data, steps, probes, folder, hardware=False, stepwise=False):
         self.parameters = parameters
         self.data = data
         self.steps = steps
         self.probes = set(probes)
         self.folder = Path(folder)
         self.hardware = hardware
+        self.stepwise = hardware or stepwise
         self.batch = len(next(iter(data.values())))
         self.shapes = {}
         self.files = {}
         self.processes = []
         self.recording = []
+        self.asked = []
 
     def input(self, name, *, shape, shift, num_message_bits):
         """Add the input ``name``; column k of its data is sent in step ``k + shift``.
@@ -83,17 +85,19 @@ class Network:
             return to_hardware(source, num_message_bits)
         return source
 
-    def population(self, name, process, *, shape, before_reset=False, **parameters):
+    def population(self, name, process, *, shape, before_reset=False, readout=False, **parameters):
         """Add a population of ``process`` (a class) and record it.
 
         A stock population whose voltage or current is probed is built from a
-        subclass that records them and changes nothing else; ``before_reset``
-        says that the voltage to record is the one before a spike clears it.
+        subclass that records them and changes nothing else (a stock readout, if
+        ``stepwise``, is asked after every step instead); ``before_reset``
+        says that the voltage to record is the one before a spike clears it. A stock
+        ``readout`` is a LIF that no input brings to its threshold.
         """
         size = int(np.prod(shape))
         wide = {key: self._tiled(value, size) for key, value in parameters.items()}
         self.shapes[name] = shape
-        spiking = parameters.get("spiking", True)
+        spiking = parameters.get("spiking", not readout)
         probed = [q for q in ("voltage", "current") if (name, q) in self.probes]
         if not spiking and "voltage" not in probed:
             probed.append("voltage")
@@ -103,18 +107,23 @@ class Network:
             added = self._add(process(shape=(self.batch * size,), record=record, **wide))
             self.recording.append(added)
         else:
-            if probed:
+            if readout and self.stepwise and probed == ["voltage"]:
+                first = parameters.get("reset_offset", 1) - 1
+                self.asked.append((self._file(name, "voltage", size), first, len(self.processes)))
+            elif probed:
                 process = PROBED[process]
                 wide["record"] = {quantity: self._file(name, quantity, size) for quantity in probed}
                 wide["before_reset"] = before_reset
             added = self._add(process(shape=(self.batch * size,), **wide))
-            recorder = self._add(
-                Recorder(shape=(self.batch * size,), path=self._file(name, "spikes", size))
-            )
-            from_hardware(added, recorder) if self.hardware else added.s_out.connect(recorder.a_in)
-            self.recording.append(recorder)
+            self._record(added, self._file(name, "spikes", size) if spiking else None)
         added.num_message_bits = 8 if parameters.get("max_spikes", 1) > 1 else 0
         return added
+
+    def _record(self, source, path):
+        """Write the spikes of ``source`` to ``path``; without one, tie it to the others."""
+        recorder = self._add(Recorder(shape=source.s_out.shape, path=path))
+        from_hardware(source, recorder) if self.hardware else source.s_out.connect(recorder.a_in)
+        self.recording.append(recorder)
 
     def connect(self, source, target, *, weights, delay, **options):
         """Connect so that what ``source`` sends in step n arrives in step ``n + delay``.
@@ -141,11 +150,22 @@ class Network:
         with watched(self.folder):
             first.create_runtime(run_cfg=run_configuration(self.hardware))
             try:
-                first.run(condition=RunSteps(num_steps=self.steps))
+                self._run_all(first)
             except RuntimeError as error:
                 raise RuntimeError(said_by(first.runtime) or str(error)) from None
         first.stop()
         return {key: self._recorded(key) for key in self.files}
+
+    def _run_all(self, first):
+        if not self.asked:
+            first.run(condition=RunSteps(num_steps=self.steps))
+            return
+        files = [(np.load(path, mmap_mode="r+"), *others) for path, *others in self.asked]
+        for step in range(self.steps):
+            first.run(condition=RunSteps(num_steps=1))
+            for rows, start, number in files:
+                if step >= start:
+                    rows[step] = self.processes[number].v.get()
 
     def _add(self, process):
         self.processes.append(process)
@@ -316,6 +336,7 @@ def run_batches(build, parameters, data, arguments):
                 probes=[tuple(probe.rsplit(":", 1)) for probe in arguments.probe],
                 folder=folder,
                 hardware=arguments.hardware,
+                stepwise=arguments.stepwise,
             )
             build(network)
             yield {key: np.array(values) for key, values in network.run().items()}
@@ -346,6 +367,10 @@ def command_line(extra_steps):
     parser.add_argument(
         "--probe", action="append", default=[], metavar="NAME:QUANTITY",
         help="also record a population's voltage or current; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stepwise", action="store_true",
+        help="stop after every step and ask stock readouts for their voltage, as on hardware",
     )  # fmt: skip
     parser.add_argument("--hardware", action="store_true", help="Loihi 2 (Intel's extension)")
     arguments = parser.parse_args()
