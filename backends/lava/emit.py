@@ -15,7 +15,8 @@ from string import Template
 
 import numpy as np
 
-from spikec.backends.lava.placement import MAX_VTH, Placement, placement
+from spikec.backends.lava.graded import soft_reset as graded_reset
+from spikec.backends.lava.placement import MAX_VTH, Placement, SoftResetBy, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import canonical_json, npz_bytes
@@ -49,18 +50,19 @@ _COPIED = {
 _TAKEN = ("LIF", "LIFReset", "ExactLIF", "ONCE", "Path", "SignMode", "build", "main", "net", "p")
 
 
-def emit(program: Program, directory: Path) -> None:
+def emit(program: Program, directory: Path, soft_reset: SoftResetBy = "stock") -> None:
     """Write ``program`` to ``directory`` as a self-contained Lava network, all or nothing.
 
     An empty directory or one written by this function before is replaced.
+    ``soft_reset`` says whether stock processes carry soft resets where they can, or our model.
     Raises :class:`UsageError` when there is anything else, or no place to write.
     """
-    write_folder(directory, _contents(program), schema=SCHEMA)
+    write_folder(directory, _contents(program, soft_reset), schema=SCHEMA)
 
 
-def _contents(program: Program) -> dict[str, bytes]:
+def _contents(program: Program, by: SoftResetBy) -> dict[str, bytes]:
     """Return every file of the directory by its path."""
-    places = placement(program)
+    places = placement(program, by)
     writer = _Writer(program, places)
     templates = files("spikec.backends.lava") / "templates"
     content = {to: (templates / name).read_bytes() for name, to in _COPIED.items()}
@@ -162,7 +164,7 @@ class _Writer:
 
     def network(self) -> dict[str, str]:
         """Return what goes into the blanks of the template."""
-        stock = sorted({item.process for item in self.places if item.stock})
+        stock = sorted({item.process for item in self.places} & {"LIF", "LIFReset"})
         exact = [item.population for item in self.places if not item.stock]
         imports = [
             *([f"from lava.proc.lif.process import {', '.join(stock)}"] if stock else []),
@@ -194,6 +196,8 @@ class _Writer:
 
     def _population(self, neurons: Neurons, place: Placement) -> str:
         variable = self._variables[neurons.name]
+        if place.process == "GradedReluVec":
+            return f"# {place.reason}\n" + self._soft_reset(neurons, variable)
         arguments = {
             "shape": repr(neurons.shape),
             **{
@@ -204,6 +208,19 @@ class _Writer:
         }
         return f"# {place.reason}\n" + _statement(
             f"{variable} = net.population", [repr(neurons.name), place.process], **arguments
+        )
+
+    def _soft_reset(self, neurons: Neurons, variable: str) -> str:
+        reset = graded_reset(neurons)
+        arrays = ("thresholds", "amounts", "biases", "kick")
+        return _statement(
+            f"{variable} = net.soft_reset",
+            [repr(neurons.name)],
+            shape=repr(neurons.shape),
+            span=repr(reset.span),
+            **{name: self._values(getattr(reset, name), f"{variable}.{name}") for name in arrays},
+            first=repr(reset.first),
+            weight_shift=repr(reset.weight_shift),
         )
 
     def _connection(self, connection: Connection) -> str:

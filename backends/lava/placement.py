@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
+from spikec.backends.lava import graded
 from spikec.compiler.arrays import Array, IntArray
 from spikec.compiler.bounds import highest_current
 from spikec.compiler.errors import Diagnostic
@@ -21,6 +22,7 @@ __all__ = [
     "EdgePlacement",
     "Placement",
     "ProcessName",
+    "SoftResetBy",
     "edge_placement",
     "edge_refusal",
     "placement",
@@ -28,18 +30,22 @@ __all__ = [
 
 #: DelayDense takes delays up to 62 (Lava hangs above 63) and one step more.
 MAX_DELAY = 63
+_SOFT = "subtracts its reset from a voltage without leak"
 #: The largest threshold of a stock LIF, as it is given and as it is compared with v.
 MAX_VTH = (1 << 17) - 1
 _HIGHEST = MAX_VTH << VTH_SHIFT
 
-ProcessName: TypeAlias = Literal["LIF", "LIFReset", "ExactLIF"]
+ProcessName: TypeAlias = Literal["LIF", "LIFReset", "GradedReluVec", "ExactLIF"]
+#: What runs a soft reset: stock processes where they do the same, or our model, which costs less.
+SoftResetBy: TypeAlias = Literal["stock", "own-model"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
     """The process of one population.
 
-    ``stock`` processes are Lava's own; ``ExactLIF`` is ours and runs on CPUs only.
+    ``stock`` processes are Lava's own; ``ExactLIF`` is ours and runs on CPUs only. A population
+    of ``GradedReluVec`` is put together as :mod:`spikec.backends.lava.graded` says.
     ``held_voltage`` is the voltage a ``LIFReset`` has until it clears itself. ``alternative``
     is what would make the population stock.
     """
@@ -62,10 +68,15 @@ class EdgePlacement:
     alternative: str = ""
 
 
-def placement(program: Program) -> tuple[Placement, ...]:
+def placement(program: Program, soft_reset: SoftResetBy = "stock") -> tuple[Placement, ...]:
     """Return the process chosen for each population, in order, with the reason."""
     arrivals = _first_arrivals(program)
-    return tuple(_place(program, item, arrivals.get(item.name)) for item in program.populations)
+    return tuple(
+        _soft(program, item, arrivals.get(item.name), soft_reset)
+        if item.reset == "subtract"
+        else _place(program, item, arrivals.get(item.name))
+        for item in program.populations
+    )
 
 
 def edge_placement(program: Program) -> tuple[EdgePlacement, ...]:
@@ -121,16 +132,11 @@ def _carried(connection: Connection) -> EdgePlacement:
 def _place(program: Program, neurons: Neurons, first_arrival: int | None) -> Placement:
     obstacles = [*_other_neuron(neurons), *_out_of_range(neurons), *_may_spike(program, neurons)]
     if obstacles:
-        reasons, alternatives = zip(*obstacles, strict=True)
-        return _exact(neurons, "; ".join(reasons), "; ".join(dict.fromkeys(alternatives)))
+        return _exact(neurons, *_joined(obstacles))
     if neurons.start == 0:
         return _stock(neurons, "LIF", _kind(neurons, "resets to zero at the spike"))
     if first_arrival is not None and first_arrival < neurons.start:
-        return _exact(
-            neurons,
-            f"input of step {first_arrival} must not count before its start",
-            "delays that are the same on all ways to it",
-        )
+        return _exact(neurons, *_too_early(first_arrival))
     if neurons.initial_current.any() or neurons.initial_voltage.any():
         return _exact(
             neurons, f"holds an initial state until step {neurons.start}", "an initial state of 0"
@@ -139,6 +145,32 @@ def _place(program: Program, neurons: Neurons, first_arrival: int | None) -> Pla
         reason = f"{_kind(neurons)}; rests at 0 until step {neurons.start}"
         return _stock(neurons, "LIF", reason)
     return _cleared_at_start(neurons)
+
+
+def _soft(
+    program: Program, neurons: Neurons, first_arrival: int | None, by: SoftResetBy
+) -> Placement:
+    """Place a population whose reset takes something off."""
+    obstacles = list(graded.obstacles(program, neurons))
+    if first_arrival is not None and first_arrival < neurons.start:
+        obstacles.append(_too_early(first_arrival))
+    if obstacles:
+        return _exact(neurons, *_joined(obstacles))
+    if by == "own-model":
+        return _exact(neurons, _SOFT, "what 'emit' writes: three GradedReluVec units a neuron")
+    return _stock(neurons, "GradedReluVec", f"{_SOFT}: three units a neuron, and no step more")
+
+
+def _joined(obstacles: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    reasons, alternatives = zip(*obstacles, strict=True)
+    return "; ".join(reasons), "; ".join(dict.fromkeys(alternatives))
+
+
+def _too_early(first_arrival: int) -> tuple[str, str]:
+    return (
+        f"input of step {first_arrival} must not count before its start",
+        "delays that are the same on all ways to it",
+    )
 
 
 def _cleared_at_start(neurons: Neurons) -> Placement:

@@ -55,9 +55,12 @@ class PyRecorder(PyLoihiProcessModel):
         super().__init__(proc_params)
         path = proc_params["path"]
         self.files = Files({"spikes": path} if path else {})
+        last = proc_params["last"]
+        self.first = 0 if last is None else -last
 
     def run_spk(self):
-        self.files.write(self.time_step - 1, spikes=self.a_in.recv())
+        spikes = self.a_in.recv()
+        self.files.write(self.time_step - 1, spikes=spikes[self.first :] != 0)
 
 
 @implements(proc=ExactLIF, protocol=LoihiProtocol)

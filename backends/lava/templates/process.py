@@ -20,11 +20,12 @@ from lava.proc.sparse.process import DelaySparse
 class Recorder(AbstractProcess):
     """Writes what arrives in each step to one row of a ``.npy`` file of shape (steps, n).
 
-    Without a ``path`` it writes nothing, and ties its source to the others.
+    Without a ``path`` it writes nothing, and ties its source to the others. ``last`` units
+    alone are written if it is given, any message as one spike.
     """
 
-    def __init__(self, *, shape, path):
-        super().__init__(shape=shape, path=path)
+    def __init__(self, *, shape, path, last=None):
+        super().__init__(shape=shape, path=path, last=last)
         self.a_in = InPort(shape=shape)
         add_ties(self)
 

@@ -21,9 +21,11 @@ from scipy import sparse
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import DelayDense, Dense
+from lava.proc.graded.process import GradedReluVec
 from lava.proc.io.source import RingBuffer
 from lava.proc.lif.process import LIF, LIFReset
-from lava.proc.sparse.process import Sparse
+from lava.proc.sparse.process import DelaySparse, Sparse
+from lava.utils.weightutils import SignMode
 
 from spikec_processes.process import (
     ExactLIF,
@@ -36,6 +38,9 @@ from spikec_processes.process import (
 
 #: An interval that no run reaches: LIFReset then clears its state once.
 ONCE = 1 << 30
+
+#: What makes a LIF with threshold 0 spike in step 0 only, and in every step.
+ONE_SPIKE_OR_ALL = ({"v": 1}, {"bias_mant": 1})
 
 PROBED = {LIF: ProbedLIF, LIFReset: ProbedLIFReset}
 DTYPES = {"spikes": np.uint8, "voltage": np.int32, "current": np.int32}
@@ -119,9 +124,77 @@ class Network:
         added.num_message_bits = 8 if parameters.get("max_spikes", 1) > 1 else 0
         return added
 
-    def _record(self, source, path):
-        """Write the spikes of ``source`` to ``path``; without one, tie it to the others."""
-        recorder = self._add(Recorder(shape=source.s_out.shape, path=path))
+    def soft_reset(self, name, *, shape, span, weight_shift, first, **constants):
+        """Add a population that subtracts its reset, put together from stock processes.
+
+        Three units a neuron get the same sum x, less an offset, and send it if above 0
+        (see README.md)::
+
+            integrator  max(x, 0)            kept by a connection to all three
+            excess      max(x - span, 0)     taken off again: saturation
+            spike       x > thresholds       taken for one spike by what reads it
+
+        x of the next step is integrator - excess + input + biases - amounts where there was
+        a spike. ``kick`` comes in step ``first``, ``biases`` from then on; a weight counts
+        ``2**weight_shift`` times.
+        """
+        size = int(np.prod(shape))
+        values = {
+            key: self._tiled(np.broadcast_to(value, (size,)), size).astype(np.int64)
+            for key, value in constants.items()
+        }
+        number = self.batch * size
+        self.shapes[name] = shape
+        if any((name, quantity) in self.probes for quantity in ("voltage", "current")):
+            raise SystemExit(f"{name!r}: graded processes keep no voltage or current to record")
+        units = self._add(GradedReluVec(shape=(3 * number,), vth=0))
+        units.num_message_bits, units.weight_shift, units.copies = 24, weight_shift, 3
+        keep = sparse.eye(number, dtype=np.int64)
+        none = sparse.csr_matrix((number, number), dtype=np.int64)
+        self._fixed(units, units, sparse.bmat([[keep, -keep, none]] * 3), delay=1)
+        units.num_message_bits = 0
+        reset = sparse.diags(-values["amounts"], dtype=np.int64)
+        self._fixed(units, units, sparse.bmat([[none, none, reset]] * 3), delay=1)
+        # One neuron spikes in step 0 and never again, one in every step.
+        once, always = (self._add(LIF(shape=(1,), vth=0, **start)) for start in ONE_SPIKE_OR_ALL)
+        for source in (once, always):
+            source.num_message_bits = 0
+        kick = values["kick"]
+        self._fixed(once, units, column(kick, kick, kick), delay=first)
+        bias = values["biases"]
+        offsets = column(bias, bias - span, bias - values["thresholds"])
+        self._fixed(always, units, offsets, delay=first)
+        self._record(units, self._file(name, "spikes", size), last=number)
+        return units
+
+    def _fixed(self, source, target, weights, delay):
+        """Connect with whole numbers of any size: bytes of one sign each, added up."""
+        weights = sparse.csr_matrix(weights)
+        for sign, mode in ((1, SignMode.EXCITATORY), (-1, SignMode.INHIBITORY)):
+            rest = weights.multiply(weights * sign > 0).astype(np.int64).tocsr() * sign
+            for exponent in (15, 8, 0):
+                part = rest.copy()
+                part.data >>= exponent
+                rest.data -= part.data << exponent
+                part.eliminate_zeros()
+                if part.nnz:
+                    options = {
+                        "weight_exp": exponent, "num_weight_bits": 8, "sign_mode": mode,
+                        "num_message_bits": source.num_message_bits,
+                    }  # fmt: skip
+                    self._link(source, target, spread(part * sign, delay, self.batch, options))
+
+    def _link(self, source, target, link):
+        self._add(link)
+        source.s_out.connect(link.s_in)
+        link.a_out.connect(target.a_in)
+
+    def _record(self, source, path, last=None):
+        """Write the spikes of ``source`` (of its ``last`` units) to ``path``.
+
+        Without a path it is tied to the others.
+        """
+        recorder = self._add(Recorder(shape=source.s_out.shape, path=path, last=last))
         from_hardware(source, recorder) if self.hardware else source.s_out.connect(recorder.a_in)
         self.recording.append(recorder)
 
@@ -133,14 +206,16 @@ class Network:
         ``Sparse`` or ``DelaySparse`` (one that sorts its weights by delay once).
         """
         options["num_message_bits"] = source.num_message_bits
+        options["weight_exp"] += getattr(target, "weight_shift", 0)
         weights = weights.astype(np.int32)
-        if self.batch == 1:
-            link = dense(weights, delay, options)
-        else:
-            link = side_by_side(weights, delay, self.batch, options)
-        self._add(link)
-        source.s_out.connect(link.s_in)
-        link.a_out.connect(target.a_in)
+        to, of = getattr(target, "copies", 1), getattr(source, "copies", 1)
+        if self.batch == 1 and of == 1:
+            self._link(source, target, dense(np.tile(weights, (to, 1)), delay, options))
+            return
+        blocks = sparse.block_diag([sparse.csr_matrix(weights)] * self.batch, format="csr")
+        unread = sparse.csr_matrix((blocks.shape[0], (of - 1) * blocks.shape[1]), dtype=np.int32)
+        blocks = sparse.vstack([sparse.hstack([unread, blocks])] * to, format="csr")
+        self._link(source, target, spread(blocks, delay, self.batch, options))
 
     def run(self):
         """Run all steps; return ``name/quantity`` -> ``[sample, step, *shape]``."""
@@ -196,15 +271,21 @@ def dense(weights, delay, options):
     return DelayDense(weights=weights, delays=delay - 1, max_delay=delay - 1, **options)
 
 
-def side_by_side(weights, delay, batch, options):
-    """Return one connection that holds ``weights`` once per sample."""
-    blocks = sparse.block_diag([sparse.csr_matrix(weights)] * batch, format="csr", dtype=np.int32)
+def column(*parts):
+    """Return weights from one neuron to units that lie behind each other."""
+    return sparse.csr_matrix(np.concatenate(parts)[:, None])
+
+
+def spread(weights, delay, batch, options):
+    """Return a connection that stores the weights that are not 0; of one sample, a stock one."""
+    blocks = sparse.csr_matrix(weights, dtype=np.int32)
     if delay == 1:
         return Sparse(weights=blocks, **options)
     # A number for all would fill the whole matrix: give one where a weight is.
     delays = blocks.astype(int)
     delays.data[:] = delay - 1
-    return SteadyDelaySparse(weights=blocks, delays=delays, max_delay=delay - 1, **options)
+    process = DelaySparse if batch == 1 else SteadyDelaySparse
+    return process(weights=blocks, delays=delays, max_delay=delay - 1, **options)
 
 
 def run_configuration(hardware):
