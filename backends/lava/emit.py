@@ -8,7 +8,7 @@ as they are. The same program gives the same bytes.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -16,7 +16,7 @@ from string import Template
 import numpy as np
 
 from spikec.backends.lava.graded import soft_reset as graded_reset
-from spikec.backends.lava.placement import MAX_VTH, Placement, SoftResetBy, placement
+from spikec.backends.lava.placement import MAX_VTH, Placement, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import canonical_json, npz_bytes
@@ -50,19 +50,19 @@ _COPIED = {
 _TAKEN = ("LIF", "LIFReset", "ExactLIF", "ONCE", "Path", "SignMode", "build", "main", "net", "p")
 
 
-def emit(program: Program, directory: Path, soft_reset: SoftResetBy = "stock") -> None:
+def emit(program: Program, directory: Path, *, own: Collection[str] = ()) -> None:
     """Write ``program`` to ``directory`` as a self-contained Lava network, all or nothing.
 
     An empty directory or one written by this function before is replaced.
-    ``soft_reset`` says whether stock processes carry soft resets where they can, or our model.
+    ``own`` names populations whose soft reset our model is to run even where stock ones could.
     Raises :class:`UsageError` when there is anything else, or no place to write.
     """
-    write_folder(directory, _contents(program, soft_reset), schema=SCHEMA)
+    write_folder(directory, _contents(program, own), schema=SCHEMA)
 
 
-def _contents(program: Program, by: SoftResetBy) -> dict[str, bytes]:
+def _contents(program: Program, own: Collection[str]) -> dict[str, bytes]:
     """Return every file of the directory by its path."""
-    places = placement(program, by)
+    places = placement(program, own)
     writer = _Writer(program, places)
     templates = files("spikec.backends.lava") / "templates"
     content = {to: (templates / name).read_bytes() for name, to in _COPIED.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -22,7 +22,6 @@ __all__ = [
     "EdgePlacement",
     "Placement",
     "ProcessName",
-    "SoftResetBy",
     "edge_placement",
     "edge_refusal",
     "placement",
@@ -36,8 +35,6 @@ MAX_VTH = (1 << 17) - 1
 _HIGHEST = MAX_VTH << VTH_SHIFT
 
 ProcessName: TypeAlias = Literal["LIF", "LIFReset", "GradedReluVec", "ExactLIF"]
-#: What runs a soft reset: stock processes where they do the same, or our model, which costs less.
-SoftResetBy: TypeAlias = Literal["stock", "own-model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +65,14 @@ class EdgePlacement:
     alternative: str = ""
 
 
-def placement(program: Program, soft_reset: SoftResetBy = "stock") -> tuple[Placement, ...]:
-    """Return the process chosen for each population, in order, with the reason."""
+def placement(program: Program, own: Collection[str] = ()) -> tuple[Placement, ...]:
+    """Return the process chosen for each population, in order, with the reason.
+
+    ``own`` names populations whose soft reset our model is to run, whatever stock ones could.
+    """
     arrivals = _first_arrivals(program)
     return tuple(
-        _soft(program, item, arrivals.get(item.name), soft_reset)
+        _soft(program, item, arrivals.get(item.name), own=item.name in own)
         if item.reset == "subtract"
         else _place(program, item, arrivals.get(item.name))
         for item in program.populations
@@ -147,17 +147,15 @@ def _place(program: Program, neurons: Neurons, first_arrival: int | None) -> Pla
     return _cleared_at_start(neurons)
 
 
-def _soft(
-    program: Program, neurons: Neurons, first_arrival: int | None, by: SoftResetBy
-) -> Placement:
+def _soft(program: Program, neurons: Neurons, first_arrival: int | None, *, own: bool) -> Placement:
     """Place a population whose reset takes something off."""
     obstacles = list(graded.obstacles(program, neurons))
     if first_arrival is not None and first_arrival < neurons.start:
         obstacles.append(_too_early(first_arrival))
     if obstacles:
         return _exact(neurons, *_joined(obstacles))
-    if by == "own-model":
-        return _exact(neurons, _SOFT, "what 'emit' writes: three GradedReluVec units a neuron")
+    if own:
+        return _exact(neurons, f"{_SOFT}; ours was asked for", "three GradedReluVec units a neuron")
     return _stock(neurons, "GradedReluVec", f"{_SOFT}: three units a neuron, and no step more")
 
 
@@ -248,7 +246,10 @@ def _may_spike(program: Program, neurons: Neurons) -> Iterator[tuple[str, str]]:
         yield f"starts above {_HIGHEST}, the largest stock threshold", "a lower initial voltage"
         return
     worst = _settled(drive, dv)
-    reached = "without limit, as it has no leak" if worst is None else f"to {worst}"
+    reached = f"to {worst}"
+    if worst is None:
+        steps = int((_HIGHEST - neurons.initial_voltage.max()) // drive[dv == 0].max())
+        reached = f"without limit, as it has no leak (for {steps} steps it cannot)"
     yield (
         f"a readout whose voltage may rise {reached}: stock spikes above {_HIGHEST}",
         _enough(int(drive.max()), int(dv.min())),

@@ -14,7 +14,7 @@ import numpy as np
 from spikec.backends.lava.child import ChildFailedError, run_child
 from spikec.backends.lava.emit import emit
 from spikec.backends.lava.environment import LavaPython, child_environment, require
-from spikec.backends.lava.placement import SoftResetBy, edge_refusal
+from spikec.backends.lava.placement import edge_refusal
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
@@ -45,14 +45,13 @@ class LavaBackend:
     ``python`` names an interpreter that has Lava (see
     :mod:`spikec.backends.lava.environment`), ``timeout`` is the seconds that one
     batch may take, ``batch`` the samples that run side by side: by default as
-    many as stay small in memory; 1 uses the processes of the chip. ``soft_reset`` is
-    ``stock`` to run what ``emit`` writes for a chip; our model costs less and knows the voltage.
+    many as stay small in memory; 1 uses the processes of the chip. A soft reset of stock
+    processes has no voltage to record: where one is probed, our model stands in for it.
     """
 
     python: str | None = None
     timeout: float = 600
     batch: int | None = None
-    soft_reset: SoftResetBy = "own-model"
 
     name = "lava"
 
@@ -79,7 +78,6 @@ class LavaBackend:
             python=require(self.python),
             timeout=self.timeout,
             batch=self.batch or default_batch(program),
-            soft_reset=self.soft_reset,
         )
 
 
@@ -91,7 +89,6 @@ class LavaExecutable:
     python: LavaPython
     timeout: float
     batch: int
-    soft_reset: SoftResetBy
 
     def run(
         self,
@@ -141,7 +138,8 @@ class LavaExecutable:
         """Return ``name/quantity`` -> raw ``[sample, step, *shape]`` from one child."""
         with tempfile.TemporaryDirectory(prefix="spikec-", dir=_short_folder()) as folder:
             home = Path(folder)
-            emit(self.program, home / "network", self.soft_reset)
+            own = {name for name, quantity in probes if quantity != "spikes"}
+            emit(self.program, home / "network", own=own)
             (home / "input.npz").write_bytes(npz_bytes(integers))
             command = [
                 str(self.python.path), str(home / "network" / "network.py"),

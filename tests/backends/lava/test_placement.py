@@ -38,8 +38,9 @@ def test_stock_lif(build, changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"reset": "subtract"}, "reset 'subtract' at 'at_spike'"),
-        ({"reset": "subtract", "reset_order": "next_step"}, "reset 'subtract' at 'next_step'"),
+        ({"reset": "subtract"}, "a soft reset with du 400 (not 4095) and dv 100 (not 0)"),
+        ({"reset": "subtract", "du": 4095}, "a soft reset with du 4095 and dv 100 (not 0)"),
+        ({"reset": "subtract", "du": 7, "dv": 0}, "a soft reset with du 7 (not 4095) and dv 0"),
         ({"reset": "value", "reset_value": 3}, "reset 'value'"),
         ({"reset": "none"}, "reset 'none'"),
         ({"reset": "none", "vth": None, "dv": 0}, "without limit, as it has no leak"),
