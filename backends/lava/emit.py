@@ -15,7 +15,7 @@ from string import Template
 
 import numpy as np
 
-from spikec.backends.lava.graded import soft_reset as graded_reset
+from spikec.backends.lava.graded import integrator
 from spikec.backends.lava.placement import MAX_VTH, Placement, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
@@ -54,7 +54,7 @@ def emit(program: Program, directory: Path, *, own: Collection[str] = ()) -> Non
     """Write ``program`` to ``directory`` as a self-contained Lava network, all or nothing.
 
     An empty directory or one written by this function before is replaced.
-    ``own`` names populations whose soft reset our model is to run even where stock ones could.
+    ``own`` names populations that are not to be put together from graded processes.
     Raises :class:`UsageError` when there is anything else, or no place to write.
     """
     write_folder(directory, _contents(program, own), schema=SCHEMA)
@@ -197,7 +197,7 @@ class _Writer:
     def _population(self, neurons: Neurons, place: Placement) -> str:
         variable = self._variables[neurons.name]
         if place.process == "GradedReluVec":
-            return f"# {place.reason}\n" + self._soft_reset(neurons, variable)
+            return f"# {place.reason}\n" + self._integrator(neurons, variable)
         arguments = {
             "shape": repr(neurons.shape),
             **{
@@ -210,17 +210,22 @@ class _Writer:
             f"{variable} = net.population", [repr(neurons.name), place.process], **arguments
         )
 
-    def _soft_reset(self, neurons: Neurons, variable: str) -> str:
-        reset = graded_reset(neurons)
-        arrays = ("thresholds", "amounts", "biases", "kick")
+    def _integrator(self, neurons: Neurons, variable: str) -> str:
+        units = integrator(neurons)
+        arrays = ["kick", "biases", "thresholds", "amounts"]
+        more = {}
+        if neurons.vth is None:
+            arrays = ["kick", "biases", "thresholds", "held"]
+            more = {"lowest": repr(units.lowest)}
         return _statement(
-            f"{variable} = net.soft_reset",
+            f"{variable} = net.integrator",
             [repr(neurons.name)],
             shape=repr(neurons.shape),
-            span=repr(reset.span),
-            **{name: self._values(getattr(reset, name), f"{variable}.{name}") for name in arrays},
-            first=repr(reset.first),
-            weight_shift=repr(reset.weight_shift),
+            span=repr(units.span),
+            first=repr(units.first),
+            weight_shift=repr(units.weight_shift),
+            **{name: self._values(getattr(units, name), f"{variable}.{name}") for name in arrays},
+            **more,
         )
 
     def _connection(self, connection: Connection) -> str:

@@ -29,7 +29,6 @@ __all__ = [
 
 #: DelayDense takes delays up to 62 (Lava hangs above 63) and one step more.
 MAX_DELAY = 63
-_SOFT = "subtracts its reset from a voltage without leak"
 #: The largest threshold of a stock LIF, as it is given and as it is compared with v.
 MAX_VTH = (1 << 17) - 1
 _HIGHEST = MAX_VTH << VTH_SHIFT
@@ -68,13 +67,11 @@ class EdgePlacement:
 def placement(program: Program, own: Collection[str] = ()) -> tuple[Placement, ...]:
     """Return the process chosen for each population, in order, with the reason.
 
-    ``own`` names populations whose soft reset our model is to run, whatever stock ones could.
+    ``own`` names populations that are not to be put together from graded processes.
     """
     arrivals = _first_arrivals(program)
     return tuple(
-        _soft(program, item, arrivals.get(item.name), own=item.name in own)
-        if item.reset == "subtract"
-        else _place(program, item, arrivals.get(item.name))
+        _place(program, item, arrivals.get(item.name), own=item.name in own)
         for item in program.populations
     )
 
@@ -129,7 +126,7 @@ def _carried(connection: Connection) -> EdgePlacement:
     )
 
 
-def _place(program: Program, neurons: Neurons, first_arrival: int | None) -> Placement:
+def _lif(program: Program, neurons: Neurons, first_arrival: int | None) -> Placement:
     obstacles = [*_other_neuron(neurons), *_out_of_range(neurons), *_may_spike(program, neurons)]
     if obstacles:
         return _exact(neurons, *_joined(obstacles))
@@ -147,16 +144,32 @@ def _place(program: Program, neurons: Neurons, first_arrival: int | None) -> Pla
     return _cleared_at_start(neurons)
 
 
-def _soft(program: Program, neurons: Neurons, first_arrival: int | None, *, own: bool) -> Placement:
-    """Place a population whose reset takes something off."""
+def _place(
+    program: Program, neurons: Neurons, first_arrival: int | None, *, own: bool
+) -> Placement:
+    """Place a population: as a LIF, or as an integrator of graded processes."""
+    if neurons.reset == "subtract":
+        return _integrator(program, neurons, first_arrival, own=own)
+    place = _lif(program, neurons, first_arrival)
+    leaks = _any(neurons.du != DECAY_UNITY - 1) or _any(neurons.dv)
+    if place.stock or neurons.vth is not None or leaks:
+        return place
+    return _integrator(program, neurons, first_arrival, own=own)
+
+
+def _integrator(
+    program: Program, neurons: Neurons, first_arrival: int | None, *, own: bool
+) -> Placement:
+    what = "sums up" if neurons.vth is None else "subtracts its reset"
+    what += " without leak"
     obstacles = list(graded.obstacles(program, neurons))
     if first_arrival is not None and first_arrival < neurons.start:
         obstacles.append(_too_early(first_arrival))
     if obstacles:
         return _exact(neurons, *_joined(obstacles))
     if own:
-        return _exact(neurons, f"{_SOFT}; ours was asked for", "three GradedReluVec units a neuron")
-    return _stock(neurons, "GradedReluVec", f"{_SOFT}: three units a neuron, and no step more")
+        return _exact(neurons, f"{what}; ours was asked for", "three GradedReluVec units a neuron")
+    return _stock(neurons, "GradedReluVec", f"{what}: three units a neuron, and no step more")
 
 
 def _joined(obstacles: Sequence[tuple[str, str]]) -> tuple[str, str]:

@@ -387,18 +387,19 @@ def _rounded(values: Array) -> Array:
 
 
 def _least_exponent(plan: Plan, target: Target) -> int:
-    """Return the smallest exponent of a bias: 3 for integrators that lose their threshold.
+    """Return the smallest exponent of a bias: 3 for integrators without leak, readouts or not.
 
-    Chips with graded spikes can put such a soft reset together from processes that send voltages
-    of 24 bits, if all that is added to them is a multiple of 8. That costs a bias at most a
-    sixteenth of a step of the threshold; where the threshold has few steps, it is left alone.
+    Chips with graded spikes can put them together from processes that send voltages of 24 bits,
+    if all that is added to them is a multiple of 8. That costs a bias at most a sixteenth of
+    what a weight of 1 adds; where the threshold has few such steps, it is left alone.
     """
     node = plan.node
-    integrates = (plan.du == DECAY_UNITY - 1).all() and (plan.dv == 0).all()
-    if not isinstance(node, LIF) or node.reset != "subtract" or not integrates:
+    if target.graded_bits < 24 or (plan.du < DECAY_UNITY - 1).any() or plan.dv.any():
         return 0
+    if not isinstance(node, LIF):
+        return 3
     steps = float(node.vth.min()) * plan.scale / (1 << VTH_SHIFT)
-    return 3 if target.graded_bits >= 24 and steps >= 128 else 0
+    return 3 if node.reset == "subtract" and steps >= 128 else 0
 
 
 def _bias(values: Array, least: int) -> tuple[Array, Array]:

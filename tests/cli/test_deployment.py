@@ -81,7 +81,10 @@ def test_what_is_ours_says_why_and_what_would_be_stock(tmp_path: Path) -> None:
     assert document["deployable"] is False
     parts = {(item["kind"], item["name"]): item for item in document["parts"]}
     assert parts["population", "hidden"]["verdict"] == "own model"
-    assert "reset 'subtract'" in parts["population", "hidden"]["reason"]
+    assert (
+        "a soft reset with du 2047 (not 4095) and dv 1024 (not 0)"
+        in parts["population", "hidden"]["reason"]
+    )
     assert "reset to zero" in parts["population", "hidden"]["alternative"]
     assert parts["population", "out"]["verdict"] == "stock"
     assert "for no input" in parts["population", "out"]["reason"]

@@ -21,11 +21,13 @@ class Recorder(AbstractProcess):
     """Writes what arrives in each step to one row of a ``.npy`` file of shape (steps, n).
 
     Without a ``path`` it writes nothing, and ties its source to the others. ``last`` units
-    alone are written if it is given, any message as one spike.
+    alone are written if it is given; any message counts as one spike, unless they are written
+    ``whole``.
     """
 
-    def __init__(self, *, shape, path, last=None):
-        super().__init__(shape=shape, path=path, last=last)
+    def __init__(self, *, shape, path, last=None, whole=False):
+        quantity = "units" if whole else "spikes"
+        super().__init__(shape=shape, path=path, last=last, quantity=quantity)
         self.a_in = InPort(shape=shape)
         add_ties(self)
 

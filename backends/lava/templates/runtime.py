@@ -39,11 +39,11 @@ from spikec_processes.process import (
 #: An interval that no run reaches: LIFReset then clears its state once.
 ONCE = 1 << 30
 
-#: What makes a LIF with threshold 0 spike in step 0 only, and in every step.
-ONE_SPIKE_OR_ALL = ({"v": 1}, {"bias_mant": 1})
+#: The largest voltage.
+HIGHEST = 2**23 - 1
 
 PROBED = {LIF: ProbedLIF, LIFReset: ProbedLIFReset}
-DTYPES = {"spikes": np.uint8, "voltage": np.int32, "current": np.int32}
+DTYPES = {"units": np.int32, "spikes": np.uint8, "voltage": np.int32, "current": np.int32}
 
 
 class Network:
@@ -67,6 +67,7 @@ class Network:
         self.processes = []
         self.recording = []
         self.asked = []
+        self.decoders = {}
 
     def input(self, name, *, shape, shift, num_message_bits):
         """Add the input ``name``; column k of its data is sent in step ``k + shift``.
@@ -124,8 +125,8 @@ class Network:
         added.num_message_bits = 8 if parameters.get("max_spikes", 1) > 1 else 0
         return added
 
-    def soft_reset(self, name, *, shape, span, weight_shift, first, **constants):
-        """Add a population that subtracts its reset, put together from stock processes.
+    def integrator(self, name, *, shape, span, weight_shift, first, lowest=None, **constants):
+        """Add a population without leak, put together from stock processes.
 
         Three units a neuron get the same sum x, less an offset, and send it if above 0
         (see README.md)::
@@ -136,7 +137,8 @@ class Network:
 
         x of the next step is integrator - excess + input + biases - amounts where there was
         a spike. ``kick`` comes in step ``first``, ``biases`` from then on; a weight counts
-        ``2**weight_shift`` times.
+        ``2**weight_shift`` times. A readout has ``lowest``, its least voltage, and ``held``,
+        its voltages before step ``first``: what its units send is decoded into voltages.
         """
         size = int(np.prod(shape))
         values = {
@@ -145,56 +147,78 @@ class Network:
         }
         number = self.batch * size
         self.shapes[name] = shape
-        if any((name, quantity) in self.probes for quantity in ("voltage", "current")):
-            raise SystemExit(f"{name!r}: graded processes keep no voltage or current to record")
+        readout = lowest is not None
+        kept = {"voltage"} if readout else set()
+        if {quantity for population, quantity in self.probes if population == name} - kept:
+            raise SystemExit(f"{name!r}: graded processes keep no such voltage or current")
         units = self._add(GradedReluVec(shape=(3 * number,), vth=0))
         units.num_message_bits, units.weight_shift, units.copies = 24, weight_shift, 3
         keep = sparse.eye(number, dtype=np.int64)
         none = sparse.csr_matrix((number, number), dtype=np.int64)
         self._fixed(units, units, sparse.bmat([[keep, -keep, none]] * 3), delay=1)
         units.num_message_bits = 0
-        reset = sparse.diags(-values["amounts"], dtype=np.int64)
-        self._fixed(units, units, sparse.bmat([[none, none, reset]] * 3), delay=1)
-        # One neuron spikes in step 0 and never again, one in every step.
-        once, always = (self._add(LIF(shape=(1,), vth=0, **start)) for start in ONE_SPIKE_OR_ALL)
-        for source in (once, always):
-            source.num_message_bits = 0
-        kick = values["kick"]
-        self._fixed(once, units, column(kick, kick, kick), delay=first)
+        if not readout:
+            reset = sparse.diags(-values["amounts"], dtype=np.int64)
+            self._fixed(units, units, sparse.bmat([[none, none, reset]] * 3), delay=1)
         bias = values["biases"]
-        offsets = column(bias, bias - span, bias - values["thresholds"])
-        self._fixed(always, units, offsets, delay=first)
-        self._record(units, self._file(name, "spikes", size), last=number)
+        offsets = np.concatenate([bias, bias - span, bias - values["thresholds"]])
+        self._start(units, np.tile(values["kick"], 3) + offsets, first)
+        self._always(units, offsets, first + 1)
+        if readout:
+            self.decoders[f"{name}/units"] = Decoder(
+                lowest=lowest, step=128 >> weight_shift, first=first, held=values["held"]
+            )
+            self._record(units, self._file(name, "units", 3 * size), whole=True)
+        else:
+            self._record(units, self._file(name, "spikes", size), last=number)
         return units
 
+    def _start(self, units, values, first):
+        """Have the host send ``values`` so that they arrive in step ``first``, once."""
+        columns = np.zeros((len(values), self.steps), np.int32)
+        columns[:, first - 1 : first] = values[:, None]
+        source = self._add(RingBuffer(data=columns))
+        source.num_message_bits = 24
+        if self.hardware:
+            source = to_hardware(source, 24)
+        self._fixed(source, units, sparse.eye(len(values), dtype=np.int64), delay=1)
+
+    def _always(self, units, values, first):
+        """Have ``values`` arrive in every step from ``first`` on, 2 or later.
+
+        A LIF that always spikes carries their lower 14 bits, a message of 2**14 the others.
+        """
+        one = self._add(LIF(shape=(1,), vth=0, bias_mant=1))
+        many = self._add(GradedReluVec(shape=(1,), vth=0))
+        one.num_message_bits, many.num_message_bits = 0, 24
+        self._fixed(one, many, np.array([[1 << 14]]), delay=1)
+        sign, size = np.sign(values), np.abs(values)
+        self._fixed(one, units, (sign * (size & ((1 << 14) - 1)))[:, None], delay=first)
+        self._fixed(many, units, (sign * (size >> 14))[:, None], delay=first - 1)
+
     def _fixed(self, source, target, weights, delay):
-        """Connect with whole numbers of any size: bytes of one sign each, added up."""
+        """Connect with whole numbers of any size: 8-bit weights of one sign each, added up."""
         weights = sparse.csr_matrix(weights)
         for sign, mode in ((1, SignMode.EXCITATORY), (-1, SignMode.INHIBITORY)):
-            rest = weights.multiply(weights * sign > 0).astype(np.int64).tocsr() * sign
-            for exponent in (15, 8, 0):
-                part = rest.copy()
-                part.data >>= exponent
-                rest.data -= part.data << exponent
-                part.eliminate_zeros()
-                if part.nnz:
-                    options = {
-                        "weight_exp": exponent, "num_weight_bits": 8, "sign_mode": mode,
-                        "num_message_bits": source.num_message_bits,
-                    }  # fmt: skip
-                    self._link(source, target, spread(part * sign, delay, self.batch, options))
+            one_sign = weights.multiply(weights * sign > 0).astype(np.int64).tocsr() * sign
+            for exponent, part in bytes_of(one_sign):
+                options = {
+                    "weight_exp": exponent, "num_weight_bits": 8, "sign_mode": mode,
+                    "num_message_bits": source.num_message_bits,
+                }  # fmt: skip
+                self._link(source, target, spread(part * sign, delay, self.batch, options))
 
     def _link(self, source, target, link):
         self._add(link)
         source.s_out.connect(link.s_in)
         link.a_out.connect(target.a_in)
 
-    def _record(self, source, path, last=None):
-        """Write the spikes of ``source`` (of its ``last`` units) to ``path``.
+    def _record(self, source, path, last=None, *, whole=False):
+        """Write the spikes of ``source`` (of its ``last`` units) to ``path``, or ``whole`` messages.
 
         Without a path it is tied to the others.
         """
-        recorder = self._add(Recorder(shape=source.s_out.shape, path=path, last=last))
+        recorder = self._add(Recorder(shape=source.s_out.shape, path=path, last=last, whole=whole))
         from_hardware(source, recorder) if self.hardware else source.s_out.connect(recorder.a_in)
         self.recording.append(recorder)
 
@@ -229,7 +253,7 @@ class Network:
             except RuntimeError as error:
                 raise RuntimeError(said_by(first.runtime) or str(error)) from None
         first.stop()
-        return {key: self._recorded(key) for key in self.files}
+        return dict(self._recorded(key) for key in self.files)
 
     def _run_all(self, first):
         if not self.asked:
@@ -259,8 +283,34 @@ class Network:
 
     def _recorded(self, key):
         rows = np.load(self.files[key], mmap_mode="r")
-        shape = self.shapes[key.rpartition("/")[0]]
-        return np.moveaxis(rows.reshape(self.steps, self.batch, *shape), 0, 1)
+        name = key.rpartition("/")[0]
+        if key in self.decoders:
+            key, rows = f"{name}/voltage", self.decoders[key].voltages(rows)
+        return key, np.moveaxis(rows.reshape(self.steps, self.batch, *self.shapes[name]), 0, 1)
+
+
+class Decoder:
+    """Computes the voltages of a readout from what its three units sent in each step.
+
+    Integrator less excess is 2 * floor(v / step) from the lowest on, and 1 more between two
+    multiples of ``step``: there a voltage is where it started, or the last saturation put it.
+    """
+
+    def __init__(self, *, lowest, step, first, held):
+        self.lowest, self.step, self.first, self.held = lowest, step, first, held
+
+    def voltages(self, rows):
+        """Return the voltage of each row of messages, ``[step, 3 * n]``."""
+        kept, excess, inside = np.split(rows.astype(np.int64), 3, axis=1)
+        voltages = np.tile(self.held, (len(rows), 1))
+        rest = self.held % self.step
+        low = 2 * (self.lowest // self.step) + (self.lowest % self.step > 0)
+        for number in range(self.first, len(rows)):
+            rest = np.where(inside[number] == 0, self.lowest % self.step, rest)
+            rest = np.where(excess[number] > 0, HIGHEST % self.step, rest)
+            units = kept[number] - excess[number] + low
+            voltages[number] = units // 2 * self.step + np.where(units % 2, rest, 0)
+        return voltages
 
 
 def dense(weights, delay, options):
@@ -271,9 +321,19 @@ def dense(weights, delay, options):
     return DelayDense(weights=weights, delays=delay - 1, max_delay=delay - 1, **options)
 
 
-def column(*parts):
-    """Return weights from one neuron to units that lie behind each other."""
-    return sparse.csr_matrix(np.concatenate(parts)[:, None])
+def bytes_of(weights):
+    """Yield exponents, 0 or 7, and weights of 8 bits that add up to ``weights``, 0 or more."""
+    rest = weights.copy()
+    exponent = 0
+    while rest.nnz:
+        part = rest.copy()
+        part.data = rest.data & 127 if exponent == 0 else np.minimum(rest.data >> 7, 255)
+        rest.data = rest.data - (part.data << exponent)
+        for matrix in (part, rest):
+            matrix.eliminate_zeros()
+        if part.nnz:
+            yield exponent, part
+        exponent = 7
 
 
 def spread(weights, delay, batch, options):
@@ -394,6 +454,8 @@ def main(build, *, folder, inputs, exact, extra_steps):
     parameters = dict(np.load(Path(folder) / "parameters.npz").items())
     try:
         parts = list(run_batches(build, parameters, data, arguments))
+    except SystemExit as refusal:
+        end(str(refusal), multiprocessing.active_children())
     except BaseException:
         end(traceback.format_exc(), multiprocessing.active_children())
     traces = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

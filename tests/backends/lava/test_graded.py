@@ -27,16 +27,16 @@ FREE = {"reset": "subtract", "du": 4095, "dv": 0}
 
 
 def freed(item: Neurons, rng: np.random.Generator) -> Neurons:
-    """Take the leaks of a spiking population, and what only our model does."""
-    if item.vth is None:
-        return item
+    """Take the leaks of a population, and what only our model does."""
     value = item.reset_value
     low = None if item.floor is None else np.full(item.shape, item.floor.min())
     voltage = np.where(rng.random(item.shape) < 0.5, 0, item.initial_voltage)
+    if item.vth is not None:
+        voltage = np.minimum(voltage, item.vth << 5)
     return replace(
         item, du=np.array(4095), dv=np.array(0), bias_exp=np.array(rng.integers(3, 8)),
         reset_value=None if value is None else value // 8 * 8, floor=low, reset_twice=False,
-        start=min(item.start, 1), initial_voltage=np.minimum(voltage, item.vth << 5),
+        refractory=0, start=min(item.start, 1), initial_voltage=voltage,
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def by_units(program: Program, neurons: Neurons, drive: Array) -> tuple[Array, i
 
     ``drive`` is what arrives, as whole numbers of weights.
     """
-    reset = graded.soft_reset(neurons)
+    reset = graded.integrator(neurons)
     zeros = np.zeros(neurons.num_neurons, np.int64)
     kept, taken, spiked, spikes, largest = zeros, zeros, zeros, [], 0
     for step, arriving in enumerate(drive):
@@ -140,12 +140,17 @@ def test_what_is_drawn_reaches_both_ends(build):
         ({"bias_mant": [1, 2, 3]}, "go in steps of 1: messages reach 33894914 of 8388607"),
         ({"bias_mant": [4, 8, -12]}, "go in steps of 4: messages reach 8"),
         ({"start": 2}, "input of step 1 must not count"),
-        ({"start": 64, "delay": 63}, "starts at step 64"),
+        ({"start": 63, "delay": 63}, "starts at step 63, 62 at most"),
         ({"initial_voltage": 32_001}, "spikes in step 0"),
         ({"initial_voltage": 31_999, "bias_mant": 8, "bias_exp": 3}, "spikes in step 0"),
         ({"vth": -1}, "negative"),
         ({"reset_value": -64}, "raises the voltage"),
         ({"floor": -64, "reset_value": 64_000}, "its reset alone can reach the lowest"),
+        ({"weight_exp": 7}, "an exponent of 8, 7 at most"),
+        (
+            {"vth": 131_071, "bias_mant": 8, "reset_value": 2**23 - 8},
+            "takes off 2097150 units of 4",
+        ),
         ({"weight_exp": 9, "kind": "graded", "high": 99}, "its input may wrap"),
     ],
 )
@@ -164,7 +169,9 @@ def test_what_units_cannot_do_is_ours(build, changes, reason):
         {"reset_value": [64, 32_000, 8_000], "bias_mant": [-8, 0, 16]},
         {"initial_voltage": [-5, 16_001, 31_999]},
         {"floor": -12_345, "start": 2, "delay": 2},
-        {"floor": -32_000, "bias_mant": [4, 8, -12]},
+        {"floor": -32_000, "bias_mant": [4, 8, -12], "weight_exp": 2},
+        {"vth": None, "reset": "none"},
+        {"vth": None, "reset": "none", "floor": -64, "bias_mant": 8, "initial_voltage": 3},
     ],
 )
 def test_integrators_are_stock(build, changes):
@@ -193,15 +200,41 @@ def test_the_programs_are_worth_running():
         program, inputs = draw(seed, 6)
         stock = {item.population for item in placement(program) if item.process == "GradedReluVec"}
         trace = golden.run(program, inputs)
-        seen["populations"] += len(stock)
-        seen["spikes"] += sum(int(trace.spikes(name).sum()) for name in stock)
+        spiking = {item.name for item in program.populations if item.vth is not None} & stock
+        seen["populations"] += len(spiking)
+        seen["readouts"] += len(stock) - len(spiking)
+        seen["spikes"] += sum(int(trace.spikes(name).sum()) for name in spiking)
         seen["saturated"] += sum(f"{name}/voltage saturated" in trace.events for name in stock)
         for item in program.connections:
             seen["to themselves"] += item.source == item.target and item.source in stock
             seen["from delayed"] += item.source in stock and item.delay > 1
     assert seen["populations"] > 40
     assert seen["spikes"] > 2000
-    assert min(seen.values()) > 5, seen
+    assert min(seen.values()) >= 5, seen
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("floor", [None, -4_000_001])
+@pytest.mark.parametrize("start", [0, 2])
+def test_a_readout_that_saturates_has_the_voltage_of_golden(build, backend, floor, start):
+    """From 12,345, between multiples of 8, to both ends of 24 bits and back, and to a floor."""
+    program = build(
+        **FREE | {"vth": None, "reset": "none", "bias_mant": [100, -100, 8], "bias_exp": 7,
+                  "initial_voltage": [12_345, -777, 3], "floor": floor, "start": start},
+        weights=((60, 20, -90), (-80, 90, 10), (90, -60, -30)), kind="graded", high=60,
+        delay=max(1, start), weight_exp=3,
+    )  # fmt: skip
+    (place,) = placement(program)
+    assert place.process == "GradedReluVec"
+    given = np.zeros((3, 150, 3), np.int64)
+    for sample in range(3):
+        given[sample, 10:50, sample] = given[sample, 60:110, (sample + 1) % 3] = 60
+    trace = golden.run(program, {"x": given})
+    voltage = trace["cells", "voltage"]
+    assert voltage.max() == 2**23 - 1
+    assert voltage.min() == (floor or 1 - 2**23)
+    found = backend.load(program).run({"x": given})
+    np.testing.assert_array_equal(found["cells", "voltage"], voltage)
 
 
 @pytest.mark.lava
@@ -247,5 +280,5 @@ def test_a_voltage_that_nobody_keeps_is_refused_by_hand(build, lava_python, tmp_
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode != 0
-    assert "keep no voltage" in result.stderr
+    assert result.stderr.strip() == "'cells': graded processes keep no such voltage or current"
     assert not (tmp_path / "trace.npz").exists()

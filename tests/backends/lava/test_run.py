@@ -319,8 +319,8 @@ def assert_no_more_shared_memory(before):
 def spoil(monkeypatch, old, new):
     """Have the emitted model do ``new`` where it does ``old``."""
 
-    def spoiled(program, directory):
-        emit(program, directory)
+    def spoiled(program, directory, *, own=()):
+        emit(program, directory, own=own)
         models = directory / "spikec_processes" / "models.py"
         text = models.read_text()
         assert old in text
