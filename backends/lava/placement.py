@@ -59,7 +59,7 @@ class EdgePlacement:
     """The process of one connection; None where Lava has none that does the same."""
 
     connection: str
-    process: Literal["Dense", "DelayDense"] | None
+    process: Literal["Dense", "DelayDense", "Sparse", "DelaySparse"] | None
     reason: str
     alternative: str = ""
 
@@ -78,7 +78,8 @@ def placement(program: Program, own: Collection[str] = ()) -> tuple[Placement, .
 
 def edge_placement(program: Program) -> tuple[EdgePlacement, ...]:
     """Return the process that carries each connection for one sample, in order."""
-    return tuple(map(_carried, program.connections))
+    units = {item.population for item in placement(program) if item.process == "GradedReluVec"}
+    return tuple(_carried(item, units) for item in program.connections)
 
 
 def edge_refusal(connection: Connection) -> Diagnostic | None:
@@ -105,7 +106,7 @@ def edge_refusal(connection: Connection) -> Diagnostic | None:
     return None
 
 
-def _carried(connection: Connection) -> EdgePlacement:
+def _carried(connection: Connection, units: Collection[str]) -> EdgePlacement:
     refused = edge_refusal(connection)
     if refused is not None:
         return EdgePlacement(
@@ -119,9 +120,19 @@ def _carried(connection: Connection) -> EdgePlacement:
         reasons.append("a matrix: Lava's Conv ignores exponents and widths of weights")
     if isinstance(connection.operator, Sparse):
         reasons.append("a matrix for one sample, Sparse for several")
+    if connection.target in units:
+        reasons.append("to all three units")
+    at_once = connection.delay == 1
+    if connection.source in units:
+        reasons.append("from one unit of three")
+        return EdgePlacement(
+            connection=connection.name,
+            process="Sparse" if at_once else "DelaySparse",
+            reason="; ".join(reasons),
+        )
     return EdgePlacement(
         connection=connection.name,
-        process="Dense" if connection.delay == 1 else "DelayDense",
+        process="Dense" if at_once else "DelayDense",
         reason="; ".join(reasons),
     )
 

@@ -15,7 +15,7 @@ from support.random_programs import merged, merged_inputs, random_inputs, random
 
 from spikec.backends.lava import graded
 from spikec.backends.lava.emit import emit
-from spikec.backends.lava.placement import placement
+from spikec.backends.lava.placement import edge_placement, placement
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array
 from spikec.compiler.files import npz_bytes
@@ -178,6 +178,9 @@ def test_integrators_are_stock(build, changes):
     program = build(**FREE | changes)
     (place,) = placement(program)
     assert (place.process, place.stock) == ("GradedReluVec", True)
+    (edge,) = edge_placement(program)
+    assert edge.process in ("Dense", "DelayDense")
+    assert "to all three units" in edge.reason
     (place,) = placement(program, own=["cells"])
     assert (place.process, place.stock) == ("ExactLIF", False)
 
@@ -252,6 +255,8 @@ def test_a_probed_voltage_is_our_models(build, backend):
 def test_nothing_but_stock_processes_runs_on_a_chip(build, lava_python, tmp_path):
     """What a hardware run would build: one sample, and only recorders are not Lava's own."""
     program = build(**FREE | {"bias_mant": [8, 16, -24], "start": 2}, delay=2, readout=True)
+    to_units, from_units = edge_placement(program)
+    assert (to_units.process, from_units.process) == ("DelayDense", "DelaySparse")
     emit(program, tmp_path / "net")
     code = (
         "import json, runtime, network, numpy as np\n"
