@@ -46,6 +46,13 @@ class RunBackend(str, Enum):
     lava = "lava"
 
 
+class SoftResetName(str, Enum):
+    """What runs a reset that takes something off, on Lava."""
+
+    stock = "stock"
+    own_model = "own-model"
+
+
 class ReadoutName(str, Enum):
     """How a class is read from the output."""
 
@@ -760,6 +767,14 @@ def emit(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    soft_reset: Annotated[
+        SoftResetName | None,
+        typer.Option(
+            "--soft-reset",
+            help="For Lava: its stock processes where they are exact, or our model everywhere, "
+            "which runs on CPUs only, faster, and records voltages.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
@@ -770,7 +785,13 @@ def emit(
         max_spikes, steps,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
-    report = running.emit(file, output, backend=backend, options=options)
+    report = running.emit(
+        file,
+        output,
+        backend=backend,
+        options=options,
+        soft_reset=None if soft_reset is None else soft_reset.value,
+    )
     if as_json:
         print_json({"output": str(output), **report})
     else:

@@ -385,8 +385,12 @@ def emit(
     *,
     backend: str,
     options: CompileOptions,
+    soft_reset: str | None = None,
 ) -> dict[str, Any]:
-    """Write a self-contained program for ``backend``; return what there is to say about it."""
+    """Write a self-contained program for ``backend``; return what there is to say about it.
+
+    ``soft_reset`` is ``own-model`` to have Lava run all soft resets with our model.
+    """
     if backend not in ("lava", "c", "sanafe"):
         raise UsageError(
             Diagnostic(
@@ -396,6 +400,8 @@ def emit(
                 hint="--backend lava, --backend c, or --backend sanafe (of a mapped program)",
             )
         )
+    if soft_reset is not None and backend != "lava":
+        raise UsageError(idle("--soft-reset", f"{backend} has one way only"))
     emitter = import_module(f"spikec.backends.{backend}.emit")
     check_replaceable(output, schema=emitter.SCHEMA)
     program = load(file, options).program
@@ -406,8 +412,9 @@ def emit(
         return {"bytes": asdict(emitter.emit(program, output))}
     from spikec.backends.lava.placement import placement
 
-    emitter.emit(program, output)
-    return {"populations": [asdict(item) for item in placement(program)]}
+    own = [item.name for item in program.populations] if soft_reset == "own-model" else []
+    emitter.emit(program, output, own=own)
+    return {"populations": [asdict(item) for item in placement(program, own)]}
 
 
 def convert(file: Path, output: Path, options: ReadOptions) -> None:

@@ -1,19 +1,20 @@
-"""What can arrive at a neuron, and how far its current can go, for every input there is.
+"""What can arrive at a neuron, and how far its state can go, for every input there is.
 
 Engines choose their integer types by it: :mod:`spikec.backends.simulator.layout` and
-:mod:`spikec.backends.c.plan`.
+:mod:`spikec.backends.c.plan`. :mod:`spikec.backends.lava.placement` proves by it that a stock
+process does the same.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from spikec.compiler.arrays import IntArray
+from spikec.compiler.arrays import Array, IntArray
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, DECAY_UNITY, STATE_MAX
 from spikec.compiler.operators import row_sums
 from spikec.compiler.program import Connection, Neurons, Program
 
-__all__ = ["MOST", "arriving", "current_bound", "reach"]
+__all__ = ["MOST", "arriving", "current_bound", "highest_current", "reach", "upward"]
 
 #: Bounds end here: no engine takes sums beyond, and 64 bits hold what is computed with them.
 MOST = 1 << 44
@@ -54,3 +55,34 @@ def current_bound(neurons: Neurons, arrives: IntArray) -> int:
     settled = np.maximum(initial, -(-most * DECAY_UNITY // gone))
     outside = np.maximum(STATE_MAX + 1, -(-(most - (1 << 24)) * DECAY_UNITY // gone))
     return int(np.where(settled > STATE_MAX, outside + most, settled).max(initial=0))
+
+
+def upward(program: Program, neurons: Neurons) -> IntArray:
+    """Return the largest sum, with its sign, that can arrive in a step; 0 or more, per neuron."""
+    total = np.zeros(neurons.num_neurons, np.int64)
+    for connection in program.connections_into(neurons.name):
+        low, high = program.message_bounds[connection.source]
+        # Nothing may arrive too: at first, or beside the edge of an image.
+        least, most = (float(end << connection.weight_exp) for end in (min(low, 0), max(high, 0)))
+
+        def up(weight: Array, least: float = least, most: float = most) -> Array:
+            larger: Array = np.maximum(weight * least, weight * most)
+            return larger
+
+        rows = np.minimum(row_sums(connection.operator, up), MOST).astype(np.int64)
+        total += np.repeat(rows, neurons.num_neurons // max(1, len(rows)))
+        np.minimum(total, MOST, out=total)
+    return total
+
+
+def highest_current(program: Program, neurons: Neurons) -> IntArray:
+    """Return what no current can pass, 0 or more, per neuron.
+
+    Where currents may wrap that is 2**23, the largest that wrapping leaves.
+    """
+    if current_bound(neurons, arriving(program, neurons)) > STATE_MAX:
+        return np.full(neurons.num_neurons, STATE_MAX + 1, np.int64)
+    most = upward(program, neurons) << ACTIVATION_SHIFT
+    settled = -(-most * DECAY_UNITY // (neurons.du.reshape(-1) + 1))
+    highest: IntArray = np.maximum(neurons.initial_current.reshape(-1), settled)
+    return highest

@@ -8,14 +8,15 @@ as they are. The same program gives the same bytes.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from spikec.backends.lava.placement import Placement, placement
+from spikec.backends.lava.graded import integrator
+from spikec.backends.lava.placement import MAX_VTH, Placement, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import canonical_json, npz_bytes
@@ -49,18 +50,19 @@ _COPIED = {
 _TAKEN = ("LIF", "LIFReset", "ExactLIF", "ONCE", "Path", "SignMode", "build", "main", "net", "p")
 
 
-def emit(program: Program, directory: Path) -> None:
+def emit(program: Program, directory: Path, *, own: Collection[str] = ()) -> None:
     """Write ``program`` to ``directory`` as a self-contained Lava network, all or nothing.
 
     An empty directory or one written by this function before is replaced.
+    ``own`` names populations that are not to be put together from graded processes.
     Raises :class:`UsageError` when there is anything else, or no place to write.
     """
-    write_folder(directory, _contents(program), schema=SCHEMA)
+    write_folder(directory, _contents(program, own), schema=SCHEMA)
 
 
-def _contents(program: Program) -> dict[str, bytes]:
+def _contents(program: Program, own: Collection[str]) -> dict[str, bytes]:
     """Return every file of the directory by its path."""
-    places = placement(program)
+    places = placement(program, own)
     writer = _Writer(program, places)
     templates = files("spikec.backends.lava") / "templates"
     content = {to: (templates / name).read_bytes() for name, to in _COPIED.items()}
@@ -162,7 +164,7 @@ class _Writer:
 
     def network(self) -> dict[str, str]:
         """Return what goes into the blanks of the template."""
-        stock = sorted({item.process for item in self.places if item.stock})
+        stock = sorted({item.process for item in self.places} & {"LIF", "LIFReset"})
         exact = [item.population for item in self.places if not item.stock]
         imports = [
             *([f"from lava.proc.lif.process import {', '.join(stock)}"] if stock else []),
@@ -194,6 +196,8 @@ class _Writer:
 
     def _population(self, neurons: Neurons, place: Placement) -> str:
         variable = self._variables[neurons.name]
+        if place.process == "GradedReluVec":
+            return f"# {place.reason}\n" + self._integrator(neurons, variable)
         arguments = {
             "shape": repr(neurons.shape),
             **{
@@ -204,6 +208,24 @@ class _Writer:
         }
         return f"# {place.reason}\n" + _statement(
             f"{variable} = net.population", [repr(neurons.name), place.process], **arguments
+        )
+
+    def _integrator(self, neurons: Neurons, variable: str) -> str:
+        units = integrator(neurons)
+        arrays = ["kick", "biases", "thresholds", "amounts"]
+        more = {}
+        if neurons.vth is None:
+            arrays = ["kick", "biases", "thresholds", "held"]
+            more = {"lowest": repr(units.lowest)}
+        return _statement(
+            f"{variable} = net.integrator",
+            [repr(neurons.name)],
+            shape=repr(neurons.shape),
+            span=repr(units.span),
+            first=repr(units.first),
+            weight_shift=repr(units.weight_shift),
+            **{name: self._values(getattr(units, name), f"{variable}.{name}") for name in arrays},
+            **more,
         )
 
     def _connection(self, connection: Connection) -> str:
@@ -231,10 +253,11 @@ class _Writer:
 def _parameters(neurons: Neurons, place: Placement) -> dict[str, Array]:
     """Return the arrays that define a population, by their names in Lava."""
     zero = np.zeros(neurons.shape, np.int64)
+    unreached = np.full(neurons.shape, MAX_VTH if place.stock else 0)
     named = {
         "du": neurons.du,
         "dv": neurons.dv,
-        "vth": zero if neurons.vth is None else neurons.vth,
+        "vth": unreached if neurons.vth is None else neurons.vth,
         "bias_mant": neurons.bias_mant,
         "bias_exp": neurons.bias_exp,
         "u": neurons.initial_current,
@@ -252,12 +275,7 @@ def _parameters(neurons: Neurons, place: Placement) -> dict[str, Array]:
 def _switches(neurons: Neurons, place: Placement) -> dict[str, str]:
     """Return the remaining arguments of a population, as source text."""
     if place.stock:
-        switches: dict[str, str] = {}
-        if place.process == "LIFReset":
-            switches.update(reset_interval="ONCE", reset_offset=repr(neurons.start + 1))
-        if neurons.reset_order == "next_step":
-            switches["before_reset"] = "True"
-        return switches
+        return _stock_switches(neurons, place)
     switches = {"reset": repr(neurons.reset), "reset_order": repr(neurons.reset_order)}
     if neurons.vth is None:
         switches = {"spiking": "False"}
@@ -271,6 +289,17 @@ def _switches(neurons: Neurons, place: Placement) -> dict[str, str]:
         switches["reset_twice"] = "True"
     if neurons.start:
         switches["start"] = repr(neurons.start)
+    return switches
+
+
+def _stock_switches(neurons: Neurons, place: Placement) -> dict[str, str]:
+    switches: dict[str, str] = {}
+    if place.process == "LIFReset":
+        switches.update(reset_interval="ONCE", reset_offset=repr(neurons.start + 1))
+    if neurons.vth is None:
+        switches["readout"] = "True"
+    elif neurons.reset_order == "next_step":
+        switches["before_reset"] = "True"
     return switches
 
 

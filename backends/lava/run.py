@@ -45,7 +45,8 @@ class LavaBackend:
     ``python`` names an interpreter that has Lava (see
     :mod:`spikec.backends.lava.environment`), ``timeout`` is the seconds that one
     batch may take, ``batch`` the samples that run side by side: by default as
-    many as stay small in memory; 1 uses the processes of the chip.
+    many as stay small in memory; 1 uses the processes of the chip. Graded processes
+    keep no currents, and voltages of readouts only: our model stands in where others are probed.
     """
 
     python: str | None = None
@@ -137,7 +138,8 @@ class LavaExecutable:
         """Return ``name/quantity`` -> raw ``[sample, step, *shape]`` from one child."""
         with tempfile.TemporaryDirectory(prefix="spikec-", dir=_short_folder()) as folder:
             home = Path(folder)
-            emit(self.program, home / "network")
+            own = [name for name, quantity in probes if self._lacks(name, quantity)]
+            emit(self.program, home / "network", own=own)
             (home / "input.npz").write_bytes(npz_bytes(integers))
             command = [
                 str(self.python.path), str(home / "network" / "network.py"),
@@ -160,6 +162,11 @@ class LavaExecutable:
             except (ChildFailedError, OSError) as error:
                 raise self._failed(error) from error
             return read_npz(home / "trace.npz")
+
+    def _lacks(self, name: str, quantity: Quantity) -> bool:
+        """Say whether graded processes could not tell ``quantity``."""
+        readout = self.program.population(name).vth is None
+        return quantity == "current" or (quantity == "voltage" and not readout)
 
     def _failed(self, error: Exception) -> BackendError:
         return BackendError(

@@ -73,7 +73,7 @@ def compile_graph(
     plans, frac_bits = _planned(canonical, target, bits, sendable, observed)
     inputs = _program_inputs(canonical, bounds, frac_bits)
     sent = {item.name: (item.low, item.high) for item in inputs.values()} | _spike_bounds(canonical)
-    parts = [_lower(plan, inputs, sent) for plan in plans]
+    parts = [_lower(plan, inputs, sent, target) for plan in plans]
     report = QuantizationReport(
         target=target.name,
         weight_bits=weight_bits if isinstance(weight_bits, int) else str(bits),
@@ -296,10 +296,13 @@ class _Lowered:
 
 
 def _lower(
-    plan: Plan, inputs: Mapping[str, ProgramInput], sent: Mapping[str, tuple[int, int]]
+    plan: Plan,
+    inputs: Mapping[str, ProgramInput],
+    sent: Mapping[str, tuple[int, int]],
+    target: Target,
 ) -> _Lowered:
     """Round one population and its edges, and prove the result once more in integers."""
-    neurons = _neurons(plan)
+    neurons = _neurons(plan, target)
     connections, losses = [], []
     for index in range(len(plan.edges)):
         connection = _connection(plan, index, inputs)
@@ -314,11 +317,11 @@ def _lower(
     )
 
 
-def _neurons(plan: Plan) -> Neurons:
+def _neurons(plan: Plan, target: Target) -> Neurons:
     node, scale = plan.node, plan.scale
     initial_current, initial_voltage = node.initial_state
-    mantissa, exponent = _bias(node.bias * scale)
     spiking = _spiking_fields(node, scale) if isinstance(node, LIF) else _silent_fields()
+    mantissa, exponent = _bias(node.bias * scale, _least_exponent(plan, target))
     start = _rounded(initial_voltage * scale)
     floor = None if node.floor is None else _rounded(node.floor * scale)
     if isinstance(node, LIF) and node.reset_order == "next_step":
@@ -383,10 +386,26 @@ def _rounded(values: Array) -> Array:
     return frozen(np.rint(values).astype(np.int64))
 
 
-def _bias(values: Array) -> tuple[Array, Array]:
-    """Return mantissas and the smallest exponents that hold them, per neuron."""
+def _least_exponent(plan: Plan, target: Target) -> int:
+    """Return the smallest exponent of a bias: 3 for integrators without leak, readouts or not.
+
+    Chips with graded spikes can put them together from processes that send voltages of 24 bits,
+    if all that is added to them is a multiple of 8. That costs a bias at most a sixteenth of
+    what a weight of 1 adds; where the threshold has few such steps, it is left alone.
+    """
+    node = plan.node
+    if target.graded_bits < 24 or (plan.du < DECAY_UNITY - 1).any() or plan.dv.any():
+        return 0
+    if not isinstance(node, LIF):
+        return 3
+    steps = float(node.vth.min()) * plan.scale / (1 << VTH_SHIFT)
+    return 3 if node.reset == "subtract" and steps >= 128 else 0
+
+
+def _bias(values: Array, least: int) -> tuple[Array, Array]:
+    """Return mantissas and the smallest exponents that hold them, ``least`` or more, per neuron."""
     needed = np.ceil(np.log2(np.maximum(np.abs(values), 1.0) / 4095.0))
-    exponent = np.maximum(needed, 0).astype(np.int64)
+    exponent = np.maximum(needed, least).astype(np.int64)
     return frozen(np.rint(np.ldexp(values, -exponent)).astype(np.int64)), frozen(exponent)
 
 

@@ -447,6 +447,9 @@ BAD_WORDS: dict[str, tuple[list[str], str]] = {
     "target": (["compile", GRAPH, "-o", "x.spk", "--target", "loihi3"], "loihi2, loihi1, generic"),
     "backend": (["verify", GRAPH, "--data", DATA, "--backends", "simulator,chip"], "U070"),
     "emitter": (["emit", GRAPH, "-o", "x", "--backend", "simulator"], "U071"),
+    "soft reset in C": (
+        ["emit", GRAPH, "-o", "x", "--backend", "c", "--soft-reset", "stock"], "U081",
+    ),
     "zoo": (["zoo", "mnist-cnn"], "mnist-feedforward, mnist-recurrent"),
     "no folder": (["compile", GRAPH, "-o", "no/x.spk"], "U030 at no/x.spk"),
     "no trace folder": (["run", GRAPH, "--data", DATA, "-o", "no/x.npz"], "U030"),

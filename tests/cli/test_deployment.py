@@ -15,6 +15,7 @@ from spikec.cli.main import app
 from spikec.compiler.ir import Graph
 from spikec.compiler.operators import Conv2d, Dense, Sparse, Synapses
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.program_file import write_program
 from spikec.models import dense, network, save, seed_lif, seed_readout, spikes
 
 
@@ -81,13 +82,37 @@ def test_what_is_ours_says_why_and_what_would_be_stock(tmp_path: Path) -> None:
     assert document["deployable"] is False
     parts = {(item["kind"], item["name"]): item for item in document["parts"]}
     assert parts["population", "hidden"]["verdict"] == "own model"
-    assert "reset 'subtract'" in parts["population", "hidden"]["reason"]
+    assert (
+        "a soft reset with du 2047 (not 4095) and dv 1024 (not 0)"
+        in parts["population", "hidden"]["reason"]
+    )
     assert "reset to zero" in parts["population", "hidden"]["alternative"]
-    assert "leaky integrator" in parts["population", "out"]["reason"]
+    assert parts["population", "out"]["verdict"] == "stock"
+    assert "for no input" in parts["population", "out"]["reason"]
     assert parts["input", "in"]["verdict"] == "stock"
     edges = [item for key, item in parts.items() if key[0] == "edge"]
     assert [item["verdict"] for item in edges] == ["stock", "stock"]
     assert document["refused"] == {"simulator": [], "c": [], "lava": []}
+
+
+def test_emit_takes_stock_processes_for_soft_resets_or_our_model(tmp_path: Path) -> None:
+    built = program(Dense(weight=np.array([[2, -4]])))
+    (cell,) = built.populations
+    cell = replace(cell, du=np.array(4095), dv=np.array(0), reset="subtract")
+    write_program(replace(built, populations=(cell,)), tmp_path / "net.spk")
+    assert deployment(replace(built, populations=(cell,))).deployable
+    for words, process in (
+        ([], "GradedReluVec"),
+        (["--soft-reset", "stock"], "GradedReluVec"),
+        (["--soft-reset", "own-model"], "ExactLIF"),
+    ):
+        call = ["emit", str(tmp_path / "net.spk"), "-o", str(tmp_path / "out"), "--json", *words]
+        result = CliRunner().invoke(app, call)
+        assert result.exit_code == 0, result.output
+        (place,) = json.loads(result.stdout)["populations"]
+        assert (place["process"], place["stock"]) == (process, process != "ExactLIF")
+        text = (tmp_path / "out" / "network.py").read_text()
+        assert ("net.integrator" in text) == place["stock"]
 
 
 @pytest.mark.parametrize(

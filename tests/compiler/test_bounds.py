@@ -9,7 +9,14 @@ import pytest
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends.simulator import golden
-from spikec.compiler.bounds import MOST, arriving, current_bound, reach
+from spikec.compiler.bounds import (
+    MOST,
+    arriving,
+    current_bound,
+    highest_current,
+    reach,
+    upward,
+)
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
@@ -26,6 +33,33 @@ def test_no_current_of_a_random_program_leaves_its_bound(seed: int) -> None:
         if bound < 1 << 23:
             assert np.abs(trace[item.name, "current"]).max() <= bound
             assert f"{item.name}/current wrapped" not in trace.events
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_current_of_a_random_program_passes_its_highest(seed: int) -> None:
+    rng = np.random.default_rng([32, seed])
+    program = random_program(rng)
+    inputs = random_inputs(program, rng, samples=2, steps=30)
+    trace = golden.run(
+        program, inputs, probes=[(item.name, "current") for item in program.populations]
+    )
+    for item in program.populations:
+        highest = highest_current(program, item).reshape(item.shape)
+        wraps = f"{item.name}/current wrapped" in trace.events
+        assert wraps or (trace[item.name, "current"] <= highest).all()
+        assert not wraps or (highest == 1 << 23).all()
+
+
+def test_only_what_raises_a_current_counts_upward() -> None:
+    program = one([[2, -4], [-6, -8]], high=5, exponent=3)
+    out = program.populations[0]
+    assert upward(program, out).tolist() == [2 * 8 * 5, 0]
+    assert highest_current(program, out).tolist() == [80 * 64, 0]
+    signed = replace(program, inputs=(replace(program.inputs[0], low=-7),))
+    assert upward(signed, out).tolist() == [(2 * 5 + 4 * 7) * 8, (6 * 7 + 8 * 7) * 8]
+    # Where currents wrap, only their type bounds them.
+    wide = one([[254] * 30], high=1 << 20)
+    assert highest_current(wide, wide.populations[0]).tolist() == [1 << 23]
 
 
 def one(weight: list[list[int]], *, high: int = 1, du: int = 4095, **more: int) -> Program:

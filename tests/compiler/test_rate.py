@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 from support.relu_networks import mlp_model, saved, trained
 
 from spikec.backends import open_backend
+from spikec.backends.lava.environment import search
+from spikec.backends.lava.placement import placement
+from spikec.backends.lava.run import LavaBackend
+from spikec.backends.simulator import golden
 from spikec.compiler import rate, reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import UsageError
@@ -287,3 +291,25 @@ def test_its_integers_keep_it_too(mnist: tuple[ReluNetwork, Dataset, Dataset]) -
     classes = read_out(trace, "last-voltage")
     expected = network.run({"x": some.inputs["x"][:, 0]})["readout"].argmax(axis=1)
     assert (classes == expected).mean() >= 0.98
+
+
+@pytest.mark.lava
+def test_it_runs_on_stock_processes_of_lava_bit_for_bit(
+    mnist: tuple[ReluNetwork, Dataset, Dataset],
+) -> None:
+    """Neither soft resets nor the readout need our model, though voltages saturate."""
+    network, calibration, test = mnist
+    graph, _ = rate.convert(network, calibration)
+    seen = Dataset(inputs=shown(calibration.samples(0, 100), 64))
+    program = compile_graph(graph, load_target("loihi2"), weight_bits=6, calibration=seen).program
+    places = placement(program)
+    assert {place.process for place in places} == {"GradedReluVec"}
+    assert all(place.stock for place in places)
+    some = shown(test.samples(0, 8), 64)
+    expected = golden.run(program, some)
+    assert expected.events["layer1/voltage saturated"] > 100
+    result = search()
+    assert result.found is not None, f"no Python with Lava; tried: {'; '.join(result.tried)}"
+    trace = LavaBackend(python=str(result.found.path)).load(program).run(some)
+    for probe in program.default_probes:
+        np.testing.assert_array_equal(trace[probe], expected[probe], err_msg=str(probe))

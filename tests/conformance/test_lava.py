@@ -99,11 +99,12 @@ def test_the_programs_are_worth_running() -> None:
                 if item.vth is not None and trace.spikes(item.name).any():
                     seen[item.reset] += 1
                     seen[place[item.name].process] += 1
+                seen["stock readout"] += item.vth is None and place[item.name].stock
             seen["self-recurrent"] += sum(c.source == c.target for c in program.connections)
             seen["delayed"] += sum(c.delay > 1 for c in program.connections)
             seen["wrapped"] += sum("wrapped" in key for key in trace.events)
     assert seen["wrapped"] == 0
-    wanted = ("zero", "subtract", "value", "none", "LIF", "LIFReset", "ExactLIF")
+    wanted = ("zero", "subtract", "value", "none", "LIF", "LIFReset", "ExactLIF", "stock readout")
     assert {name: seen[name] for name in wanted if seen[name] < 5} == {}
     assert seen["self-recurrent"] > 20
     assert seen["delayed"] > 100

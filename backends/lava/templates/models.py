@@ -53,10 +53,14 @@ class PyRecorder(PyLoihiProcessModel):
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        self.files = Files({"spikes": proc_params["path"]})
+        path = proc_params["path"]
+        self.files = Files({proc_params["quantity"]: path} if path else {})
+        last = proc_params["last"]
+        self.first = 0 if last is None else -last
 
     def run_spk(self):
-        self.files.write(self.time_step - 1, spikes=self.a_in.recv())
+        sent = self.a_in.recv()[self.first :]
+        self.files.write(self.time_step - 1, spikes=sent != 0, units=sent)
 
 
 @implements(proc=ExactLIF, protocol=LoihiProtocol)

@@ -18,10 +18,16 @@ from lava.proc.sparse.process import DelaySparse
 
 
 class Recorder(AbstractProcess):
-    """Writes what arrives in each step to one row of a ``.npy`` file of shape (steps, n)."""
+    """Writes what arrives in each step to one row of a ``.npy`` file of shape (steps, n).
 
-    def __init__(self, *, shape, path):
-        super().__init__(shape=shape, path=path)
+    Without a ``path`` it writes nothing, and ties its source to the others. ``last`` units
+    alone are written if it is given; any message counts as one spike, unless they are written
+    ``whole``.
+    """
+
+    def __init__(self, *, shape, path, last=None, whole=False):
+        quantity = "units" if whole else "spikes"
+        super().__init__(shape=shape, path=path, last=last, quantity=quantity)
         self.a_in = InPort(shape=shape)
         add_ties(self)
 

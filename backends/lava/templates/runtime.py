@@ -21,9 +21,11 @@ from scipy import sparse
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import DelayDense, Dense
+from lava.proc.graded.process import GradedReluVec
 from lava.proc.io.source import RingBuffer
 from lava.proc.lif.process import LIF, LIFReset
-from lava.proc.sparse.process import Sparse
+from lava.proc.sparse.process import DelaySparse, Sparse
+from lava.utils.weightutils import SignMode
 
 from spikec_processes.process import (
     ExactLIF,
@@ -37,8 +39,11 @@ from spikec_processes.process import (
 #: An interval that no run reaches: LIFReset then clears its state once.
 ONCE = 1 << 30
 
+#: The largest voltage.
+HIGHEST = 2**23 - 1
+
 PROBED = {LIF: ProbedLIF, LIFReset: ProbedLIFReset}
-DTYPES = {"spikes": np.uint8, "voltage": np.int32, "current": np.int32}
+DTYPES = {"units": np.int32, "spikes": np.uint8, "voltage": np.int32, "current": np.int32}
 
 
 class Network:
@@ -48,18 +53,21 @@ class Network:
     besides all spikes and the voltage of populations that never spike.
     """
 
-    def __init__(self, *, parameters, data, steps, probes, folder, hardware):
+    def __init__(self, *, parameters, data, steps, probes, folder, hardware=False, stepwise=False):
         self.parameters = parameters
         self.data = data
         self.steps = steps
         self.probes = set(probes)
         self.folder = Path(folder)
         self.hardware = hardware
+        self.stepwise = hardware or stepwise
         self.batch = len(next(iter(data.values())))
         self.shapes = {}
         self.files = {}
         self.processes = []
         self.recording = []
+        self.asked = []
+        self.decoders = {}
 
     def input(self, name, *, shape, shift, num_message_bits):
         """Add the input ``name``; column k of its data is sent in step ``k + shift``.
@@ -83,17 +91,19 @@ class Network:
             return to_hardware(source, num_message_bits)
         return source
 
-    def population(self, name, process, *, shape, before_reset=False, **parameters):
+    def population(self, name, process, *, shape, before_reset=False, readout=False, **parameters):
         """Add a population of ``process`` (a class) and record it.
 
         A stock population whose voltage or current is probed is built from a
-        subclass that records them and changes nothing else; ``before_reset``
-        says that the voltage to record is the one before a spike clears it.
+        subclass that records them and changes nothing else (a stock readout, if
+        ``stepwise``, is asked after every step instead); ``before_reset``
+        says that the voltage to record is the one before a spike clears it. A stock
+        ``readout`` is a LIF that no input brings to its threshold.
         """
         size = int(np.prod(shape))
         wide = {key: self._tiled(value, size) for key, value in parameters.items()}
         self.shapes[name] = shape
-        spiking = parameters.get("spiking", True)
+        spiking = parameters.get("spiking", not readout)
         probed = [q for q in ("voltage", "current") if (name, q) in self.probes]
         if not spiking and "voltage" not in probed:
             probed.append("voltage")
@@ -103,18 +113,114 @@ class Network:
             added = self._add(process(shape=(self.batch * size,), record=record, **wide))
             self.recording.append(added)
         else:
-            if probed:
+            if readout and self.stepwise and probed == ["voltage"]:
+                first = parameters.get("reset_offset", 1) - 1
+                self.asked.append((self._file(name, "voltage", size), first, len(self.processes)))
+            elif probed:
                 process = PROBED[process]
                 wide["record"] = {quantity: self._file(name, quantity, size) for quantity in probed}
                 wide["before_reset"] = before_reset
             added = self._add(process(shape=(self.batch * size,), **wide))
-            recorder = self._add(
-                Recorder(shape=(self.batch * size,), path=self._file(name, "spikes", size))
-            )
-            from_hardware(added, recorder) if self.hardware else added.s_out.connect(recorder.a_in)
-            self.recording.append(recorder)
+            self._record(added, self._file(name, "spikes", size) if spiking else None)
         added.num_message_bits = 8 if parameters.get("max_spikes", 1) > 1 else 0
         return added
+
+    def integrator(self, name, *, shape, span, weight_shift, first, lowest=None, **constants):
+        """Add a population without leak, put together from stock processes.
+
+        Three units a neuron get the same sum x, less an offset, and send it if above 0
+        (see README.md)::
+
+            integrator  max(x, 0)            kept by a connection to all three
+            excess      max(x - span, 0)     taken off again: saturation
+            spike       x > thresholds       taken for one spike by what reads it
+
+        x of the next step is integrator - excess + input + biases - amounts where there was
+        a spike. ``kick`` comes in step ``first``, ``biases`` from then on; a weight counts
+        ``2**weight_shift`` times. A readout has ``lowest``, its least voltage, and ``held``,
+        its voltages before step ``first``: what its units send is decoded into voltages.
+        """
+        size = int(np.prod(shape))
+        values = {
+            key: self._tiled(np.broadcast_to(value, (size,)), size).astype(np.int64)
+            for key, value in constants.items()
+        }
+        number = self.batch * size
+        self.shapes[name] = shape
+        readout = lowest is not None
+        kept = {"voltage"} if readout else set()
+        if {quantity for population, quantity in self.probes if population == name} - kept:
+            raise SystemExit(f"{name!r}: graded processes keep no such voltage or current")
+        units = self._add(GradedReluVec(shape=(3 * number,), vth=0))
+        units.num_message_bits, units.weight_shift, units.copies = 24, weight_shift, 3
+        keep = sparse.eye(number, dtype=np.int64)
+        none = sparse.csr_matrix((number, number), dtype=np.int64)
+        self._fixed(units, units, sparse.bmat([[keep, -keep, none]] * 3), delay=1)
+        units.num_message_bits = 0
+        if not readout:
+            reset = sparse.diags(-values["amounts"], dtype=np.int64)
+            self._fixed(units, units, sparse.bmat([[none, none, reset]] * 3), delay=1)
+        bias = values["biases"]
+        offsets = np.concatenate([bias, bias - span, bias - values["thresholds"]])
+        self._start(units, np.tile(values["kick"], 3) + offsets, first)
+        self._always(units, offsets, first + 1)
+        if readout:
+            self.decoders[f"{name}/units"] = Decoder(
+                lowest=lowest, step=128 >> weight_shift, first=first, held=values["held"]
+            )
+            self._record(units, self._file(name, "units", 3 * size), whole=True)
+        else:
+            self._record(units, self._file(name, "spikes", size), last=number)
+        return units
+
+    def _start(self, units, values, first):
+        """Have the host send ``values`` so that they arrive in step ``first``, once."""
+        columns = np.zeros((len(values), self.steps), np.int32)
+        columns[:, first - 1 : first] = values[:, None]
+        source = self._add(RingBuffer(data=columns))
+        source.num_message_bits = 24
+        if self.hardware:
+            source = to_hardware(source, 24)
+        self._fixed(source, units, sparse.eye(len(values), dtype=np.int64), delay=1)
+
+    def _always(self, units, values, first):
+        """Have ``values`` arrive in every step from ``first`` on, 2 or later.
+
+        A LIF that always spikes carries their lower 14 bits, a message of 2**14 the others.
+        """
+        one = self._add(LIF(shape=(1,), vth=0, bias_mant=1))
+        many = self._add(GradedReluVec(shape=(1,), vth=0))
+        one.num_message_bits, many.num_message_bits = 0, 24
+        self._fixed(one, many, np.array([[1 << 14]]), delay=1)
+        sign, size = np.sign(values), np.abs(values)
+        self._fixed(one, units, (sign * (size & ((1 << 14) - 1)))[:, None], delay=first)
+        self._fixed(many, units, (sign * (size >> 14))[:, None], delay=first - 1)
+
+    def _fixed(self, source, target, weights, delay):
+        """Connect with whole numbers of any size: 8-bit weights of one sign each, added up."""
+        weights = sparse.csr_matrix(weights)
+        for sign, mode in ((1, SignMode.EXCITATORY), (-1, SignMode.INHIBITORY)):
+            one_sign = weights.multiply(weights * sign > 0).astype(np.int64).tocsr() * sign
+            for exponent, part in bytes_of(one_sign):
+                options = {
+                    "weight_exp": exponent, "num_weight_bits": 8, "sign_mode": mode,
+                    "num_message_bits": source.num_message_bits,
+                }  # fmt: skip
+                self._link(source, target, spread(part * sign, delay, self.batch, options))
+
+    def _link(self, source, target, link):
+        self._add(link)
+        source.s_out.connect(link.s_in)
+        link.a_out.connect(target.a_in)
+
+    def _record(self, source, path, last=None, *, whole=False):
+        """Write the spikes of ``source`` (of its ``last`` units) to ``path``, or ``whole`` messages.
+
+        Without a path it is tied to the others.
+        """
+        recorder = self._add(Recorder(shape=source.s_out.shape, path=path, last=last, whole=whole))
+        from_hardware(source, recorder) if self.hardware else source.s_out.connect(recorder.a_in)
+        self.recording.append(recorder)
 
     def connect(self, source, target, *, weights, delay, **options):
         """Connect so that what ``source`` sends in step n arrives in step ``n + delay``.
@@ -124,14 +230,16 @@ class Network:
         ``Sparse`` or ``DelaySparse`` (one that sorts its weights by delay once).
         """
         options["num_message_bits"] = source.num_message_bits
+        options["weight_exp"] += getattr(target, "weight_shift", 0)
         weights = weights.astype(np.int32)
-        if self.batch == 1:
-            link = dense(weights, delay, options)
-        else:
-            link = side_by_side(weights, delay, self.batch, options)
-        self._add(link)
-        source.s_out.connect(link.s_in)
-        link.a_out.connect(target.a_in)
+        to, of = getattr(target, "copies", 1), getattr(source, "copies", 1)
+        if self.batch == 1 and of == 1:
+            self._link(source, target, dense(np.tile(weights, (to, 1)), delay, options))
+            return
+        blocks = sparse.block_diag([sparse.csr_matrix(weights)] * self.batch, format="csr")
+        unread = sparse.csr_matrix((blocks.shape[0], (of - 1) * blocks.shape[1]), dtype=np.int32)
+        blocks = sparse.vstack([sparse.hstack([unread, blocks])] * to, format="csr")
+        self._link(source, target, spread(blocks, delay, self.batch, options))
 
     def run(self):
         """Run all steps; return ``name/quantity`` -> ``[sample, step, *shape]``."""
@@ -141,11 +249,22 @@ class Network:
         with watched(self.folder):
             first.create_runtime(run_cfg=run_configuration(self.hardware))
             try:
-                first.run(condition=RunSteps(num_steps=self.steps))
+                self._run_all(first)
             except RuntimeError as error:
                 raise RuntimeError(said_by(first.runtime) or str(error)) from None
         first.stop()
-        return {key: self._recorded(key) for key in self.files}
+        return dict(self._recorded(key) for key in self.files)
+
+    def _run_all(self, first):
+        if not self.asked:
+            first.run(condition=RunSteps(num_steps=self.steps))
+            return
+        files = [(np.load(path, mmap_mode="r+"), *others) for path, *others in self.asked]
+        for step in range(self.steps):
+            first.run(condition=RunSteps(num_steps=1))
+            for rows, start, number in files:
+                if step >= start:
+                    rows[step] = self.processes[number].v.get()
 
     def _add(self, process):
         self.processes.append(process)
@@ -164,8 +283,34 @@ class Network:
 
     def _recorded(self, key):
         rows = np.load(self.files[key], mmap_mode="r")
-        shape = self.shapes[key.rpartition("/")[0]]
-        return np.moveaxis(rows.reshape(self.steps, self.batch, *shape), 0, 1)
+        name = key.rpartition("/")[0]
+        if key in self.decoders:
+            key, rows = f"{name}/voltage", self.decoders[key].voltages(rows)
+        return key, np.moveaxis(rows.reshape(self.steps, self.batch, *self.shapes[name]), 0, 1)
+
+
+class Decoder:
+    """Computes the voltages of a readout from what its three units sent in each step.
+
+    Integrator less excess is 2 * floor(v / step) from the lowest on, and 1 more between two
+    multiples of ``step``: there a voltage is where it started, or the last saturation put it.
+    """
+
+    def __init__(self, *, lowest, step, first, held):
+        self.lowest, self.step, self.first, self.held = lowest, step, first, held
+
+    def voltages(self, rows):
+        """Return the voltage of each row of messages, ``[step, 3 * n]``."""
+        kept, excess, inside = np.split(rows.astype(np.int64), 3, axis=1)
+        voltages = np.tile(self.held, (len(rows), 1))
+        rest = self.held % self.step
+        low = 2 * (self.lowest // self.step) + (self.lowest % self.step > 0)
+        for number in range(self.first, len(rows)):
+            rest = np.where(inside[number] == 0, self.lowest % self.step, rest)
+            rest = np.where(excess[number] > 0, HIGHEST % self.step, rest)
+            units = kept[number] - excess[number] + low
+            voltages[number] = units // 2 * self.step + np.where(units % 2, rest, 0)
+        return voltages
 
 
 def dense(weights, delay, options):
@@ -176,15 +321,31 @@ def dense(weights, delay, options):
     return DelayDense(weights=weights, delays=delay - 1, max_delay=delay - 1, **options)
 
 
-def side_by_side(weights, delay, batch, options):
-    """Return one connection that holds ``weights`` once per sample."""
-    blocks = sparse.block_diag([sparse.csr_matrix(weights)] * batch, format="csr", dtype=np.int32)
+def bytes_of(weights):
+    """Yield exponents, 0 or 7, and weights of 8 bits that add up to ``weights``, 0 or more."""
+    rest = weights.copy()
+    exponent = 0
+    while rest.nnz:
+        part = rest.copy()
+        part.data = rest.data & 127 if exponent == 0 else np.minimum(rest.data >> 7, 255)
+        rest.data = rest.data - (part.data << exponent)
+        for matrix in (part, rest):
+            matrix.eliminate_zeros()
+        if part.nnz:
+            yield exponent, part
+        exponent = 7
+
+
+def spread(weights, delay, batch, options):
+    """Return a connection that stores the weights that are not 0; of one sample, a stock one."""
+    blocks = sparse.csr_matrix(weights, dtype=np.int32)
     if delay == 1:
         return Sparse(weights=blocks, **options)
     # A number for all would fill the whole matrix: give one where a weight is.
     delays = blocks.astype(int)
     delays.data[:] = delay - 1
-    return SteadyDelaySparse(weights=blocks, delays=delays, max_delay=delay - 1, **options)
+    process = DelaySparse if batch == 1 else SteadyDelaySparse
+    return process(weights=blocks, delays=delays, max_delay=delay - 1, **options)
 
 
 def run_configuration(hardware):
@@ -293,6 +454,8 @@ def main(build, *, folder, inputs, exact, extra_steps):
     parameters = dict(np.load(Path(folder) / "parameters.npz").items())
     try:
         parts = list(run_batches(build, parameters, data, arguments))
+    except SystemExit as refusal:
+        end(str(refusal), multiprocessing.active_children())
     except BaseException:
         end(traceback.format_exc(), multiprocessing.active_children())
     traces = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -316,6 +479,7 @@ def run_batches(build, parameters, data, arguments):
                 probes=[tuple(probe.rsplit(":", 1)) for probe in arguments.probe],
                 folder=folder,
                 hardware=arguments.hardware,
+                stepwise=arguments.stepwise,
             )
             build(network)
             yield {key: np.array(values) for key, values in network.run().items()}
@@ -346,6 +510,10 @@ def command_line(extra_steps):
     parser.add_argument(
         "--probe", action="append", default=[], metavar="NAME:QUANTITY",
         help="also record a population's voltage or current; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stepwise", action="store_true",
+        help="stop after every step and ask stock readouts for their voltage, as on hardware",
     )  # fmt: skip
     parser.add_argument("--hardware", action="store_true", help="Loihi 2 (Intel's extension)")
     arguments = parser.parse_args()

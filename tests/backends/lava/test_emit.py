@@ -71,15 +71,19 @@ def test_network_names_processes_and_parameters(build, tmp_path):
     assert "bias_mant=p['cells.bias_mant']" in text
     assert "sign_mode=SignMode.MIXED" in text
     assert "delay=3" in text
-    assert "exact=['out']" in text
+    assert "readout=True" in text
+    assert "vth=131071" in text
+    assert "exact=[]" in text
+    emit(build(reset="subtract"), tmp_path / "own")
+    assert "exact=['cells']" in (tmp_path / "own" / "network.py").read_text()
 
 
 def test_readme_says_what_is_not_stock_and_not_tried(build, tmp_path):
-    emit(build(readout=True), tmp_path / "net")
+    emit(build(reset="subtract", readout=True), tmp_path / "net")
     text = (tmp_path / "net" / "README.md").read_text()
     assert "not run on hardware" in text
-    assert "| `cells` | `LIF` | yes |" in text
-    assert "| `out` | `ExactLIF` | **no** |" in text
+    assert "| `out` | `LIF` | yes |" in text
+    assert "| `cells` | `ExactLIF` | **no** |" in text
     assert "silently" in text
 
 

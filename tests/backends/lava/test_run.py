@@ -14,6 +14,7 @@ import pytest
 
 from spikec.backends.lava import run as run_module
 from spikec.backends.lava.emit import emit
+from spikec.backends.lava.placement import placement
 from spikec.backends.lava.run import LavaBackend, aligned
 from spikec.backends.simulator import golden
 from spikec.compiler.errors import BackendError, GraphError
@@ -318,8 +319,8 @@ def assert_no_more_shared_memory(before):
 def spoil(monkeypatch, old, new):
     """Have the emitted model do ``new`` where it does ``old``."""
 
-    def spoiled(program, directory):
-        emit(program, directory)
+    def spoiled(program, directory, *, own=()):
+        emit(program, directory, own=own)
         models = directory / "spikec_processes" / "models.py"
         text = models.read_text()
         assert old in text
@@ -417,6 +418,44 @@ def test_the_emitted_network_runs_by_hand(build, lava_python, tmp_path):
 
 
 @pytest.mark.lava
+@pytest.mark.parametrize("bias", [0, -7])
+def test_a_stock_readout_is_asked_after_every_step(build, lava_python, tmp_path, bias):
+    """What hardware does: the readout is Lava's own LIF, and Var.get reads its voltage."""
+    program: Program = build(readout=True)
+    cells, out = program.populations
+    out = replace(out, bias_mant=np.array([bias]), start=2)
+    program = replace(program, populations=(cells, out))
+    emit(program, tmp_path / "net")
+    inputs = {"x": spikes((2, 8, 3))}
+    (tmp_path / "data.npz").write_bytes(npz_bytes(inputs))
+    arguments = ("--input", "data.npz", "--output", "trace.npz", "--stepwise", "--batch", "1")
+    result = by_hand(lava_python, tmp_path / "net", *arguments)
+    assert result.returncode == 0, result.stderr
+    expected = golden.run(program, inputs)
+    assert expected["out", "voltage"].any()
+    with np.load(tmp_path / "trace.npz") as trace:
+        assert sorted(trace.files) == ["cells/spikes", "out/voltage"]
+        np.testing.assert_array_equal(trace["out/voltage"], expected["out", "voltage"])
+
+
+@pytest.mark.lava
+def test_a_readout_at_its_highest_is_exact_on_the_stock_process(build, backend):
+    """A current of 90 * 64 each step, and dv chosen so that v settles close to the threshold."""
+    program = build(
+        weights=((0, 60, 30),), weight_exp=9, vth=None, reset="none", du=4095, dv=1,
+        reset_order="at_spike", start=1,
+    )  # fmt: skip
+    (cell,) = program.populations
+    dv = next(
+        dv for dv in range(1, 4096)
+        if placement(replace(program, populations=(replace(cell, dv=np.array(dv)),)))[0].stock
+    )  # fmt: skip
+    program = replace(program, populations=(replace(cell, dv=np.array(dv)),))
+    expected = assert_same(program, {"x": np.ones((1, 60, 3), np.uint8)}, backend)
+    assert expected["cells", "voltage"].max() > 8_000_000
+
+
+@pytest.mark.lava
 def test_bad_data_by_hand_is_one_line(build, lava_python, tmp_path):
     emit(build(), tmp_path / "net")
     (tmp_path / "data.npz").write_bytes(npz_bytes({"y": spikes((3, 8, 3))}))
@@ -427,13 +466,13 @@ def test_bad_data_by_hand_is_one_line(build, lava_python, tmp_path):
 
 @pytest.mark.lava
 def test_hardware_is_refused_unless_all_is_stock(build, lava_python, tmp_path):
-    emit(build(readout=True), tmp_path / "net")
+    emit(build(reset="subtract"), tmp_path / "net")
     (tmp_path / "data.npz").write_bytes(npz_bytes({"x": spikes((1, 8, 3))}))
     arguments = ("--input", "data.npz", "--output", "trace.npz", "--hardware")
     result = by_hand(lava_python, tmp_path / "net", *arguments)
     assert result.returncode != 0
     assert "not on hardware" in result.stderr
-    assert "out" in result.stderr
+    assert "cells" in result.stderr
     assert not (tmp_path / "trace.npz").exists()
 
 
