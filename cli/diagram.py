@@ -19,7 +19,9 @@ from spikec.compiler.operators import (
     Sparse,
     Stage,
 )
-from spikec.compiler.program import Connection, Program
+from spikec.compiler.program import Connection, Populated, Program
+from spikec.compiler.resonator import Resonator
+from spikec.compiler.sigma_delta import SigmaDelta
 
 __all__ = ["Arrow", "Box", "Diagram", "diagram_of", "printable"]
 
@@ -30,7 +32,10 @@ _MOST_PARALLEL = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """What is drawn of an input or a population; ``kind`` is Input, LIF or LI."""
+    """What is drawn of an input or a population.
+
+    ``kind`` is Input, LIF, LI, Delta, SigmaDelta, Sigma, RF or RF_IZ.
+    """
 
     name: str
     lines: tuple[str, ...]
@@ -82,13 +87,18 @@ def _nodes(network: Graph | Program) -> Iterator[tuple[str, str, str]]:
         named += [(node.name, type(node).__name__, node.shape) for node in network.nodes]
     else:
         named += [(item.name, "Input", item.shape) for item in network.inputs]
-        named += [
-            (item.name, "LI" if item.vth is None else "LIF", item.shape)
-            for item in network.populations
-        ]
+        named += [(item.name, _neuron(item), item.shape) for item in network.populations]
     for name, kind, shape in named:
         output = ", output" if name in network.outputs else ""
         yield name, kind, f"{kind} {_by(shape)}{output}"
+
+
+def _neuron(item: Populated) -> str:
+    if isinstance(item, SigmaDelta):
+        return {"delta": "Delta", "sigma_delta": "SigmaDelta", "sigma": "Sigma"}[item.encoding]
+    if isinstance(item, Resonator):
+        return "RF" if item.resonance == "phase" else "RF_IZ"
+    return "LI" if item.vth is None else "LIF"
 
 
 def _lines(name: str, said: str, *, stacked: bool) -> tuple[str, ...]:

@@ -29,7 +29,9 @@ _LINES = {
     _DOWN | _LEFT | _RIGHT: "┬", _UP | _DOWN | _LEFT | _RIGHT: "┼",
 }  # fmt: skip
 _ASCII = str.maketrans("│─╭╮╰╯├┤┬┴┼┌┐└┘▼◄…", "|-" + "+" * 13 + "v<.")
-_STYLES = {"Input": "cyan", "LIF": "green", "LI": "yellow"}
+_STYLES = {"Input": "cyan", "LIF": "green", "LI": "yellow", "Delta": "blue",
+           "SigmaDelta": "blue", "Sigma": "yellow", "RF": "magenta",
+           "RF_IZ": "magenta"}  # fmt: skip
 _FORWARD, _BACK, _LABEL = "", "magenta", "dim"
 
 
@@ -174,7 +176,7 @@ def _sum_up(network: Graph | Program) -> None:
         names = set(row)
         arriving = [arrow for arrow in diagram.arrows if arrow.target in names]
         recurrent = sum((arrow.source, arrow.target) in back for arrow in arriving)
-        counted = [f"{n} {kind}" for kind in ("Input", "LIF", "LI")
+        counted = [f"{n} {kind}" for kind in _STYLES
                    if (n := sum(kinds[name] == kind for name in row))]  # fmt: skip
         first = row[0] if len(row) == 1 else f"{row[0]} .. {row[-1]}"
         lines.append([str(place), first, ", ".join(counted), str(sum(sizes[n] for n in row)),

@@ -11,9 +11,11 @@ from spikec.cli.tables import show as show_table
 from spikec.compiler.ir import Graph
 from spikec.compiler.mapping.report import core_table
 from spikec.compiler.printer import describe, operator_text, switches
-from spikec.compiler.program import CoreMap, Neurons, Program
+from spikec.compiler.program import CoreMap, Populated, Program
 from spikec.compiler.quantize import QuantizationReport
 from spikec.compiler.quantize.report import WeightLoss, report_from
+from spikec.compiler.resonator import Resonator
+from spikec.compiler.sigma_delta import SigmaDelta
 
 __all__ = [
     "placement",
@@ -255,8 +257,12 @@ def _show_activity(report: QuantizationReport) -> None:
         )
 
 
-def _parameters(neurons: Neurons) -> dict[str, str]:
+def _parameters(neurons: Populated) -> dict[str, str]:
     """Return the integers of a population that differ from the usual ones."""
+    if isinstance(neurons, SigmaDelta):
+        return _encoder_parameters(neurons)
+    if isinstance(neurons, Resonator):
+        return _resonator_parameters(neurons)
     named = {"du": describe(neurons.du), "dv": describe(neurons.dv)}
     if neurons.vth is None:
         named["readout"] = "voltage"
@@ -272,6 +278,36 @@ def _parameters(neurons: Neurons) -> dict[str, str]:
         named["reset_twice"] = "yes"
     for name, value in (("refractory", neurons.refractory), ("start", neurons.start),
                         ("lag", neurons.view.lag)):  # fmt: skip
+        if value:
+            named[name] = str(value)
+    return named
+
+
+def _encoder_parameters(item: SigmaDelta) -> dict[str, str]:
+    named = {"neuron": item.states}
+    if item.vth is None:
+        named["readout"] = "voltage"
+    else:
+        named |= {"vth": str(item.vth), "message_bits": str(item.message_bits)}
+    if item.encoding == "sigma_delta":
+        named["activation"] = item.activation
+    if item.bias.any():
+        named["bias"] = describe(item.bias)
+    if item.encoding != "sigma":
+        named |= {"spike_exp": str(item.spike_exp), "state_exp": str(item.state_exp)}
+    for name, value in (("start", item.start), ("lag", item.view.lag)):
+        if value:
+            named[name] = str(value)
+    return named
+
+
+def _resonator_parameters(item: Resonator) -> dict[str, str]:
+    named = {
+        "neuron": f"{item.states} ({item.resonance})", "sin_decay": str(item.sin_decay),
+        "cos_decay": str(item.cos_decay), "vth": str(item.vth), "state_exp": str(item.state_exp),
+        "imaginary": ", ".join(item.imaginary) or "nothing",
+    }  # fmt: skip
+    for name, value in (("start", item.start), ("lag", item.view.lag)):
         if value:
             named[name] = str(value)
     return named

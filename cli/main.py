@@ -139,6 +139,16 @@ MaxSpikes = Annotated[
         "--max-spikes", help="Limit of spikes a step, where neurons send several: few save bits."
     ),
 ]
+SpikeExp = Annotated[
+    int | None,
+    typer.Option("--spike-exp", help="Fraction bits of sigma-delta messages (.net): 6 as in netx."),
+]
+InputBits = Annotated[
+    int | None,
+    typer.Option(
+        "--input-bits", help="Bits of the integers that enter (.net without an input layer's)."
+    ),
+]
 Profile = Annotated[
     str | None,
     typer.Option("--profile", help="The framework that wrote the file; answers all of these."),
@@ -184,6 +194,9 @@ def _options(
     profile: str | None,
     max_spikes: int | None,
     steps: int | None = None,
+    *,
+    spike_exp: int | None = None,
+    input_bits: int | None = None,
 ) -> CompileOptions:
     from spikec.cli.loading import CompileOptions
     from spikec.compiler.frontends import ReadOptions
@@ -196,6 +209,8 @@ def _options(
         discretization=None if discretization is None else discretization.value,
         profile=profile,
         max_spikes=max_spikes,
+        spike_exp=spike_exp,
+        input_bits=input_bits,
     )
     return CompileOptions(
         read=read, target=target, weight_bits=weight_bits, calibrate=calibrate, steps=steps
@@ -216,6 +231,8 @@ def inspect(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a file holds: every population, edge and semantic choice."""
@@ -224,8 +241,9 @@ def inspect(
     from spikec.compiler import frontends
 
     options = _options(
-        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes
-    )
+        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
+        spike_exp=spike_exp, input_bits=input_bits,
+    )  # fmt: skip
     check_output(svg, file, ending=".svg")
     network = frontends.load(file, options.read)
     if svg is not None:
@@ -264,6 +282,8 @@ def compile_command(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a fixed-point program, and say what that lost."""
@@ -273,7 +293,7 @@ def compile_command(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     options = replace(options, budget=budget, max_drop=max_drop)
     loading.refuse_steps_alone(options)
@@ -329,6 +349,8 @@ def run(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
@@ -343,7 +365,7 @@ def run(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     lava = loading.lava_options([backend.value], python=lava_python, time_limit=time_limit)
     check_output(output, file, data, calibrate, ending=".npz")
@@ -444,6 +466,8 @@ def verify(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
@@ -454,7 +478,7 @@ def verify(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     chosen = loading.backends_of(backends)
     lava = loading.lava_options(
@@ -517,14 +541,17 @@ def diff(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs down to the first differing neuron and step. Exits with 1 if they differ."""
     from spikec.cli import comparison
 
     options = _options(
-        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes
-    )
+        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
+        spike_exp=spike_exp, input_bits=input_bits,
+    )  # fmt: skip
     with progress_bar("comparing", quiet=as_json) as progress:
         report = comparison.diff(
             first,
@@ -563,6 +590,8 @@ def attribute(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Quantize one thing at a time, and all but one: what each choice costs, and what helps."""
@@ -570,7 +599,7 @@ def attribute(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     with progress_bar("running variants", quiet=as_json) as progress:
         report = attribution.attribute(
@@ -618,6 +647,8 @@ def sweep(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Compile and run with every number of bits, policy and target: what memory buys."""
@@ -627,7 +658,7 @@ def sweep(
 
     options = _options(
         None, None, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     check_output(plot, file, data, calibrate, ending=".png")
     with progress_bar("sweeping", quiet=as_json) as progress:
@@ -681,6 +712,8 @@ def map_command(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Place a program on the cores of a chip: what each holds, and what a run makes it do."""
@@ -690,7 +723,7 @@ def map_command(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     if sanafe is not None:
         mapping.refuse_sanafe_alone(data)
@@ -732,6 +765,8 @@ def check(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which parts are stock on the chip, and why others are not. Exits with 1 if any is not."""
@@ -739,7 +774,7 @@ def check(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
     found = deployment.deployment(loading.load(file, options).program)
@@ -775,6 +810,8 @@ def emit(
             "which runs on CPUs only, faster, and records voltages.",
         ),
     ] = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
@@ -782,7 +819,7 @@ def emit(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps,
+        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
     report = running.emit(
@@ -829,6 +866,8 @@ def convert(
     discretization: DiscretizationOption = None,
     profile: Profile = None,
     max_spikes: MaxSpikes = None,
+    spike_exp: SpikeExp = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a network in another format, or turn a ReLU network into a spiking one."""
@@ -836,8 +875,9 @@ def convert(
     from spikec.cli import running, tables
 
     options = _options(
-        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes
-    )
+        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
+        spike_exp=spike_exp, input_bits=input_bits,
+    )  # fmt: skip
     if conversion is None:
         rates.refuse_idle(data=data, percentile=percentile, test=test, samples=samples)
         running.convert(file, output, options.read)

@@ -36,8 +36,9 @@ from spikec.compiler.folders import check_replaceable
 from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, Stream, open_stream, to_integers
 from spikec.compiler.ir import LI, Graph, Input
-from spikec.compiler.program import Neurons, Program
+from spikec.compiler.program import Neurons, Populated, Program, refused_encoders
 from spikec.compiler.quantize.dequantize import dequantize
+from spikec.compiler.sigma_delta import SigmaDelta
 from spikec.compiler.trace import (
     Probe,
     Readout,
@@ -96,9 +97,11 @@ class RunResult:
     trace: Trace
     predictions: Array
     accuracy: float | None
-    neurons: Sequence[Neurons]
+    neurons: Sequence[Populated]
     #: How the simulator's fast engine served each connection; empty for other engines.
     ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: Which engine of the simulator ran; empty for other backends.
+    engine: str = ""
 
     def save(self, path: Path) -> None:
         """Write the trace to ``path``."""
@@ -107,7 +110,7 @@ class RunResult:
     def summary(self, path: Path | None) -> dict[str, Any]:
         """Return the numbers that one line of output would say."""
         rates = {
-            name: float(values.mean(dtype=np.float64))
+            name: _rate(values)
             for (name, quantity), values in self.trace.values.items()
             if quantity == "spikes"
         }
@@ -151,17 +154,19 @@ def run(
     wanted = parse_probes(probes, [item.name for item in program.populations])
     chosen, wanted = _read_from(program, wanted, chosen)
     if backend == "reference":
+        raise_if_any(UsageError, list(refused_encoders(program, "the float reference")))
         quantized = dequantize(program)
         integers, events = to_integers(program, data.inputs)
         trace = _run_reference(quantized, integers, wanted, progress)
         trace = Trace(values=trace.values, outputs=trace.outputs, events=events)
-        ways = {}
+        ways, ran = {}, ""
     else:
         opened = backend_for(backend, program, lava=lava, engine=engine)
         with opened.load(program) as executable:
             trace = executable.run(data.inputs, probes=wanted, progress=progress)
             ways = {name: asdict(way) for name, way in getattr(executable, "ways", {}).items()}
-    return replace(_result(trace, data, chosen, program.populations), ways=ways)
+            ran = str(getattr(executable, "engine", ""))
+    return replace(_result(trace, data, chosen, program.populations), ways=ways, engine=ran)
 
 
 def refuse_with_events(options: Mapping[str, object], *, backend: str) -> None:
@@ -198,11 +203,12 @@ def run_events(
 ) -> EventResult:
     """Run ``file`` on the simulator piece by piece; its spikes go to ``output`` as events."""
     program = load(file, options).program
+    raise_if_any(UsageError, list(refused_encoders(program, "a file of events")))
     chosen, probes = _read_from(program, (), cast("Readout | None", readout))
     with ExitStack() as stack:
         spiking = {
             item.name: (item.shape, item.max_spikes)
-            for item in program.populations
+            for item in program.neurons
             if item.vth is not None
         }
         writer = stack.enter_context(EventWriter(output, spiking))
@@ -210,7 +216,7 @@ def run_events(
             data_file, program.inputs, writer.folder, samples=samples, steps=options.steps,
             classes=classes_of(program),
         )  # fmt: skip
-        opened = open_backend("simulator", engine=engine or "fast")
+        opened = open_backend("simulator", engine=engine)
         executable = stack.enter_context(opened.load(program))
         assert isinstance(executable, SimulatorExecutable)
         result = _Streamed(program.outputs[0], chosen, writer, dict.fromkeys(spiking, 0))
@@ -312,7 +318,8 @@ def _read_from(
     """Return how a program's output is read, and the probes with what that needs."""
     output = program.population(program.outputs[0])
     silent = output.vth is None
-    chosen = readout or default_readout(spikes=not silent, leaks=bool(output.dv.any()))
+    leaks = isinstance(output, Neurons) and bool(output.dv.any())
+    chosen = readout or default_readout(spikes=not silent, leaks=leaks)
     return chosen, _with_readout(probes, chosen, output.name, silent=silent)
 
 
@@ -335,11 +342,25 @@ def _with_readout(
 
 
 def _result(
-    trace: Trace, data: Dataset, readout: Readout | None, neurons: Sequence[Neurons]
+    trace: Trace, data: Dataset, readout: Readout | None, neurons: Sequence[Populated]
 ) -> RunResult:
     predictions = read_out(trace, readout)
     accuracy = None if data.labels is None else float((predictions == data.labels).mean())
     return RunResult(trace=trace, predictions=predictions, accuracy=accuracy, neurons=neurons)
+
+
+def _rate(values: Array) -> float:
+    """Return spikes a step, or the share of steps in which a sigma-delta neuron sent anything."""
+    return float((values != 0 if values.dtype == np.int32 else values).mean(dtype=np.float64))
+
+
+def _encodes(neurons: Sequence[Populated]) -> bool:
+    return any(isinstance(item, SigmaDelta) for item in neurons)
+
+
+def _on_golden(result: RunResult) -> bool:
+    others = not all(isinstance(item, Neurons) for item in result.neurons)
+    return others and result.engine == "golden"
 
 
 def show_ways(result: RunResult) -> None:
@@ -349,15 +370,20 @@ def show_ways(result: RunResult) -> None:
     ]
     if rows:
         table("how connections were served", ["connection", "not zero", "way"], rows)
-    else:
-        say("only the simulator's fast engine chooses between ways")
+        return
+    if _on_golden(result):
+        say("ran on the golden engine: the fast one runs current-based neurons only")
+        return
+    say("only the simulator's fast engine chooses between ways")
 
 
 def show(result: RunResult | EventResult, path: Path | None) -> None:
     """Print what a run gave."""
     summary = result.summary(path)
     rows = [[name, f"{100 * rate:.3f} %"] for name, rate in summary["rates"].items()]
-    table("spike rates", ["population", "spikes per step"], rows)
+    encodes = isinstance(result, RunResult) and _encodes(result.neurons)
+    sent = "messages" if encodes else "spikes"
+    table(f"{sent[:-1]} rates", ["population", f"{sent} per step"], rows)
     if result.accuracy is not None:
         say(f"accuracy {100 * result.accuracy:.2f} % of {len(result.predictions)} samples")
     for event, count in summary["events"].items():

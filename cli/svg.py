@@ -24,7 +24,9 @@ _HEADING, _LEGEND = 2, 2
 #: Columns after which rows are broken, if they can be.
 _WIDTH = 220
 _FILLS = {"Input": ("#e3f1f7", "#1b6b93"), "LIF": ("#eaf5e4", "#3c7a2a"),
-          "LI": ("#fdf3d8", "#96690a")}  # fmt: skip
+          "LI": ("#fdf3d8", "#96690a"), "Sigma": ("#fdf3d8", "#96690a"),
+          "Delta": ("#e8eaf8", "#3a4a9b"), "SigmaDelta": ("#e8eaf8", "#3a4a9b"),
+          "RF": ("#f8e8f4", "#8a2a74"), "RF_IZ": ("#f8e8f4", "#8a2a74")}  # fmt: skip
 #: Colours of wires by source, all dark enough on white.
 _WIRES = ("#37474f", "#1f5fa8", "#a34707", "#6a3d9a", "#9c1c4b", "#1b6e5a")
 _FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace"

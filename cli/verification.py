@@ -119,6 +119,7 @@ def certificates(report: VerificationReport) -> Table:
 def sentences(report: VerificationReport) -> tuple[str, ...]:
     """Return what the tables do not hold: significance, and the first of each kind."""
     return (
+        *report.notes,
         *(_significance(change) for change in report.changes),
         *(
             f"{item.lower} and {item.upper} first part at {_place(item.first)}"

@@ -16,6 +16,7 @@ __all__ = [
     "Shape",
     "address",
     "frozen",
+    "integers",
     "per_neuron",
     "sealed",
     "size",
@@ -81,3 +82,16 @@ def per_neuron(values: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike = np.fl
     if array.shape != shape:
         raise ValueError(f"shape {array.shape} is neither scalar nor {shape}")
     return frozen(array)
+
+
+def integers(values: npt.ArrayLike) -> Array:
+    """Return ``values`` in an integer type; ``TypeError`` or ``ValueError`` if they are none."""
+    array = np.asarray(values)
+    if array.dtype.kind in "ui":
+        return array
+    if array.dtype.kind != "f" or not (np.rint(array) == array).all():
+        raise TypeError("integers are needed")
+    if array.size and np.abs(array).max() >= 1 << 53:
+        raise ValueError("values beyond 2**53 are no exact integers")
+    rounded: Array = np.rint(array).astype(np.int64)
+    return rounded

@@ -16,32 +16,40 @@ immediate and compare ``>``, and so are ``max_spikes``, ``floor`` and ``reset_tw
 With several spikes a step, s is the number of times that the amount can be taken off
 v while v is above threshold, ``max_spikes`` at most. Every connection takes at least one step.
 
+Other populations have the equations of :mod:`spikec.compiler.sigma_delta` and
+:mod:`spikec.compiler.resonator`.
+
 A program holds no float that affects a run: ``lsb`` (what one unit of v is worth
 in the source's voltage) and an input's ``frac_bits`` only say how to read data.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, Shape, frozen, per_neuron, sealed, size
+from spikec.compiler.arrays import Array, Shape, frozen, integers, per_neuron, sealed, size
 from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
 from spikec.compiler.ir import MOST_SPIKES, InputKind, Reset, ResetOrder, SourceView
 from spikec.compiler.operators import Weighted, with_weight
+from spikec.compiler.resonator import Resonator, check_resonator
+from spikec.compiler.sigma_delta import SigmaDelta, check_sigma_delta
 from spikec.compiler.trace import Probe
 
 __all__ = [
     "Connection",
     "CoreMap",
     "Neurons",
+    "Populated",
     "Program",
     "ProgramInput",
     "SignMode",
+    "refused_encoders",
     "sign_mode_of",
 ]
 
@@ -109,8 +117,7 @@ class Neurons:
             if values is None:
                 continue
             try:
-                integers = _integers(values)
-                object.__setattr__(self, name, per_neuron(integers, self.shape, np.int64))
+                object.__setattr__(self, name, per_neuron(integers(values), self.shape, np.int64))
             except (TypeError, ValueError) as error:
                 findings.append(_finding("P001", f"population '{self.name}'", f"{name}: {error}"))
         raise_if_any(GraphError, findings)
@@ -130,6 +137,10 @@ class Neurons:
         """What ``subtract`` takes off, in units of v: ``reset_value``, or ``vth << 6``."""
         assert self.vth is not None
         return self.reset_value if self.reset_value is not None else frozen(self.vth << 6)
+
+
+#: What a program's populations can be.
+Populated: TypeAlias = Neurons | SigmaDelta | Resonator
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -153,7 +164,7 @@ class Connection:
 
     def __post_init__(self) -> None:
         try:
-            mantissas = _sixteen_bits(_integers(self.operator.weight))
+            mantissas = _sixteen_bits(integers(self.operator.weight))
         except (TypeError, ValueError) as error:
             raise GraphError(
                 _finding("P001", f"connection '{self.name}'", f"weights: {error}")
@@ -215,7 +226,7 @@ class Program:
 
     target: str
     inputs: tuple[ProgramInput, ...]
-    populations: tuple[Neurons, ...]
+    populations: tuple[Populated, ...]
     connections: tuple[Connection, ...]
     outputs: tuple[str, ...]
     dt: float | None = None
@@ -229,15 +240,32 @@ class Program:
         """Return the connections that end at population ``name``."""
         return tuple(item for item in self.connections if item.target == name)
 
-    def population(self, name: str) -> Neurons:
+    def population(self, name: str) -> Populated:
         """Return the population called ``name``; ``KeyError`` if there is none."""
         return {item.name: item for item in self.populations}[name]
+
+    def neuron(self, name: str) -> Neurons:
+        """Return the population called ``name`` of a program of current-based neurons only."""
+        return {item.name: item for item in self.neurons}[name]
+
+    @property
+    def neurons(self) -> tuple[Neurons, ...]:
+        """The populations of a program of current-based neurons only.
+
+        Raises :class:`GraphError` naming the first other one: what works on currents and
+        spikes refuses sigma-delta neurons by asking for these.
+        """
+        raise_if_any(GraphError, list(refused_encoders(self, "what is asked for here")))
+        return tuple(item for item in self.populations if isinstance(item, Neurons))
 
     @property
     def message_bounds(self) -> dict[str, tuple[int, int]]:
         """The least and the most that every input and population can send in a step."""
         bounds = {item.name: (item.low, item.high) for item in self.inputs}
-        return bounds | {item.name: (0, item.max_spikes) for item in self.populations}
+        return bounds | {
+            item.name: (0, item.max_spikes) if isinstance(item, Neurons) else item.message_bounds
+            for item in self.populations
+        }
 
     @property
     def default_probes(self) -> tuple[Probe, ...]:
@@ -252,24 +280,29 @@ class Program:
         return sum(item.num_neurons for item in self.populations)
 
 
+def refused_encoders(program: Program, what: str) -> Iterator[Diagnostic]:
+    """Yield why ``what`` (a backend, an analysis) cannot take other than current-based neurons."""
+    refused = [item for item in program.populations if not isinstance(item, Neurons)]
+    if refused:
+        first = refused[0]
+        more = f" (and {len(refused) - 1} more of its kind)" if len(refused) > 1 else ""
+        why = (
+            "send changes as integers" if isinstance(first, SigmaDelta) else "turn a complex state"
+        )
+        yield _finding(
+            "P040",
+            f"population '{first.name}'",
+            f"{first.states} neurons{more}: they {why}, and {what} knows current-based neurons "
+            "and their spikes only",
+            "--backend simulator and --backend lava compute them, bit for bit the same",
+        )
+
+
 def sign_mode_of(weights: Array) -> SignMode:
     """Return the sign mode that can hold ``weights``; zeros alone count as excitatory."""
     if (weights >= 0).all():
         return "excitatory"
     return "inhibitory" if (weights <= 0).all() else "mixed"
-
-
-def _integers(values: Array) -> Array:
-    array = np.asarray(values)
-    if array.dtype.kind in "ui":
-        return array
-    if array.dtype.kind != "f" or not (np.rint(array) == array).all():
-        raise TypeError("integers are needed")
-    if array.size and np.abs(array).max() >= 1 << 53:
-        raise ValueError("values beyond 2**53 are no exact integers")
-    rounded = np.rint(array)
-    integers: Array = rounded.astype(np.int64)
-    return integers
 
 
 def _sixteen_bits(values: Array) -> Array:
@@ -287,8 +320,12 @@ def _check(program: Program) -> Iterator[Diagnostic]:
     shapes |= {item.name: item.shape for item in program.populations}
     if len(shapes) < len(program.inputs) + len(program.populations):
         yield _finding("P010", "program", f"a name is used twice among {', '.join(shapes)}")
-    for neurons in program.populations:
-        yield from _check_neurons(neurons)
+    counted = Counter(item.name for item in program.connections)
+    for name in (name for name, count in counted.items() if count > 1):
+        # A file keeps weights by these names.
+        yield _finding("P010", f"connection '{name}'", "the name is used twice", "rename one")
+    for item in program.populations:
+        yield from _check_population(item, program)
     for connection in program.connections:
         yield from _check_ends(program, connection)
         yield from _check_connection(connection, shapes)
@@ -304,7 +341,27 @@ def _check(program: Program) -> Iterator[Diagnostic]:
         yield from _check_core_map(program.core_map, program.populations)
 
 
-def _check_core_map(core_map: CoreMap, populations: tuple[Neurons, ...]) -> Iterator[Diagnostic]:
+def _check_population(item: Populated, program: Program) -> Iterator[Diagnostic]:
+    if isinstance(item, SigmaDelta):
+        yield from check_sigma_delta(item)
+    elif isinstance(item, Resonator):
+        yield from check_resonator(item)
+        yield from _check_imaginary(item, program)
+    else:
+        yield from _check_neurons(item)
+
+
+def _check_imaginary(item: Resonator, program: Program) -> Iterator[Diagnostic]:
+    unknown = {*item.imaginary} - {one.name for one in program.connections_into(item.name)}
+    if unknown:
+        yield _finding(
+            "P016",
+            f"population '{item.name}'",
+            f"imaginary names {', '.join(sorted(unknown))}, which do not end there",
+        )
+
+
+def _check_core_map(core_map: CoreMap, populations: tuple[Populated, ...]) -> Iterator[Diagnostic]:
     shapes = [item.shape for item in populations]
     if [item.shape for item in core_map.cores] != shapes:
         yield _finding("P030", "core map", f"its shapes are not those of the populations, {shapes}")
@@ -326,6 +383,16 @@ def _check_ends(program: Program, connection: Connection) -> Iterator[Diagnostic
         yield _finding("P012", where, f"'{connection.source}' sends no spikes")
     if connection.target in {item.name for item in program.inputs}:
         yield _finding("P012", where, f"'{connection.target}' is an input")
+    encoders = {item.name for item in program.populations if isinstance(item, SigmaDelta)}
+    spiking = {item.name for item in program.populations} - encoders
+    if connection.source in encoders and connection.target in spiking:
+        yield _finding(
+            "P012",
+            where,
+            f"'{connection.source}' sends changes, which '{connection.target}' would take for "
+            "spikes",
+            "only sigma-delta neurons add changes up",
+        )
 
 
 def _check_input(entry: ProgramInput) -> Iterator[Diagnostic]:

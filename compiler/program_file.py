@@ -14,12 +14,26 @@ from spikec.compiler.container import (
     write_container,
 )
 from spikec.compiler.frontends.options import ReadOptions
-from spikec.compiler.program import Connection, CoreMap, Neurons, Program, ProgramInput
+from spikec.compiler.program import (
+    Connection,
+    CoreMap,
+    Neurons,
+    Populated,
+    Program,
+    ProgramInput,
+)
+from spikec.compiler.resonator import Resonator
+from spikec.compiler.sigma_delta import SigmaDelta
 
 __all__ = ["SCHEMA", "read", "read_program", "recognises", "write_program"]
 
 SCHEMA = "spikec.program"
 VERSION = 1
+#: Populations that are not current-based say what they are; the others are as they always were.
+_KINDS: dict[str, type[SigmaDelta | Resonator]] = {
+    "sigma_delta": SigmaDelta,
+    "resonator": Resonator,
+}
 
 
 def recognises(path: Path) -> bool:
@@ -43,9 +57,7 @@ def write_program(program: Program, path: str | Path) -> None:
         "outputs": list(program.outputs),
         "provenance": dict(program.provenance),
         "inputs": [packer.pack(item, f"input/{item.name}") for item in program.inputs],
-        "populations": [
-            packer.pack(item, f"population/{item.name}") for item in program.populations
-        ],
+        "populations": [_packed(packer, item) for item in program.populations],
         "connections": [
             packer.pack(item, f"connection/{item.name}") for item in program.connections
         ],
@@ -70,9 +82,21 @@ def read_program(path: str | Path) -> Program:
             outputs=tuple(str(name) for name in body["outputs"]),
             provenance=dict(body["provenance"]),
             inputs=tuple(unpacker.unpack(ProgramInput, item) for item in body["inputs"]),
-            populations=tuple(unpacker.unpack(Neurons, item) for item in body["populations"]),
+            populations=tuple(_population(unpacker, item) for item in body["populations"]),
             connections=tuple(unpacker.unpack(Connection, item) for item in body["connections"]),
             core_map=unpacker.unpack(CoreMap, body["core_map"]) if "core_map" in body else None,
         )
     except BROKEN as error:
         raise reading(path, error) from error
+
+
+def _packed(packer: Packer, item: Populated) -> object:
+    table = packer.pack(item, f"population/{item.name}")
+    kinds = [name for name, kind in _KINDS.items() if isinstance(item, kind)]
+    return table | {"is": kinds[0]} if kinds else table
+
+
+def _population(unpacker: Unpacker, table: dict[str, object]) -> Populated:
+    if isinstance(table, dict) and table.get("is") in _KINDS:
+        return unpacker.unpack(_KINDS[str(table["is"])], table)
+    return unpacker.unpack(Neurons, table)

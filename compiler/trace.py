@@ -48,7 +48,7 @@ class Trace:
         return self.values[probe]
 
     def spikes(self, population: str) -> Array:
-        """Return the spikes of ``population``, 0 or 1."""
+        """Return what ``population`` sent: 0 or 1, counts, or messages with sign."""
         return self.values[population, "spikes"]
 
     def indices(self, population: str) -> Array:

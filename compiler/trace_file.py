@@ -18,7 +18,7 @@ import numpy as np
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import read_npz, write_npz
-from spikec.compiler.program import Neurons
+from spikec.compiler.program import Populated
 from spikec.compiler.trace import QUANTITIES, Probe, Trace
 
 __all__ = ["Unit", "read_trace", "read_trace_and_units", "write_trace"]
@@ -37,7 +37,7 @@ def write_trace(
     trace: Trace,
     *,
     predictions: Array | None = None,
-    neurons: Sequence[Neurons] = (),
+    neurons: Sequence[Populated] = (),
 ) -> None:
     """Save ``trace`` to ``path``, atomically; ``neurons`` say what an integer run's units are."""
     arrays = {f"{name}/{quantity}": values for (name, quantity), values in trace.values.items()}

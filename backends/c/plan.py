@@ -19,7 +19,7 @@ from spikec.compiler.bounds import MOST, arriving, current_bound
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, STATE_MAX
 from spikec.compiler.operators import Conv2d, Dense, Sparse, written_out
-from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, refused_encoders
 
 __all__ = ["Cell", "Link", "Plan", "Source", "check", "integer_type", "plan"]
 
@@ -149,6 +149,7 @@ class Plan:
 
 def plan(program: Program) -> Plan:
     """Make ``program`` ready; raise :class:`BackendError` with all that :func:`check` finds."""
+    raise_if_any(BackendError, list(refused_encoders(program, "generated C")))
     built, findings = _build(program)
     raise_if_any(BackendError, findings)
     return built
@@ -156,7 +157,7 @@ def plan(program: Program) -> Plan:
 
 def check(program: Program) -> Sequence[Diagnostic]:
     """Return why C cannot be generated: sums beyond 64 bits, arrays beyond 2**31 elements."""
-    return _build(program)[1]
+    return [*refused_encoders(program, "generated C")] or _build(program)[1]
 
 
 def integer_type(low: int, high: int) -> tuple[str, type[np.signedinteger | np.unsignedinteger]]:
@@ -195,7 +196,7 @@ def _with_matrix(connection: Connection) -> Connection | Diagnostic:
 
 def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
     program, unwritten = _without_sparse(program)
-    senders: list[ProgramInput | Neurons] = [*program.inputs, *program.populations]
+    senders: list[ProgramInput | Neurons] = [*program.inputs, *program.neurons]
     names = [item.name for item in senders]
     idents = identifiers(names, is_taken=_KEYWORDS.__contains__)
     links_of = identifiers([item.name for item in program.connections], is_taken=lambda _: False)
@@ -224,7 +225,7 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
         )  # fmt: skip
 
     cells = []
-    for neurons in program.populations:
+    for neurons in program.neurons:
         links = tuple(link(item) for item in program.connections_into(neurons.name))
         bound = current_bound(neurons, arriving(program, neurons))
         cells.append(Cell(neurons=neurons, ident=idents[neurons.name], links=links, bound=bound))

@@ -15,6 +15,12 @@ from string import Template
 
 import numpy as np
 
+from spikec.backends.lava.encoders import (
+    LARGEST_GROUPS,
+    ahead,
+    carried_by_conv,
+    goes_straight,
+)
 from spikec.backends.lava.graded import integrator
 from spikec.backends.lava.placement import MAX_VTH, Placement, placement
 from spikec.backends.names import identifiers, one_line
@@ -22,8 +28,17 @@ from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.files import canonical_json, npz_bytes
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
 from spikec.compiler.mapping.report import core_table
-from spikec.compiler.operators import Dense, Operator, Sparse, written_out
-from spikec.compiler.program import Connection, CoreMap, Neurons, Program, ProgramInput
+from spikec.compiler.operators import Conv2d, Dense, Operator, Sparse, written_out
+from spikec.compiler.program import (
+    Connection,
+    CoreMap,
+    Neurons,
+    Populated,
+    Program,
+    ProgramInput,
+)
+from spikec.compiler.resonator import Resonator
+from spikec.compiler.sigma_delta import SigmaDelta
 
 __all__ = [
     "LAVA_VERSION",
@@ -47,7 +62,12 @@ _COPIED = {
     "models.py": "spikec_processes/models.py",
 }
 #: Names that generated code uses itself.
-_TAKEN = ("LIF", "LIFReset", "ExactLIF", "ONCE", "Path", "SignMode", "build", "main", "net", "p")
+_TAKEN = (
+    "ActivationMode", "Delta", "ExactLIF", "LIF", "LIFReset", "ONCE", "Path", "RF", "RF_IZ",
+    "Sigma", "SigmaDelta", "SignMode", "build", "main", "net", "p",
+)  # fmt: skip
+_ENCODERS = ("Delta", "Sigma", "SigmaDelta")
+_RESONATORS = {"RF": "lava.proc.rf.process", "RF_IZ": "lava.proc.rf_iz.process"}
 
 
 def emit(program: Program, directory: Path, *, own: Collection[str] = ()) -> None:
@@ -107,7 +127,8 @@ def _readme(program: Program, places: Sequence[Placement]) -> dict[str, str]:
             for item in places
         ),
         "lags": "\n".join(
-            f"- {_code(item.name)}: lag {item.view.lag} (current: {item.view.current_lag})"
+            f"- {_code(item.name)}: lag {item.view.lag - ahead(program)} "
+            f"(current: {item.view.current_lag - ahead(program)})"
             for item in program.populations
         ),
         "extra_steps": str(_extra_steps(program)),
@@ -164,10 +185,16 @@ class _Writer:
 
     def network(self) -> dict[str, str]:
         """Return what goes into the blanks of the template."""
-        stock = sorted({item.process for item in self.places} & {"LIF", "LIFReset"})
+        used = {item.process for item in self.places}
+        stock = sorted(used & {"LIF", "LIFReset"})
+        encoders: list[str] = sorted(used & {*_ENCODERS})
+        if "SigmaDelta" in encoders:
+            encoders.insert(0, "ActivationMode")
         exact = [item.population for item in self.places if not item.stock]
         imports = [
             *([f"from lava.proc.lif.process import {', '.join(stock)}"] if stock else []),
+            *([f"from lava.proc.sdn.process import {', '.join(encoders)}"] if encoders else []),
+            *(f"from {where} import {name}" for name, where in _RESONATORS.items() if name in used),
             "from lava.utils.weightutils import SignMode",
             "",
             "from runtime import ONCE, main" if "LIFReset" in stock else "from runtime import main",
@@ -194,7 +221,11 @@ class _Writer:
             num_message_bits=repr(message_bits(item)),
         )
 
-    def _population(self, neurons: Neurons, place: Placement) -> str:
+    def _population(self, neurons: Populated, place: Placement) -> str:
+        if isinstance(neurons, SigmaDelta):
+            return self._encoder(neurons, place)
+        if isinstance(neurons, Resonator):
+            return self._resonator(neurons, place)
         variable = self._variables[neurons.name]
         if place.process == "GradedReluVec":
             return f"# {place.reason}\n" + self._integrator(neurons, variable)
@@ -228,7 +259,60 @@ class _Writer:
             **more,
         )
 
+    def _encoder(self, item: SigmaDelta, place: Placement) -> str:
+        """Return the statement for a sigma-delta population."""
+        variable = self._variables[item.name]
+        arguments = {"shape": repr(item.shape)}
+        if item.vth is not None:
+            arguments |= {
+                "vth": repr(item.vth),
+                "spike_exp": repr(item.spike_exp),
+                "state_exp": repr(item.state_exp),
+                "message_bits": repr(item.message_bits),
+            }
+        if item.encoding == "sigma_delta":
+            arguments["act_mode"] = f"ActivationMode.{item.activation.upper()}"
+        if item.bias.any():
+            arguments["bias"] = self._values(item.bias, f"{variable}.bias")
+        return f"# {place.reason}\n" + _statement(
+            f"{variable} = net.encoder", [repr(item.name), place.process], **arguments
+        )
+
+    def _resonator(self, item: Resonator, place: Placement) -> str:
+        """Return the statement for a resonate-and-fire population."""
+        return f"# {place.reason}\n" + _statement(
+            f"{self._variables[item.name]} = net.resonator",
+            [repr(item.name), place.process],
+            shape=repr(item.shape),
+            sin_decay=repr(item.sin_decay),
+            cos_decay=repr(item.cos_decay),
+            vth=repr(item.vth),
+            state_exp=repr(item.state_exp),
+        )
+
+    def _convolution(self, connection: Connection) -> str:
+        """Return the statement for a Conv: Lava's axes are x, y, channel, its kernel is turned."""
+        operator = connection.effective
+        assert isinstance(operator, Conv2d)
+        key = f"{self._connections[connection.name]}.kernel"
+        kernel = _grouped(operator).astype(np.int32)
+        self.parameters[key] = np.ascontiguousarray(kernel[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
+        return _statement(
+            "net.convolve",
+            [self._variables[connection.source], self._variables[connection.target]],
+            kernel=f"p[{key!r}]",
+            stride=repr(operator.stride[::-1]),
+            padding=repr(operator.padding[::-1]),
+            dilation=repr(operator.dilation[::-1]),
+            groups=repr(operator.groups if operator.groups <= LARGEST_GROUPS else 1),
+        )
+
     def _connection(self, connection: Connection) -> str:
+        if goes_straight(self.program, connection):
+            ends = [self._variables[connection.source], self._variables[connection.target]]
+            return _statement("net.enter", ends)
+        if carried_by_conv(self.program, connection):
+            return self._convolution(connection)
         key = f"{self._connections[connection.name]}.weights"
         self.parameters[key] = matrix_of(connection.operator, self._shapes[connection.source])
         return _statement(
@@ -239,7 +323,16 @@ class _Writer:
             num_weight_bits=repr(connection.num_weight_bits),
             sign_mode=f"SignMode.{connection.sign_mode.upper()}",
             delay=repr(connection.delay),
+            **self._port(connection),
         )
+
+    def _port(self, connection: Connection) -> dict[str, str]:
+        """Say which part of a complex state a connection feeds."""
+        target = self.program.population(connection.target)
+        if not isinstance(target, Resonator):
+            return {}
+        imaginary = connection.name in target.imaginary
+        return {"into": repr("a_imag_in" if imaginary else "a_real_in")}
 
     def _values(self, values: Array, key: str) -> str:
         """Return a number when all are equal, else the name under which they are kept."""
@@ -331,8 +424,20 @@ def matrix_of(operator: Operator, source: Shape) -> Array:
     return matrix
 
 
+def _grouped(operator: Conv2d) -> Array:
+    """Return the kernels; where Lava cannot count the groups, over all channels."""
+    if operator.groups <= LARGEST_GROUPS:
+        return operator.weight
+    out, each, *extents = operator.weight.shape
+    whole = np.zeros((out, each * operator.groups, *extents), operator.weight.dtype)
+    for channel in range(out):
+        first = channel // (out // operator.groups) * each
+        whole[channel, first : first + each] = operator.weight[channel]
+    return whole
+
+
 def _extra_steps(program: Program) -> int:
-    return max([0, *(item.view.lag for item in program.populations)])
+    return max([0, *(item.view.lag - ahead(program) for item in program.populations)])
 
 
 def _is_taken(name: str) -> bool:

@@ -9,12 +9,15 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from spikec.backends.lava import graded
+from spikec.backends.lava.encoders import carried_by_conv, goes_straight
 from spikec.compiler.arrays import Array, IntArray
 from spikec.compiler.bounds import highest_current
 from spikec.compiler.errors import Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT, decay, saturate24
 from spikec.compiler.operators import Conv2d, Sparse, written_out
-from spikec.compiler.program import Connection, Neurons, Program
+from spikec.compiler.program import Connection, Neurons, Populated, Program
+from spikec.compiler.resonator import Resonator
+from spikec.compiler.sigma_delta import Encoding, SigmaDelta
 
 __all__ = [
     "MAX_DELAY",
@@ -33,7 +36,11 @@ MAX_DELAY = 63
 MAX_VTH = (1 << 17) - 1
 _HIGHEST = MAX_VTH << VTH_SHIFT
 
-ProcessName: TypeAlias = Literal["LIF", "LIFReset", "GradedReluVec", "ExactLIF"]
+ProcessName: TypeAlias = Literal[
+    "LIF", "LIFReset", "GradedReluVec", "ExactLIF",
+    "Delta", "SigmaDelta", "Sigma", "RF", "RF_IZ",
+]  # fmt: skip
+EdgeProcess: TypeAlias = Literal["Dense", "DelayDense", "Sparse", "DelaySparse", "Conv", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +63,13 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgePlacement:
-    """The process of one connection; None where Lava has none that does the same."""
+    """The process of one connection; None where Lava has none that does the same.
+
+    ``none`` is no process at all: values go straight from an input into a population.
+    """
 
     connection: str
-    process: Literal["Dense", "DelayDense", "Sparse", "DelaySparse"] | None
+    process: EdgeProcess | None
     reason: str
     alternative: str = ""
 
@@ -79,7 +89,7 @@ def placement(program: Program, own: Collection[str] = ()) -> tuple[Placement, .
 def edge_placement(program: Program) -> tuple[EdgePlacement, ...]:
     """Return the process that carries each connection for one sample, in order."""
     units = {item.population for item in placement(program) if item.process == "GradedReluVec"}
-    return tuple(_carried(item, units) for item in program.connections)
+    return tuple(_carried(program, item, units) for item in program.connections)
 
 
 def edge_refusal(connection: Connection) -> Diagnostic | None:
@@ -106,7 +116,13 @@ def edge_refusal(connection: Connection) -> Diagnostic | None:
     return None
 
 
-def _carried(connection: Connection, units: Collection[str]) -> EdgePlacement:
+def _carried(program: Program, connection: Connection, units: Collection[str]) -> EdgePlacement:
+    if goes_straight(program, connection):
+        return EdgePlacement(
+            connection=connection.name,
+            process="none",
+            reason="values go straight into the Delta, as in netx",
+        )
     refused = edge_refusal(connection)
     if refused is not None:
         return EdgePlacement(
@@ -114,6 +130,12 @@ def _carried(connection: Connection, units: Collection[str]) -> EdgePlacement:
             process=None,
             reason=refused.message,
             alternative=refused.hint or "",
+        )
+    if carried_by_conv(program, connection):
+        return EdgePlacement(
+            connection=connection.name,
+            process="Conv",
+            reason="one step on its way; integers as messages, weights with their exponent",
         )
     reasons = ["one step on its way" if connection.delay == 1 else f"{connection.delay} steps"]
     if isinstance(connection.operator, Conv2d):
@@ -156,9 +178,14 @@ def _lif(program: Program, neurons: Neurons, first_arrival: int | None) -> Place
 
 
 def _place(
-    program: Program, neurons: Neurons, first_arrival: int | None, *, own: bool
+    program: Program, neurons: Populated, first_arrival: int | None, *, own: bool
 ) -> Placement:
     """Place a population: as a LIF, or as an integrator of graded processes."""
+    if isinstance(neurons, SigmaDelta):
+        return _place_encoder(neurons)
+    if isinstance(neurons, Resonator):
+        process: ProcessName = "RF" if neurons.resonance == "phase" else "RF_IZ"
+        return _stock(neurons, process, "turns a complex state, decays in 4096ths")
     if neurons.reset == "subtract":
         return _integrator(program, neurons, first_arrival, own=own)
     place = _lif(program, neurons, first_arrival)
@@ -193,6 +220,20 @@ def _too_early(first_arrival: int) -> tuple[str, str]:
         f"input of step {first_arrival} must not count before its start",
         "delays that are the same on all ways to it",
     )
+
+
+def _place_encoder(item: SigmaDelta) -> Placement:
+    process, reason = _ENCODERS[item.encoding]
+    if item.encoding == "sigma_delta" and item.activation == "unit":
+        reason = "adds up what it hears and sends how the sum changes"
+    return Placement(population=item.name, process=process, stock=True, reason=reason)
+
+
+_ENCODERS: dict[Encoding, tuple[ProcessName, str]] = {
+    "delta": ("Delta", "sends how its values change"),
+    "sigma_delta": ("SigmaDelta", "adds up what it hears and sends how the ReLU of it changes"),
+    "sigma": ("Sigma", "adds up what it hears: the sum is the readout"),
+}
 
 
 def _cleared_at_start(neurons: Neurons) -> Placement:
@@ -320,7 +361,7 @@ def _any(values: Array | None) -> bool:
     return values is not None and bool(values.any())
 
 
-def _stock(neurons: Neurons, process: ProcessName, reason: str, held: int = 0) -> Placement:
+def _stock(neurons: Populated, process: ProcessName, reason: str, held: int = 0) -> Placement:
     return Placement(
         population=neurons.name, process=process, stock=True, reason=reason, held_voltage=held
     )

@@ -13,6 +13,13 @@ import numpy as np
 
 from spikec.backends.lava.child import ChildFailedError, run_child
 from spikec.backends.lava.emit import emit
+from spikec.backends.lava.encoders import (
+    LARGEST_GROUPS,
+    ahead,
+    carried_by_conv,
+    encoder_refusals,
+    goes_straight,
+)
 from spikec.backends.lava.environment import LavaPython, child_environment, require
 from spikec.backends.lava.placement import edge_refusal
 from spikec.compiler.arrays import Array, Shape
@@ -21,7 +28,8 @@ from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.files import npz_bytes, read_npz
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Conv2d
-from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.program import Connection, Neurons, Populated, Program, ProgramInput
+from spikec.compiler.sigma_delta import SigmaDelta
 from spikec.compiler.trace import Probe, Quantity, Trace
 
 __all__ = ["LavaBackend", "LavaExecutable", "aligned"]
@@ -61,6 +69,7 @@ class LavaBackend:
         shapes |= {item.name: item.shape for item in program.populations}
         findings = [
             *(edge_refusal(item) for item in program.connections),
+            *encoder_refusals(program),
             *(_check_message(item) for item in program.inputs),
             *(_check_shape(name, shape) for name, shape in shapes.items()),
         ]
@@ -77,7 +86,7 @@ class LavaBackend:
             program=program,
             python=require(self.python),
             timeout=self.timeout,
-            batch=self.batch or default_batch(program),
+            batch=min(self.batch or default_batch(program), _most_side_by_side(program)),
         )
 
 
@@ -107,7 +116,10 @@ class LavaExecutable:
         integers, events = to_integers(self.program, inputs)
         wanted = list(dict.fromkeys([*self.program.default_probes, *probes]))
         samples, steps = next(iter(integers.values())).shape[:2]
-        views = {probe: _lag(self.program.population(probe[0]), probe[1]) for probe in wanted}
+        early = ahead(self.program)
+        views = {
+            probe: _lag(self.program.population(probe[0]), probe[1]) - early for probe in wanted
+        }
         raw_steps = steps + max([0, *views.values()])
         if samples == 0 or raw_steps == 0:
             raw = _Raw({}, samples=samples, steps=raw_steps)
@@ -198,12 +210,15 @@ class _Raw:
         self._values = values
         self._shape = (samples, steps)
 
-    def get(self, neurons: Neurons, quantity: Quantity) -> Array:
+    def get(self, neurons: Populated, quantity: Quantity) -> Array:
         """Return ``[sample, step, *neurons]`` in the trace's type."""
         recorded = self._values.get(f"{neurons.name}/{quantity}")
+        dtype = _DTYPES[quantity]
+        if isinstance(neurons, SigmaDelta) and quantity == "spikes":
+            dtype = np.int32
         if recorded is None:
-            return np.zeros((*self._shape, *neurons.shape), _DTYPES[quantity])
-        return recorded.astype(_DTYPES[quantity])
+            return np.zeros((*self._shape, *neurons.shape), dtype)
+        return recorded.astype(dtype)
 
 
 def aligned(raw: Array, *, initial: Array, lag: int, steps: int) -> Array:
@@ -224,9 +239,22 @@ def default_batch(program: Program) -> int:
     return max(1, MAX_WEIGHTS // max(1, weights))
 
 
+def _most_side_by_side(program: Program) -> int:
+    """Return how many samples Lava's Conv can take side by side: each is a group of its own."""
+    groups = [
+        item.operator.groups
+        for item in program.connections
+        if isinstance(item.operator, Conv2d) and carried_by_conv(program, item)
+    ]
+    counted = [item if item <= LARGEST_GROUPS else 1 for item in groups]
+    return LARGEST_GROUPS // max(counted) if counted else MAX_WEIGHTS
+
+
 def _num_weights(connection: Connection, program: Program) -> int:
     """Return about how many non-zero entries the connection's matrix has."""
     nonzero = int(np.count_nonzero(connection.operator.weight))
+    if carried_by_conv(program, connection) or goes_straight(program, connection):
+        return nonzero
     if isinstance(connection.operator, Conv2d):
         nonzero *= program.population(connection.target).num_neurons
         nonzero //= max(1, connection.operator.weight.shape[0])
@@ -261,13 +289,13 @@ def _short_folder() -> str:
     return short if len(usual) > 50 and os.access(short, os.W_OK) else usual
 
 
-def _lag(neurons: Neurons, quantity: Quantity) -> int:
+def _lag(neurons: Populated, quantity: Quantity) -> int:
     return neurons.view.current_lag if quantity == "current" else neurons.view.lag
 
 
-def _initial(neurons: Neurons, quantity: Quantity) -> Array:
+def _initial(neurons: Populated, quantity: Quantity) -> Array:
     """Return the state at step -1."""
-    if quantity == "spikes":
+    if not isinstance(neurons, Neurons) or quantity == "spikes":
         return np.zeros(neurons.shape, np.uint8)
     return neurons.initial_voltage if quantity == "voltage" else neurons.initial_current
 

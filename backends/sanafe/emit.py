@@ -23,7 +23,7 @@ from spikec.compiler.files import canonical_json, npz_bytes
 from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
 from spikec.compiler.operators import Conv2d, Dense, Sparse
-from spikec.compiler.program import Connection, CoreMap, Neurons, Program
+from spikec.compiler.program import Connection, CoreMap, Neurons, Program, refused_encoders
 
 __all__ = ["SCHEMA", "check", "differences", "emit"]
 
@@ -42,6 +42,7 @@ def emit(program: Program, directory: Path) -> tuple[str, ...]:
     Raises :class:`BackendError` for what SANA-FE cannot express, and ``UsageError`` where
     the folder holds anything else.
     """
+    raise_if_any(BackendError, list(refused_encoders(program, "SANA-FE's Loihi")))
     raise_if_any(BackendError, check(program))
     network, parameters = _network(program)
     said = differences(program)
@@ -81,14 +82,14 @@ def check(program: Program) -> list[Diagnostic]:
 def differences(program: Program) -> tuple[str, ...]:
     """Return in words where SANA-FE computes something else than the program says."""
     said = []
-    if any((item.du < DECAY_UNITY - 1).any() for item in program.populations):
+    if any((item.du < DECAY_UNITY - 1).any() for item in program.neurons):
         said.append(
             "currents that outlast a step are not cut to whole units: each loses up to a unit "
             "a step on the chip, and nothing there"
         )
     late = [
         item.name
-        for item in program.populations
+        for item in program.neurons
         if (item.reset, item.reset_order) == ("subtract", "next_step")
     ]
     if late:
@@ -96,7 +97,7 @@ def differences(program: Program) -> tuple[str, ...]:
             f"{', '.join(map(one_line, late))}: the threshold is taken off at the spike, before "
             "the decay, not after it one step later"
         )
-    finer = [n.name for n in program.populations if n.reset == "subtract" and _off(n).any()]
+    finer = [n.name for n in program.neurons if n.reset == "subtract" and _off(n).any()]
     if finer:
         said.append(
             f"{', '.join(map(one_line, finer))}: the threshold itself is taken off, which is a "
@@ -124,7 +125,7 @@ def _obstacles(program: Program) -> Iterator[tuple[str, str, str]]:
                 f"its delay is {item.delay}; only 1 is passed on",
                 "SANA-FE 2.2.9 delivered nothing through its delaying dendrites when tried",
             )
-    for neurons in program.populations:
+    for neurons in program.neurons:
         for what in _other_neuron(neurons):
             yield f"population '{neurons.name}'", what, ""
 
@@ -171,7 +172,7 @@ def _network(program: Program) -> tuple[dict[str, Any], dict[str, Array]]:
     every = range(core_map.num_sites - 1, -1, -1)
     parameters: dict[str, Array] = {}
     populations = []
-    cores = zip(program.populations, core_map.cores, strict=True)
+    cores = zip(program.neurons, core_map.cores, strict=True)
     for index, (neurons, where) in enumerate(cores):
         arrays = _neuron_arrays(neurons) | {"core": core_map.sites[where.reshape(-1)]}
         parameters.update({f"p{index}/{name}": values for name, values in arrays.items()})

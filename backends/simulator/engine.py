@@ -15,9 +15,9 @@ from spikec.backends.simulator.fast import Way
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches, run_in_batches
-from spikec.compiler.errors import BackendError, Diagnostic, UsageError
+from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.inputs import Stream
-from spikec.compiler.program import Program
+from spikec.compiler.program import Neurons, Program, refused_encoders
 from spikec.compiler.trace import Probe, Trace
 
 __all__ = ["ENGINES", "Engine", "SimulatorBackend"]
@@ -31,18 +31,19 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 class SimulatorBackend:
     """Runs every program; with ``strict`` a current that wraps is an error, not a count.
 
-    ``threads`` None takes every processor that the process may use; the golden engine
-    has one.
+    ``engine`` None is the fast one where it can run the program: sigma-delta and
+    resonate-and-fire populations run on golden. ``threads`` None takes every processor that
+    the process may use; the golden engine has one.
     """
 
     strict: bool = False
-    engine: Engine = "fast"
+    engine: Engine | None = None
     threads: int | None = None
 
     name = "simulator"
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
+        if self.engine not in (None, *ENGINES):
             raise UsageError(
                 Diagnostic(
                     code="U072",
@@ -52,13 +53,20 @@ class SimulatorBackend:
                 )
             )
 
-    def check(self, program: Program) -> Sequence[Diagnostic]:  # noqa: ARG002 - it runs all
-        """Return nothing: there is no program it cannot run."""
-        return ()
+    def check(self, program: Program) -> Sequence[Diagnostic]:
+        """Return what the engine that was asked for cannot run; golden runs every program."""
+        if self.engine != "fast":
+            return ()
+        return tuple(
+            replace(item, hint="leave --engine out, or take --engine golden: it computes them")
+            for item in refused_encoders(program, "the fast engine")
+        )
 
     def load(self, program: Program) -> SimulatorExecutable:
         """Return ``program`` ready to run; :class:`BackendError` if the engine cannot start."""
-        golden_engine = self.engine == "golden"
+        raise_if_any(BackendError, self.check(program))
+        unfit = [item.name for item in program.populations if not isinstance(item, Neurons)]
+        golden_engine = self.engine == "golden" or bool(unfit)
         run_batch, session, explain = (
             _golden(program) if golden_engine else _fast(program, self.threads)
         )
@@ -68,6 +76,7 @@ class SimulatorBackend:
             run_batch=run_batch,
             session=session,
             explain=explain,
+            engine="golden" if golden_engine else "fast",
         )
 
 
@@ -103,6 +112,7 @@ class SimulatorExecutable:
     session: OpenSession
     strict: bool = False
     explain: Callable[[], Mapping[str, Way]] = dict
+    engine: Engine = "fast"
 
     @property
     def ways(self) -> Mapping[str, Way]:

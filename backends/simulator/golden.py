@@ -8,10 +8,11 @@ checked when a program is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from spikec.backends.simulator import encoders, resonators
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.fixedpoint import (
@@ -25,8 +26,10 @@ from spikec.compiler.fixedpoint import (
     wrap24,
 )
 from spikec.compiler.inputs import to_integers
-from spikec.compiler.operators import Weighted, with_weight
-from spikec.compiler.program import Connection, Neurons, Program
+from spikec.compiler.operators import Conv2d, Weighted, row_sums, with_weight
+from spikec.compiler.program import Connection, Neurons, Populated, Program
+from spikec.compiler.resonator import Resonator
+from spikec.compiler.sigma_delta import SigmaDelta
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
 from spikec.compiler.trace import Probe, Trace
 
@@ -36,7 +39,7 @@ __all__ = ["Chunks", "Golden", "advance", "refuse_wrapped", "run", "session"]
 _EXACT = 1 << 53
 
 
-class Golden(Timeline[Neurons]):
+class Golden(Timeline[Populated]):
     """A program at work; :attr:`events` counts what wrapped or saturated so far."""
 
     def __init__(self, program: Program, *, samples: int, probes: Sequence[Probe]) -> None:
@@ -44,19 +47,28 @@ class Golden(Timeline[Neurons]):
         self.events: dict[str, int] = {}
         super().__init__(
             order=program.populations,
-            links=_links(program),
+            links=_links(program, self._count),
             initial={item.name: _initial(item, samples) for item in program.populations},
             advance=self._advance_counted,
             probes=probes,
             outputs=program.outputs,
         )
 
-    def _advance_counted(self, neurons: Neurons, state: State, arrivals: Sequence[Array]) -> State:
-        after, wrapped, saturated = advance(neurons, state, arrivals)
-        for what, count in (("current wrapped", wrapped), ("voltage saturated", saturated)):
-            if count:
-                key = f"{neurons.name}/{what}"
-                self.events[key] = self.events.get(key, 0) + count
+    def _count(self, what: str, count: int) -> None:
+        if count:
+            self.events[what] = self.events.get(what, 0) + count
+
+    def _advance_counted(
+        self, population: Populated, state: State, arrivals: Sequence[Array]
+    ) -> State:
+        if isinstance(population, SigmaDelta):
+            assert isinstance(state, encoders.Coded)
+            return encoders.advance(population, state, arrivals, self._count)
+        if isinstance(population, Resonator):
+            return resonators.advance(population, state, arrivals, self._count)
+        after, wrapped, saturated = advance(population, state, arrivals)
+        self._count(f"{population.name}/current wrapped", wrapped)
+        self._count(f"{population.name}/voltage saturated", saturated)
         return after
 
 
@@ -158,19 +170,21 @@ class Chunks:
 
 
 def refuse_wrapped(events: Mapping[str, int]) -> None:
-    """Raise :class:`BackendError` if any current wrapped."""
-    if any(key.endswith("current wrapped") for key in events):
+    """Raise :class:`BackendError` if any current wrapped, or a sigma-delta state left 24 bits."""
+    wrapped = any(key.endswith("current wrapped") for key in events)
+    if wrapped or any(key.endswith("left 24 bits") for key in events):
+        what = "currents" if wrapped else "states"
         raise BackendError(
             Diagnostic(
                 code="B010",
                 where="simulator",
-                message=f"currents left 24 bits: {dict(events)}",
+                message=f"{what} left 24 bits: {dict(events)}",
                 hint="quantize with a smaller scale; the overflow proof prevents this",
             )
         )
 
 
-def _links(program: Program) -> dict[str, tuple[Link, ...]]:
+def _links(program: Program, count: encoders.Count) -> dict[str, tuple[Link, ...]]:
     bounds = program.message_bounds
     shifts = {item.name: item.shift for item in program.inputs}
     return {
@@ -178,12 +192,31 @@ def _links(program: Program) -> dict[str, tuple[Link, ...]]:
             Link(
                 source=connection.source,
                 delay=connection.delay + shifts.get(connection.source, 0),
-                transmit=_Transmit(connection, max(map(abs, bounds[connection.source]))),
+                transmit=_transmit(
+                    connection, item, max(map(abs, bounds[connection.source])), count
+                ),
             )
             for connection in program.connections_into(item.name)
         )
         for item in program.populations
     }
+
+
+def _transmit(
+    connection: Connection, target: Populated, bound: int, count: encoders.Count
+) -> Callable[[Array], Array]:
+    transmit = _Transmit(connection, bound)
+    if isinstance(target, Resonator) and connection.name in target.imaginary:
+        return lambda values: transmit(values) * 1j
+    if not isinstance(target, SigmaDelta) or not isinstance(connection.operator, Conv2d):
+        return transmit
+    return lambda values: _narrowed(transmit(values), target, count)
+
+
+def _narrowed(values: Array, target: SigmaDelta, count: encoders.Count) -> Array:
+    narrow = encoders.narrowed(values)
+    count(f"{target.name}/input left 24 bits", int((narrow != values).sum()))
+    return narrow
 
 
 class _Transmit:
@@ -192,7 +225,7 @@ class _Transmit:
     def __init__(self, connection: Connection, bound: int) -> None:
         effective = connection.effective
         self._operator: Weighted = with_weight(effective, effective.weight.astype(np.float64))
-        if int(np.abs(effective.weight).sum()) * bound >= _EXACT:
+        if row_sums(effective).max(initial=0) * bound >= _EXACT:
             raise BackendError(
                 Diagnostic(
                     code="B011",
@@ -205,7 +238,11 @@ class _Transmit:
         return self._operator.apply(values.astype(np.float64)).astype(np.int64)
 
 
-def _initial(neurons: Neurons, samples: int) -> State:
+def _initial(neurons: Populated, samples: int) -> State:
+    if isinstance(neurons, SigmaDelta):
+        return encoders.initial(neurons, samples)
+    if isinstance(neurons, Resonator):
+        return resonators.initial(neurons, samples)
     shape = (samples, *neurons.shape)
     return State(
         current=np.broadcast_to(neurons.initial_current, shape).astype(np.int64),

@@ -95,12 +95,12 @@ def laid_out(program: Program) -> Layout:
     """Return ``program`` as tables; :class:`BackendError` for what no memory holds."""
     order = components(program)
     names = tuple(name for group in order for name in group)
-    arrives = {item.name: arriving(program, item) for item in program.populations}
+    arrives = {item.name: arriving(program, item) for item in program.neurons}
     bounds = {name: int(item.max(initial=0)) for name, item in arrives.items()}
     narrow = max(bounds.values()) <= _NARROW
     calm = {
         item.name
-        for item in program.populations
+        for item in program.neurons
         if current_bound(item, arrives[item.name]) <= STATE_MAX
     }
     sent, integers = _columns(program)
@@ -126,7 +126,7 @@ def laid_out(program: Program) -> Layout:
             [first, first + len(group), begin, begin + outers, len(builder.connections), 0, 0]
         )
     places = dict(zip(names, state, strict=False))
-    neurons = [program.population(name) for name in names]
+    neurons = [program.neuron(name) for name in names]
     rows = [
         _population_row(
             item,
@@ -184,7 +184,7 @@ def _plan_group(
 def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
     """Return the columns of bytes (spikes, and counts up to 255) and those of integers."""
     inputs = {item.name: item for item in program.inputs}
-    ends: list[ProgramInput | Neurons] = [*program.inputs, *program.populations]
+    ends: list[ProgramInput | Neurons] = [*program.inputs, *program.neurons]
     pictures = {item.target for item in program.connections if _contiguous(item)}
     sent: dict[str, Columns] = {}
     integers: dict[str, Columns] = {}
@@ -268,7 +268,7 @@ class _Builder:
         self._program = program
         self._sent, self._integers, self._target = sent, integers, target
         self._shifts = {item.name: item.shift for item in program.inputs}
-        self._most = {item.name: item.max_spikes for item in program.populations}
+        self._most = {item.name: item.max_spikes for item in program.neurons}
         self._parts: tuple[list[Callable[[Array], None]], ...] = ([], [], [], [])
         self._lengths = [0] * 4
         self.connections: list[list[int]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from spikec.cli import running
 from spikec.cli.attribution import no_source
 from spikec.cli.loading import CompileOptions, LavaOptions, Loaded, data_for, load, network_of
 from spikec.compiler.backend import Progress
-from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of_file
 from spikec.compiler.inputs import Dataset, to_integers
 from spikec.compiler.ir import Graph
@@ -22,7 +22,7 @@ from spikec.compiler.mapping.activity import Activity, ActivityTally
 from spikec.compiler.mapping.mapper import cores_of, recorded
 from spikec.compiler.mapping.report import MappingReport, report_on
 from spikec.compiler.passes.pipeline import canonicalise
-from spikec.compiler.program import Program
+from spikec.compiler.program import Program, refused_encoders
 from spikec.compiler.targets import SHIPPED, load_target
 from spikec.compiler.trace import Readout, Trace
 from spikec.compiler.verification import VerificationReport
@@ -72,6 +72,7 @@ class Examination:
     @cached_property
     def parameters(self) -> Parameters:
         """Weights and decays, beside the float ones where those are known."""
+        refuse_encoders(self.program)
         canonical = None if self.graph is None else canonicalise(self.graph)
         return parameters(self.program, canonical)
 
@@ -159,6 +160,8 @@ def look_into(
 ) -> Examination:
     """Climb the ladder with what is loaded, and gather; see :class:`Examination`."""
     program, graph = loaded.program, loaded.graph
+    if with_evidence:
+        refuse_encoders(program)
     chosen = readout or readout_of(program)
     survey = Survey(chosen)
     tally = None if program.core_map is None else ActivityTally(program)
@@ -201,6 +204,13 @@ def look_into(
         attribution=attribution,
         activity=None if tally is None else tally.activity(),
     )
+
+
+def refuse_encoders(program: Program) -> None:
+    """Refuse tables and drawings of currents and decays where there are none."""
+    hint = "write a .json report, or leave --report out: the ladder is printed"
+    found = refused_encoders(program, "a report with tables or drawings")
+    raise_if_any(UsageError, [replace(item, hint=hint) for item in found])
 
 
 def _facts(

@@ -13,7 +13,8 @@ from spikec.compiler.frontends.lava_neurons import Settled
 from spikec.compiler.frontends.lava_schema import LayerRecord, fail
 from spikec.compiler.frontends.lava_weights import connections
 from spikec.compiler.operators import Weighted, with_weight
-from spikec.compiler.program import Connection, Neurons
+from spikec.compiler.program import Connection, Neurons, Populated
+from spikec.compiler.resonator import Resonator
 
 __all__ = ["delayed"]
 
@@ -24,7 +25,7 @@ _MOST_WEIGHTS = 1 << 28
 
 
 def delayed(
-    settled: Settled, record: LayerRecord, source: str, operator: Weighted, population: Neurons
+    settled: Settled, record: LayerRecord, source: str, operator: Weighted, population: Populated
 ) -> list[Connection]:
     """Return the connections into ``population``, one set for each delay in the file."""
     delays = _delays(settled, record, operator, population)
@@ -51,7 +52,7 @@ def delayed(
 
 
 def _delays(
-    settled: Settled, record: LayerRecord, operator: Weighted, population: Neurons
+    settled: Settled, record: LayerRecord, operator: Weighted, population: Populated
 ) -> Array:
     """Return the delays, in a shape that broadcasts against the weights."""
     shape, delay = operator.weight.shape, record.delay
@@ -65,7 +66,9 @@ def _delays(
             f"delays span {delay.min()}..{delay.max()}, not 0..{_MOST_DELAY}",
             "train with max_delay=62; netx would clip them without asking",
         )
-    if population.bias.any() or population.initial_voltage.any():
+    starts = isinstance(population, Neurons) and population.initial_voltage.any()
+    biased = not isinstance(population, Resonator) and population.bias.any()
+    if biased or starts:
         _check_bias(settled, where)
     channels = population.shape[0]
     if delay.size in (1, channels):

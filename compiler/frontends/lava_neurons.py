@@ -17,7 +17,17 @@ from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import SourceView
 from spikec.compiler.program import Neurons
 
-__all__ = ["PROFILES", "Settled", "average_readout", "neurons", "readout", "weight_shift"]
+__all__ = [
+    "PROFILES",
+    "Settled",
+    "average_readout",
+    "check_kind",
+    "neurons",
+    "number",
+    "readout",
+    "spread_bias",
+    "weight_shift",
+]
 
 #: Who gives a field its meaning where netx and SLAYER differ.
 PROFILES = ("netx", "slayer")
@@ -29,9 +39,7 @@ _CUBA = ("CUBA", "LOIHI")
 
 #: Why a neuron has no program, by what its type starts with.
 _REFUSED = (
-    ("SDNN", "sigma-delta neurons send the change of an activation as a graded value"),
     ("ADRF", "resonate-and-fire neurons have a complex state and an adaptive threshold"),
-    ("RF", "resonate-and-fire neurons turn a complex state"),
     ("ALIF", "adaptive neurons carry a threshold and a refractory state of their own"),
 )
 
@@ -63,7 +71,7 @@ def neurons(
     """Return a CUBA layer's population; other neurons are refused with the reason."""
     neuron = record.neuron
     assert neuron is not None
-    _check_kind(neuron)
+    check_kind(neuron)
     mantissa, exponent = _bias(record, shape)
     current, voltage = _decays(neuron)
     return Neurons(
@@ -151,7 +159,8 @@ def weight_shift(record: LayerRecord, settled: Settled) -> int:
     return shift
 
 
-def _check_kind(neuron: NeuronRecord) -> None:
+def check_kind(neuron: NeuronRecord) -> None:
+    """Refuse neurons that are not current-based, with the reason."""
     if neuron.graded:
         fail(
             "F074",
@@ -167,11 +176,12 @@ def _check_kind(neuron: NeuronRecord) -> None:
         f"{neuron.where}/type",
         f"'{neuron.kind}' cannot become a program: "
         + (reasons[0] if reasons else "its integer meaning is not known here"),
-        f"neurons that can be read are {' and '.join(_CUBA)}",
+        f"neurons that can be read are {', '.join(_CUBA)}, SDNN, RF_PHASE and RF_IZHIKEVICH",
     )
 
 
-def _field(neuron: NeuronRecord, name: str, low: int, high: int) -> int:
+def number(neuron: NeuronRecord, name: str, low: int, high: int) -> int:
+    """Return a field that must be there and lie within ``low`` and ``high``."""
     value = neuron.fields[name]
     if value is None:
         fail("F070", f"{neuron.where}/{name}", "it is missing")
@@ -182,8 +192,8 @@ def _field(neuron: NeuronRecord, name: str, low: int, high: int) -> int:
 
 def _decays(neuron: NeuronRecord) -> tuple[int, int]:
     """Return iDecay and vDecay; a current that never decays moves into the voltage."""
-    current = _field(neuron, "iDecay", 0, 4096)
-    voltage = _field(neuron, "vDecay", 0, 4096)
+    current = number(neuron, "iDecay", 0, 4096)
+    voltage = number(neuron, "vDecay", 0, 4096)
     if current == 0:
         fail(
             "F074",
@@ -212,17 +222,8 @@ def _refractory(neuron: NeuronRecord, settled: Settled) -> int:
 
 
 def _bias(record: LayerRecord, shape: Shape) -> tuple[Array, int]:
-    """Return mantissas, per neuron, and their exponent; one value per channel is spread."""
-    if record.bias is None or record.kind == "input":
-        return frozen(np.zeros(shape, np.int64)), _BIAS_EXP
-    where, bias = f"{record.where}/bias", record.bias
-    if bias.size not in (1, shape[0], size(shape)):
-        possible = " or ".join(str(count) for count in sorted({1, shape[0], size(shape)}))
-        fail("F073", where, f"{bias.size} values; neurons of shape {shape} take {possible}")
-    if not bias.size:
-        fail("F070", where, "it is empty")
-    spread = shape if bias.size == size(shape) else (-1, *[1] * (len(shape) - 1))
-    values = np.broadcast_to(bias.reshape(spread), shape)
+    """Return mantissas, per neuron, and their exponent."""
+    where, values = f"{record.where}/bias", spread_bias(record, shape)
     if int(values.min()) >= _BIAS_LOW and int(values.max()) <= _BIAS_HIGH:
         return frozen(values), _BIAS_EXP
     halves = values >> 1
@@ -231,8 +232,22 @@ def _bias(record: LayerRecord, shape: Shape) -> tuple[Array, int]:
     return frozen(halves), _BIAS_EXP + 1
 
 
+def spread_bias(record: LayerRecord, shape: Shape) -> Array:
+    """Return a layer's bias per neuron; one value per channel is spread."""
+    if record.bias is None or record.kind == "input":
+        return np.zeros(shape, np.int64)
+    where, bias = f"{record.where}/bias", record.bias
+    if bias.size not in (1, shape[0], size(shape)):
+        possible = " or ".join(str(count) for count in sorted({1, shape[0], size(shape)}))
+        fail("F073", where, f"{bias.size} values; neurons of shape {shape} take {possible}")
+    if not bias.size:
+        fail("F070", where, "it is empty")
+    spread = shape if bias.size == size(shape) else (-1, *[1] * (len(shape) - 1))
+    return np.broadcast_to(bias.reshape(spread), shape)
+
+
 def _threshold(record: LayerRecord, neuron: NeuronRecord, settled: Settled) -> dict[str, Any]:
-    threshold = _field(neuron, "vThMant", 0, 1 << 20)
+    threshold = number(neuron, "vThMant", 0, 1 << 20)
     compare = settled.options.compare or ">"
     if settled.options.compare:
         settled.note("compare", compare, "option compare")

@@ -35,6 +35,8 @@ class NeuronRecord:
     where: str
     fields: dict[str, int | None]
     graded: bool = False
+    activation: str | None = None
+    sigma_output: bool | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,7 +49,7 @@ class LayerRecord:
     shape: Shape | None = None
     weight: Array | None = None
     weight_rec: Array | None = None
-    complex_weight: bool = False
+    weight_imag: Array | None = None
     bias: Array | None = None
     delay: Array | None = None
     neuron: NeuronRecord | None = None
@@ -57,8 +59,11 @@ class LayerRecord:
     groups: int = 1
 
 
-#: Numbers that the CUBA neurons of the new and the old SLAYER state.
-_NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "weight_exp")
+#: Numbers that the neurons of the new and the old SLAYER state.
+_NEURON_NUMBERS = (
+    "iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "weight_exp", "messageBits",
+    "sinDecay", "cosDecay",
+)  # fmt: skip
 
 
 #: What to do where a message has no better advice.
@@ -114,14 +119,15 @@ def _layer(group: Any, index: int, path: Path) -> LayerRecord:
     fields = _Fields(group, where)
     weight = group.get("weight")
     is_complex = weight is not None and not _is_dataset(weight)
+    parts = _Fields(weight, f"{where}/weight") if is_complex else None
     return LayerRecord(
         index=index,
         kind=fields.text("type"),
         where=where,
         shape=fields.shape(),
-        weight=None if is_complex else fields.array("weight"),
+        weight=fields.array("weight") if parts is None else parts.array("real"),
+        weight_imag=None if parts is None else _imaginary(parts, f"{where}/weight"),
         weight_rec=fields.array("weight_rec"),
-        complex_weight=is_complex,
         bias=fields.array("bias"),
         delay=fields.array("delay"),
         neuron=_neuron(group, f"{where}/neuron"),
@@ -132,15 +138,25 @@ def _layer(group: Any, index: int, path: Path) -> LayerRecord:
     )
 
 
+def _imaginary(parts: _Fields, where: str) -> Array:
+    values = parts.array("imag")
+    if values is None:
+        fail("F070", f"{where}/imag", "it is missing: 'weight' is a group and no array")
+    return values
+
+
 def _neuron(group: Any, where: str) -> NeuronRecord | None:
     if "neuron" not in group:
         return None
     fields = _Fields(_group(group, "neuron", where), where)
+    sigma_output = fields.number("sigma_output")
     return NeuronRecord(
         kind=fields.text("type"),
         where=where,
         fields={name: fields.number(name) for name in _NEURON_NUMBERS},
         graded=bool(fields.number("gradedSpike") or 0),
+        activation=fields.text("activation") if "activation" in group["neuron"] else None,
+        sigma_output=None if sigma_output is None else bool(sigma_output),
     )
 
 

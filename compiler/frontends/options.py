@@ -21,7 +21,8 @@ class ReadOptions:
 
     ``dt`` is in seconds. ``profile`` names the producing framework and answers
     several questions at once; the others override it one by one. ``max_spikes`` limits
-    how many spikes a neuron sends in a step, where the source sends several.
+    how many spikes a neuron sends in a step, where the source sends several. ``spike_exp`` and
+    ``input_bits`` are netx's arguments ``spike_exp`` and ``input_message_bits``.
     """
 
     dt: float | None = None
@@ -31,6 +32,8 @@ class ReadOptions:
     discretization: Discretization | None = None
     profile: str | None = None
     max_spikes: int | None = None
+    spike_exp: int | None = None
+    input_bits: int | None = None
 
     def refuse_all_but(self, allowed: Collection[str], where: str) -> None:
         """Raise :class:`UsageError` for every answer to a question the file leaves no room for."""

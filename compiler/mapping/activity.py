@@ -107,7 +107,7 @@ def metrics_of(network: Network, activity: Activity | None = None) -> Metrics:
     steps = activity.steps
     acs = macs = dense = 0.0
     binary = {item.name for item in program.inputs if item.kind == "binary"}
-    binary |= {item.name for item in program.populations if item.max_spikes == 1}
+    binary |= {item.name for item in program.neurons if item.max_spikes == 1}
     for item in network.wired:
         effective, full = synapses_of(item.wires)
         sent = activity.sent[item.connection.source].reshape(-1)

@@ -14,7 +14,7 @@ from spikec.compiler.mapping.orders import orders
 from spikec.compiler.mapping.partition import cut, labels, pieces_of, uses
 from spikec.compiler.mapping.sites import hops, placed
 from spikec.compiler.mapping.use import CoreUse, Network
-from spikec.compiler.program import CoreMap, Program
+from spikec.compiler.program import CoreMap, Program, refused_encoders
 from spikec.compiler.targets import Cores, Target
 
 __all__ = ["Mapped", "Tried", "core_map_of", "cores_of", "least_cores", "map_program", "recorded"]
@@ -106,6 +106,7 @@ def map_program(
     Raises :class:`MappingError` where a neuron fits no core, or there are too few cores,
     with the smallest change that would help.
     """
+    raise_if_any(MappingError, list(refused_encoders(program, "mapping to cores")))
     limits = cores_of(target)
     raise_if_any(MappingError, list(_too_wide(program, limits)))
     network = Network(program, limits)

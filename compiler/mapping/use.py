@@ -102,7 +102,7 @@ class Network:
     def __init__(self, program: Program, limits: Cores, most_bits: int = 8) -> None:
         self.program = program
         self.limits = limits
-        sizes = [item.num_neurons for item in program.populations]
+        sizes = [item.num_neurons for item in program.neurons]
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.num_neurons = int(self.offsets[-1])
         offset = {
@@ -130,7 +130,7 @@ class Network:
     @cached_property
     def _kinds(self) -> tuple[Array, Array]:
         """The number of every neuron's profile, and that of its threshold."""
-        populations = self.program.populations
+        populations = self.program.neurons
         profiles = np.concatenate([_profile(item) for item in populations], axis=1)
         thresholds = np.concatenate([_threshold(item) for item in populations], axis=1)
         return _numbered(profiles), _numbered(thresholds)

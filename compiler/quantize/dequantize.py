@@ -35,7 +35,7 @@ def dequantize(program: Program) -> Graph:
         for item in program.inputs
     ]
     return Graph(
-        nodes=[*inputs, *(_population(item) for item in program.populations)],
+        nodes=[*inputs, *(_population(item) for item in program.neurons)],
         edges=[_edge(item) for item in program.connections],
         outputs=program.outputs,
         dt=program.dt,

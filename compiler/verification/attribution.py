@@ -184,7 +184,7 @@ def replaced(canonical: Graph, program: Program, choices: Collection[Choice]) ->
     nodes: dict[str, Node] = {}
     for node in canonical.populations:
         kinds = {kind for name, kind in choices if name == node.name}
-        other = _quantized_node(node, program.population(node.name), kinds)
+        other = _quantized_node(node, program.neuron(node.name), kinds)
         if not _equal(node, other):
             nodes[node.name] = other
     edges: dict[str, Edge] = {}
@@ -257,7 +257,7 @@ def _with_gains(
     """Return the edge, quantized if ``kinds`` hold its ``kind``, with the gain of the decays."""
     node = canonical[edge.target]
     assert isinstance(node, (LIF, LI))
-    gain, carried = _gains(node, program.population(edge.target), kinds)
+    gain, carried = _gains(node, program.neuron(edge.target), kinds)
     if kind in kinds:
         edge, gain = _quantized_edge(edge, connection, program), gain / carried
     if (gain == 1).all():

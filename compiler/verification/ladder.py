@@ -37,7 +37,7 @@ from spikec.compiler.verification.report import (
     Rung,
     VerificationReport,
 )
-from spikec.compiler.verification.rungs import Way, build_ways
+from spikec.compiler.verification.rungs import Way, build_ways, has_encoders
 from spikec.compiler.verification.significance import AccuracyChange, accuracy_change
 
 __all__ = ["Watch", "readout_of", "verify"]
@@ -102,7 +102,21 @@ def verify(
         changes=tuple(_changes(ways, sums)) if labelled else (),
         drifts=() if states.meter is None else states.meter.drifts(),
         certificates=states.certificates,
+        notes=tuple(_notes(program, backends)),
     )
+
+
+def _notes(program: Program, backends: Mapping[str, Executable]) -> Iterator[str]:
+    """Say which rungs are missing, and which say nothing."""
+    if not has_encoders(program):
+        return
+    yield (
+        "no rung below I: the network is integers from the start, and the float reference knows "
+        "current-based neurons only"
+    )
+    if "simulator" in backends:
+        more = "" if "lava" in backends else "; --backends lava compares with Lava"
+        yield f"the simulator runs this network on golden, which is I: it equals itself{more}"
 
 
 class _States:
@@ -110,15 +124,17 @@ class _States:
 
     def __init__(self, program: Program, graph: Graph | None, ways: Sequence[Way]) -> None:
         self.program = program
-        self.quantized = dequantize(program)
+        self.quantized = None if has_encoders(program) else dequantize(program)
         self.certificates: tuple[Certificate, ...] = ()
         self.meter: DriftMeter | None = None
-        if graph is not None:
+        if graph is not None and self.quantized is not None:
             (scales,) = (way.scales for way in ways if way.name == "Q")
             self.meter = DriftMeter(graph, self.quantized, scales)
 
     def add(self, batch: Dataset, traces: Mapping[str, Trace], offset: int) -> None:
         """Add a batch that every rung has run; ``offset`` numbers its first sample."""
+        if self.quantized is None:
+            return
         messages, _ = to_integers(self.program, batch.inputs)
         if self.meter is not None:
             self.meter.add(messages, traces["F"], traces["Q"])
@@ -210,7 +226,8 @@ def _check_request(
 def readout_of(program: Program) -> Readout:
     """Return how classes are read from ``program`` if nobody says otherwise."""
     output = program.population(program.outputs[0])
-    return default_readout(spikes=output.vth is not None, leaks=bool(output.dv.any()))
+    leaks = isinstance(output, Neurons) and bool(output.dv.any())
+    return default_readout(spikes=output.vth is not None, leaks=leaks)
 
 
 def _climb(

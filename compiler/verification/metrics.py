@@ -53,14 +53,19 @@ class Tally:
 
 
 def tally_spikes(lower: Array, upper: Array) -> Tally:
-    """Compare spikes, ``[sample, step, *neurons]`` each."""
+    """Compare spikes, ``[sample, step, *neurons]`` each; of messages those that are not 0 count."""
     different = lower != upper
     return Tally(
         differing=int(different.sum()),
-        spikes=int(lower.sum(dtype=np.int64)),
-        other_spikes=int(upper.sum(dtype=np.int64)),
+        spikes=_number_of(lower),
+        other_spikes=_number_of(upper),
         identical_samples=_without(different),
     )
+
+
+def _number_of(spikes: Array) -> int:
+    messages = spikes.dtype == np.int32
+    return int(np.count_nonzero(spikes) if messages else spikes.sum(dtype=np.int64))
 
 
 def tally_voltages(lower: Array, upper: Array) -> Tally:

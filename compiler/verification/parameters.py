@@ -106,9 +106,9 @@ def parameters(program: Program, canonical: Graph | None) -> Parameters:
     return Parameters(
         weights=tuple(_weights(program, item, floats) for item in program.connections),
         decays=tuple(
-            found for item in program.populations for found in _decays(item, canonical)
+            found for item in program.neurons for found in _decays(item, canonical)
         ),
-        resources=tuple(_resources(program, item) for item in program.populations),
+        resources=tuple(_resources(program, item) for item in program.neurons),
     )  # fmt: skip
 
 

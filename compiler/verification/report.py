@@ -110,7 +110,8 @@ class VerificationReport:
     """The whole ladder; ``passed`` is what the exit code says.
 
     ``changes`` compare accuracies with the first rung's, where labels are known. ``drifts`` need
-    the float graph; ``certificates`` are the integers' against Q.
+    the float graph; ``certificates`` are the integers' against Q. ``notes`` say which rungs are
+    missing, and why.
     """
 
     samples: int
@@ -122,6 +123,7 @@ class VerificationReport:
     changes: tuple[AccuracyChange, ...] = ()
     drifts: tuple[Drift, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def unexplained(self) -> int:

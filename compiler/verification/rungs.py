@@ -13,11 +13,11 @@ from spikec.compiler.backend import Executable
 from spikec.compiler.fixedpoint import VTH_SHIFT
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.ir import LIF, Graph
-from spikec.compiler.program import Program
+from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["Scale", "Way", "build_ways", "float_scales", "integer_scales"]
+__all__ = ["Scale", "Way", "build_ways", "float_scales", "has_encoders", "integer_scales"]
 
 #: Runs inputs and records probes.
 Run = Callable[[Mapping[str, Array], Sequence[Probe]], Trace]
@@ -61,25 +61,29 @@ def build_ways(
     backends: Mapping[str, Executable],
     backend_samples: Mapping[str, int],
 ) -> list[Way]:
-    """Return the rungs from the float reference up; without ``graph`` they start at Q."""
+    """Return the rungs from the float reference up.
+
+    Without ``graph`` they start at Q; with sigma-delta neurons, which have no float rung, at I.
+    """
     scales = integer_scales(program)
     ways = [] if graph is None else [_float_way(graph)]
-    ways.append(
-        Way(
-            name="Q",
-            meaning="quantized parameters in float",
-            run=_quantized_run(program),
-            scales=scales,
-            below=ways[-1].name if ways else None,
+    if not has_encoders(program):
+        ways.append(
+            Way(
+                name="Q",
+                meaning="quantized parameters in float",
+                run=_quantized_run(program),
+                scales=scales,
+                below=ways[-1].name if ways else None,
+            )
         )
-    )
     ways.append(
         Way(
             name="I",
             meaning="integers: the chip model",
             run=_executable_run(golden),
             scales=scales,
-            below="Q",
+            below=ways[-1].name if ways else None,
         )
     )
     ways += [
@@ -95,6 +99,11 @@ def build_ways(
         for name, executable in backends.items()
     ]
     return ways
+
+
+def has_encoders(program: Program) -> bool:
+    """Say whether ``program`` has sigma-delta or resonate-and-fire neurons."""
+    return not all(isinstance(item, Neurons) for item in program.populations)
 
 
 def _float_way(graph: Graph) -> Way:
@@ -129,12 +138,14 @@ def float_scales(graph: Graph) -> dict[str, Scale]:
 
 
 def integer_scales(program: Program) -> dict[str, Scale]:
-    """Return the scales of a program's integers."""
+    """Return the scales of a program's integers; of other neurons no threshold is compared."""
     return {
         item.name: Scale(
             unit=item.lsb,
             offset=item.view.voltage_offset,
-            vth=None if item.vth is None else item.vth.astype(np.float64) * (1 << VTH_SHIFT),
+            vth=None
+            if not isinstance(item, Neurons) or item.vth is None
+            else item.vth.astype(np.float64) * (1 << VTH_SHIFT),
         )
         for item in program.populations
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,20 @@ def small_net(path: Path) -> None:
                 file[f"layer/{index}/{name}"] = value
 
 
+def small_sdnn(path: Path) -> None:
+    """Write the same network of sigma-delta neurons, driven by a value a step."""
+    small_net(path)
+    with h5py.File(path, "r+") as file:
+        del file["layer/4"]
+        for index in (0, 1, 3):
+            if index:
+                del file[f"layer/{index}/neuron"]
+            neuron = file.create_group(f"layer/{index}/neuron")
+            neuron["type"], neuron["activation"] = b"SDNN", b"relu"
+            neuron["vThMant"], neuron["messageBits"] = 20, 16
+        file["layer/3/neuron/sigma_output"] = True
+
+
 def test_mutated_bytes_give_only_our_errors(tmp_path: Path) -> None:
     path = tmp_path / "small.net"
     small_net(path)
@@ -225,16 +240,20 @@ ODD = [
 ]  # fmt: skip
 
 
-def test_mutated_fields_give_only_our_errors(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("write", "times"), [(small_net, 400), (small_sdnn, 200)])
+def test_mutated_fields_give_only_our_errors(
+    tmp_path: Path, write: Callable[[Path], None], times: int
+) -> None:
     path = tmp_path / "small.net"
-    small_net(path)
+    write(path)
+    assert accepted(path)
     names: list[str] = []
     with h5py.File(path) as file:
         file.visit(names.append)
     rng = np.random.default_rng(1)
     good = 0
-    for _ in range(400):
-        small_net(path)
+    for _ in range(times):
+        write(path)
         with h5py.File(path, "r+") as file:
             for _ in range(int(rng.integers(1, 3))):
                 name = names[rng.integers(1, len(names))]

@@ -9,12 +9,19 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
+from lava.proc.rf.models import PyRFModelFixed
+from lava.proc.rf_iz.models import PyRF_IZModelFixed
+from lava.proc.sdn.models import PyDeltaModelFixed, PySigmaDeltaModelFixed
 from lava.proc.sparse.models import PyDelaySparseModelBitAcc
 
 from spikec_processes.process import (
     ExactLIF,
+    ProbedDelta,
     ProbedLIF,
     ProbedLIFReset,
+    ProbedRF,
+    ProbedRFIZ,
+    ProbedSigmaDelta,
     Recorder,
     SteadyDelaySparse,
 )
@@ -169,6 +176,57 @@ class PyProbedLIFReset(Watching, PyLifResetModelBitAcc):
     """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
 
     implements_process = ProbedLIFReset
+
+
+class Encoding:
+    """Added to a stock sigma-delta model: writes its state once a step, changes nothing."""
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.files = Files(proc_params["record"])
+
+    def run_spk(self):
+        super().run_spk()
+        sigma = self.act if self.summed is None else getattr(self, self.summed)
+        self.files.write(self.time_step - 1, voltage=self.act, current=sigma)
+
+
+class PyProbedDelta(Encoding, PyDeltaModelFixed):
+    """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
+
+    implements_process = ProbedDelta
+    summed = None
+
+
+class PyProbedSigmaDelta(Encoding, PySigmaDeltaModelFixed):
+    """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
+
+    implements_process = ProbedSigmaDelta
+    summed = "sigma"
+
+
+class Turning:
+    """Added to a stock resonator's model: writes its state once a step, changes nothing."""
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.files = Files(proc_params["record"])
+
+    def run_spk(self):
+        super().run_spk()
+        self.files.write(self.time_step - 1, voltage=self.real, current=self.imag)
+
+
+class PyProbedRF(Turning, PyRFModelFixed):
+    """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
+
+    implements_process = ProbedRF
+
+
+class PyProbedRFIZ(Turning, PyRF_IZModelFixed):
+    """Lava's own model, watched; ``@implements`` would refuse a model that has a Process."""
+
+    implements_process = ProbedRFIZ
 
 
 class PySteadyDelaySparse(PyDelaySparseModelBitAcc):

@@ -14,6 +14,9 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.proc.lif.process import LIF, LIFReset
+from lava.proc.rf.process import RF
+from lava.proc.rf_iz.process import RF_IZ
+from lava.proc.sdn.process import Delta, SigmaDelta
 from lava.proc.sparse.process import DelaySparse
 
 
@@ -127,6 +130,38 @@ class ProbedLIFReset(LIFReset):
     def __init__(self, *, shape, record, before_reset=False, **parameters):
         super().__init__(shape=shape, **parameters)
         watch(self, record, before_reset, start=parameters["reset_offset"] - 1)
+
+
+class ProbedDelta(Delta):
+    """The stock Delta, which also writes its value to a file, as voltage and as current."""
+
+    def __init__(self, *, shape, record, **parameters):
+        super().__init__(shape=shape, **parameters)
+        self.proc_params["record"] = record
+
+
+class ProbedSigmaDelta(SigmaDelta):
+    """The stock SigmaDelta, which also writes its activation (voltage) or sigma (current)."""
+
+    def __init__(self, *, shape, record, **parameters):
+        super().__init__(shape=shape, **parameters)
+        self.proc_params["record"] = record
+
+
+class ProbedRF(RF):
+    """The stock RF, which also writes its real part (voltage) or imaginary part (current)."""
+
+    def __init__(self, *, shape, record, state_exp):
+        super().__init__(shape=shape, period=4, alpha=0, state_exp=state_exp, decay_bits=12)
+        self.proc_params["record"] = record
+
+
+class ProbedRFIZ(RF_IZ):
+    """The stock RF_IZ, which also writes its real part (voltage) or imaginary part (current)."""
+
+    def __init__(self, *, shape, record, state_exp):
+        super().__init__(shape=shape, period=4, alpha=0, state_exp=state_exp, decay_bits=12)
+        self.proc_params["record"] = record
 
 
 class SteadyDelaySparse(DelaySparse):

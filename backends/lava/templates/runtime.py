@@ -20,17 +20,25 @@ from scipy import sparse
 
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.conv.process import Conv
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.graded.process import GradedReluVec
 from lava.proc.io.source import RingBuffer
 from lava.proc.lif.process import LIF, LIFReset
+from lava.proc.rf.process import RF
+from lava.proc.rf_iz.process import RF_IZ
+from lava.proc.sdn.process import Delta, Sigma, SigmaDelta
 from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
 
 from spikec_processes.process import (
     ExactLIF,
+    ProbedDelta,
     ProbedLIF,
     ProbedLIFReset,
+    ProbedRF,
+    ProbedRFIZ,
+    ProbedSigmaDelta,
     Recorder,
     SteadyDelaySparse,
     new_file,
@@ -42,7 +50,14 @@ ONCE = 1 << 30
 #: The largest voltage.
 HIGHEST = 2**23 - 1
 
-PROBED = {LIF: ProbedLIF, LIFReset: ProbedLIFReset}
+PROBED = {
+    LIF: ProbedLIF,
+    LIFReset: ProbedLIFReset,
+    Delta: ProbedDelta,
+    SigmaDelta: ProbedSigmaDelta,
+    RF: ProbedRF,
+    RF_IZ: ProbedRFIZ,
+}
 DTYPES = {"units": np.int32, "spikes": np.uint8, "voltage": np.int32, "current": np.int32}
 
 
@@ -87,6 +102,7 @@ class Network:
         columns[:, shift : shift + shown] = given[:, :, :shown].reshape(-1, shown)
         source = self._add(RingBuffer(data=columns))
         source.num_message_bits = num_message_bits
+        source.taken_as = shape
         if self.hardware:
             return to_hardware(source, num_message_bits)
         return source
@@ -208,10 +224,10 @@ class Network:
                 }  # fmt: skip
                 self._link(source, target, spread(part * sign, delay, self.batch, options))
 
-    def _link(self, source, target, link):
+    def _link(self, source, target, link, into="a_in"):
         self._add(link)
         source.s_out.connect(link.s_in)
-        link.a_out.connect(target.a_in)
+        link.a_out.connect(getattr(target, into))
 
     def _record(self, source, path, last=None, *, whole=False):
         """Write the spikes of ``source`` (of its ``last`` units) to ``path``, or ``whole`` messages.
@@ -222,7 +238,82 @@ class Network:
         from_hardware(source, recorder) if self.hardware else source.s_out.connect(recorder.a_in)
         self.recording.append(recorder)
 
-    def connect(self, source, target, *, weights, delay, **options):
+    def encoder(self, name, process, *, shape, message_bits=24, **parameters):
+        """Add a population that sends integers: how something changed, or the sum of a Sigma.
+
+        Messages are recorded as spikes; what a Sigma sends is its state, voltage and current.
+        """
+        if self.hardware:
+            raise SystemExit("not on hardware: sigma-delta networks were tried on the CPU only")
+        size = int(np.prod(shape))
+        wide = {key: self._tiled(value, size) for key, value in parameters.items()}
+        self.shapes[name] = shape
+        probed = [q for q in ("voltage", "current") if (name, q) in self.probes]
+        if process is Sigma:
+            path = self._file(name, "voltage", size, np.int32)
+            self.files[f"{name}/current"] = Path(path)
+        else:
+            path = self._file(name, "spikes", size, np.int32)
+            if probed:
+                process = PROBED[process]
+                wide["record"] = {quantity: self._file(name, quantity, size) for quantity in probed}
+        added = self._add(process(shape=(self.batch * size,), **wide))
+        self._record(added, path, whole=True)
+        added.num_message_bits = message_bits
+        added.taken_as = shape
+        return added
+
+    def resonator(self, name, process, *, shape, vth, state_exp, sin_decay, cos_decay):
+        """Add resonate-and-fire neurons; voltage and current are the real and imaginary part.
+
+        Lava makes its factors of a period and a decay; here they are put in place of those.
+        """
+        if self.hardware:
+            raise SystemExit("not on hardware: resonators were tried on the CPU only")
+        size = int(np.prod(shape))
+        self.shapes[name] = shape
+        path = self._file(name, "spikes", size)
+        probed = [q for q in ("voltage", "current") if (name, q) in self.probes]
+        record = {quantity: self._file(name, quantity, size) for quantity in probed}
+        if probed:
+            added = PROBED[process](shape=(self.batch * size,), record=record, state_exp=state_exp)
+        else:
+            added = process(
+                shape=(self.batch * size,), period=4, alpha=0, state_exp=state_exp, decay_bits=12
+            )
+        self._add(added)
+        added.vth.init = vth
+        added.sin_decay.init = np.int32(sin_decay)
+        added.cos_decay.init = np.int32(cos_decay)
+        self._record(added, path)
+        added.num_message_bits = 0
+        return added
+
+    def enter(self, source, target):
+        """Hand an input's values to ``target`` in the step in which they are sent."""
+        source.s_out.connect(target.a_in)
+
+    def convolve(self, source, target, *, kernel, stride, padding, dilation, groups):
+        """Connect by a ``Conv``, which takes one step; samples side by side are groups of it.
+
+        Axes are (x, y, channel) there, and (channel, y, x) in all that is recorded.
+        """
+        channels, height, width = source.taken_as
+        link = Conv(
+            weight=np.tile(kernel.astype(np.int32), (self.batch, 1, 1, 1)),
+            input_shape=(width, height, self.batch * channels),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups * self.batch,
+            num_message_bits=source.num_message_bits,
+        )
+        self._add(link)
+        turned = source.s_out.reshape((self.batch * channels, height, width)).transpose([2, 1, 0])
+        turned.connect(link.s_in)
+        link.a_out.transpose([2, 1, 0]).flatten().connect(target.a_in)
+
+    def connect(self, source, target, *, weights, delay, into="a_in", **options):
         """Connect so that what ``source`` sends in step n arrives in step ``n + delay``.
 
         One sample at a time: ``Dense`` (which takes one step) or ``DelayDense``.
@@ -234,12 +325,12 @@ class Network:
         weights = weights.astype(np.int32)
         to, of = getattr(target, "copies", 1), getattr(source, "copies", 1)
         if self.batch == 1 and of == 1:
-            self._link(source, target, dense(np.tile(weights, (to, 1)), delay, options))
+            self._link(source, target, dense(np.tile(weights, (to, 1)), delay, options), into)
             return
         blocks = sparse.block_diag([sparse.csr_matrix(weights)] * self.batch, format="csr")
         unread = sparse.csr_matrix((blocks.shape[0], (of - 1) * blocks.shape[1]), dtype=np.int32)
         blocks = sparse.vstack([sparse.hstack([unread, blocks])] * to, format="csr")
-        self._link(source, target, spread(blocks, delay, self.batch, options))
+        self._link(source, target, spread(blocks, delay, self.batch, options), into)
 
     def run(self):
         """Run all steps; return ``name/quantity`` -> ``[sample, step, *shape]``."""
@@ -275,10 +366,10 @@ class Network:
             return np.tile(np.broadcast_to(value.reshape(-1), (size,)), self.batch)
         return value
 
-    def _file(self, name, quantity, size):
+    def _file(self, name, quantity, size, dtype=None):
         path = self.folder / f"{len(self.files)}-{quantity}.npy"
         self.files[f"{name}/{quantity}"] = path
-        new_file(path, self.steps, self.batch * size, DTYPES[quantity])
+        new_file(path, self.steps, self.batch * size, dtype or DTYPES[quantity])
         return str(path)
 
     def _recorded(self, key):

@@ -30,6 +30,11 @@ def cuba(i_decay: int = 1024, v_decay: int = 300, vth: int = 9, **more: object) 
     return {f"neuron/{name}": value for name, value in {**fields, **more}.items()}
 
 
+def sdnn(vth: int = 3, **more: object) -> Fields:
+    fields = {"type": b"SDNN", "activation": b"relu", "vThMant": vth}
+    return {f"neuron/{name}": value for name, value in {**fields, **more}.items()}
+
+
 def layer(kind: str, **fields: object) -> Fields:
     return {"type": kind.encode(), **fields}
 
@@ -383,6 +388,10 @@ def test_other_files_are_not_recognised(tmp_path: Path) -> None:
 
 
 IN2, IN3 = layer("input", shape=[2]), layer("input", shape=[2, 4, 4])
+COMPLEX = {"weight/real": [[1, 2]], "weight/imag": [[3, 4]]}
+RESONATOR = {"neuron/type": b"RF_PHASE", "neuron/vThMant": 3, "neuron/sinDecay": 2000,
+             "neuron/cosDecay": 3000}  # fmt: skip
+SDNN_IN = layer("input", shape=[2], **sdnn())
 
 
 def dense(**more: object) -> Fields:
@@ -403,8 +412,7 @@ ERRORS: dict[str, tuple[list[Fields], Fields]] = {
     "bias_and_delay_slayer": ([IN2, dense(bias=[1], delay=[2])], {"profile": "slayer"}),
     "bias_count": ([IN2, dense(bias=[1, 2, 3])], {}),
     "bias_range": ([IN2, dense(bias=[5001])], {}),
-    "complex_weight": ([IN2, layer("dense", shape=[1], **{"weight/real": [[1, 2]],
-                        "weight/imag": [[1, 2]]}, **cuba(type=b"RF_PHASE"))], {}),
+    "complex_weight": ([IN2, layer("dense", shape=[1], **COMPLEX, **cuba())], {}),
     "concat": ([IN2, layer("concat")], {}),
     "conv_shape": ([IN3, conv(shape=[1, 3, 4], weight=np.ones((1, 2, 2, 2)))], {}),
     "current_never_decays": ([IN2, dense(**cuba(i_decay=0))], {}),
@@ -427,7 +435,34 @@ ERRORS: dict[str, tuple[list[Fields], Fields]] = {
     "recurrent_delay": ([IN2, layer("dense_rec", shape=[1], weight=[[3, 4]], weight_rec=[[1]],
                          delay=[2], **cuba())], {}),
     "refractory": ([IN2, dense(**cuba(refDelay=4))], {}),
-    "sigma_delta": ([IN2, dense(**cuba(type=b"SDNN"))], {}),
+    "resonator_bias": ([IN2, layer("dense", shape=[1], **COMPLEX, bias=[1], **RESONATOR)], {}),
+    "resonator_bias_slayer": ([IN2, layer("dense", shape=[1], **COMPLEX, bias=[1], **RESONATOR)],
+                              {"profile": "slayer"}),
+    "resonator_conv": ([IN3, conv(shape=[1, 3, 3], weight=np.ones((1, 2, 2, 2)), **RESONATOR)],
+                       {}),
+    "resonator_graded": ([IN2, layer("dense", shape=[1], **COMPLEX, **RESONATOR,
+                                     **{"neuron/gradedSpike": True})], {}),
+    "resonator_half_complex": ([IN2, layer("dense", shape=[1], **{"weight/real": [[1, 2]]},
+                                           **RESONATOR)], {}),
+    "resonator_input": ([layer("input", shape=[2], **RESONATOR)], {}),
+    "resonator_real_weight": ([IN2, layer("dense", shape=[1], weight=[[1, 2]], **RESONATOR)], {}),
+    "resonator_threshold": ([IN2, layer("dense", shape=[1], **COMPLEX,
+                                        **{**RESONATOR, "neuron/vThMant": 0})], {}),
+    "adaptive_resonator": ([IN2, layer("dense", shape=[1], **COMPLEX,
+                                       **{**RESONATOR, "neuron/type": b"ADRF_PHASE"})], {}),
+    "sigma_delta_activation": ([SDNN_IN, dense(**sdnn(activation=b"tanh"))], {}),
+    "sigma_delta_average": ([SDNN_IN, dense(**sdnn()), layer("average", shape=[1])], {}),
+    "sigma_delta_delay_and_bias": ([SDNN_IN, dense(**sdnn(), delay=[3], bias=[2])], {}),
+    "sigma_delta_input": ([IN2, dense(**sdnn())], {}),
+    "sigma_delta_message_bits": ([SDNN_IN, dense(**sdnn(messageBits=0))], {}),
+    "sigma_delta_mixed": ([SDNN_IN, dense(**cuba())], {}),
+    "sigma_delta_slayer_activation": ([SDNN_IN, dense(**sdnn(activation=b"tanh"))],
+                                      {"profile": "slayer"}),
+    "sigma_delta_threshold": ([SDNN_IN, dense(**sdnn(vth=1 << 20))], {}),
+    "sigma_output_bias": ([SDNN_IN, dense(**sdnn(sigma_output=True), bias=[1])], {}),
+    "sigma_output_false": ([SDNN_IN, dense(**sdnn(sigma_output=False))], {}),
+    "sigma_output_then_layer": ([SDNN_IN, dense(**sdnn(sigma_output=True)),
+                                 dense(weight=[[2]], **sdnn())], {}),
     "several_at_once": ([IN2, dense(weight=[[b"x"]]), dense(bias=[0.5]), layer("nonsense")], {}),
     "threshold_range": ([IN2, dense(**cuba(vth=-3))], {}),
     "unknown_layer": ([IN2, layer("attention")], {}),
