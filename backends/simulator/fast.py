@@ -250,7 +250,9 @@ class Session:
                 converted, events = to_integers(self._layout.program, part)
             values = converted[name]
             stream = self._integers if graded else self._sent
-            stream[samples, self._fresh.stop :, place] = 0
+            # Bytes are read a vector at a time: those beside the spikes are no neuron's.
+            width = place.stop - place.start if graded else padded(place.stop - place.start)
+            stream[samples, self._fresh.start :, place.start : place.start + width] = 0
             flat = values.reshape(*values.shape[:2], place.stop - place.start)
             stream[samples, self._fresh, place] = flat
         return events

@@ -10,7 +10,11 @@ import pytest
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends import open_backend
+from spikec.backends.simulator import fast, golden, layout
 from spikec.compiler.errors import BackendError, UsageError
+from spikec.compiler.frontends.lava_weights import connections
+from spikec.compiler.operators import Dense
+from spikec.compiler.program import Neurons, Program, ProgramInput
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -67,3 +71,34 @@ def test_without_numba_the_error_names_the_other_engine(monkeypatch: pytest.Monk
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(BackendError, match=r"NumPy 2.5 or less.*\n.*--engine golden"):
         open_backend("simulator").load(program)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int64, np.float64])
+def test_no_memory_is_read_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+    """Spikes lie in lines of 64 bytes: what is beside them must not be what was there before."""
+    weight = Dense(weight=np.arange(-70, 70).reshape(2, 70) * 2)
+    program = Program(
+        target="loihi2",
+        inputs=(ProgramInput(name="in", shape=(70,), kind="binary", low=0, high=1),),
+        populations=(
+            Neurons(
+                name="n", shape=(2,), du=np.array(4095), dv=np.array(300), vth=np.array(9),
+                reset="zero", reset_order="at_spike",
+            ),
+        ),
+        connections=tuple(connections(source="in", target="n", operator=weight, delay=1)),
+        outputs=("n",),
+    )  # fmt: skip
+
+    def dirty(shape: tuple[int, ...], kind: Any, *, blank: bool = True) -> Any:
+        values = layout.aligned(shape, kind, blank=blank)
+        if not blank:
+            values[...] = 1
+        return values
+
+    monkeypatch.setattr(fast, "aligned", dirty)
+    session = fast.Session(layout.laid_out(program), samples=3, probes=program.default_probes)
+    given = {"in": (np.random.default_rng(4).random((3, 12, 70)) < 0.3).astype(dtype)}
+    trace = session.run(given, last=True)
+    assert not session._sent[:, :, 70:128].any()
+    np.testing.assert_array_equal(trace.spikes("n"), golden.run(program, given).spikes("n"))
