@@ -72,7 +72,7 @@ class Dense:
     def apply(self, values: Array) -> Array:
         """Map ``[batch, *source]`` to ``[batch, out]``."""
         weight = self.weight.astype(values.dtype, copy=False)
-        result: Array = values.reshape(len(values), -1) @ weight.T
+        result: Array = values.reshape(len(values), weight.shape[1]) @ weight.T
         return result
 
 
@@ -166,7 +166,7 @@ class Sparse:
 
     def apply(self, values: Array) -> Array:
         """Map ``[batch, *source]`` to ``[batch, outputs]``; sums are taken in float64."""
-        flat = values.reshape(len(values), -1)
+        flat = values.reshape(len(values), self.synapses.inputs)
         result = np.zeros((len(values), self.synapses.outputs), values.dtype)
         for sent, received in zip(flat, result, strict=True):
             for part in self._delivered(sent):
@@ -239,8 +239,9 @@ class Conv2d:
         weight = self.weight.astype(values.dtype, copy=False)
         pads = [(0, 0), (0, 0), *((pad, pad) for pad in self.padding)]
         padded = np.pad(values, pads).reshape(
-            len(values), self.groups, -1, *(np.add(values.shape[2:], 2 * np.array(self.padding)))
-        )
+            len(values), self.groups, values.shape[1] // self.groups,
+            *np.add(values.shape[2:], 2 * np.array(self.padding)),
+        )  # fmt: skip
         grouped = weight.reshape(self.groups, out // self.groups, *weight.shape[1:])
         result = np.zeros(
             (len(values), self.groups, out // self.groups, rows * columns), values.dtype

@@ -13,7 +13,8 @@ One step of a population (source: the ``fixed_pt`` models of ``lava.proc.sdn`` o
     residue = d - s
     message = s >> state_exp
 
-What comes from a convolution is cut to 24 bits before it is added, as Lava's Conv does.
+What comes from a convolution of one step, over all its parts
+(:mod:`spikec.compiler.convolutions`), is cut to 24 bits before it is added, as Lava's Conv does.
 In a trace ``spikes`` are the messages, ``voltage`` is x and ``current`` is sigma (of
 ``delta``: x).
 """

@@ -119,7 +119,10 @@ class Timeline(Generic[_P]):
         steps = next(iter(inputs.values())).shape[1]
         for step in range(steps):
             self._tick({name: values[:, step] for name, values in inputs.items()})
-        self._silence = {name: np.zeros_like(values[:, 0]) for name, values in inputs.items()}
+        self._silence = {
+            name: np.zeros((len(values), *values.shape[2:]), values.dtype)
+            for name, values in inputs.items()
+        }
         self._given += steps
         return self._report()
 

@@ -25,6 +25,7 @@ from spikec.backends.lava.graded import integrator
 from spikec.backends.lava.placement import MAX_VTH, Placement, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.convolutions import parts_into, summed
 from spikec.compiler.files import canonical_json, npz_bytes
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
 from spikec.compiler.mapping.report import core_table
@@ -291,8 +292,16 @@ class _Writer:
         )
 
     def _convolution(self, connection: Connection) -> str:
-        """Return the statement for a Conv: Lava's axes are x, y, channel, its kernel is turned."""
-        operator = connection.effective
+        """Return the statement for a Conv, with the first of its parts; none with the others.
+
+        Lava's axes are x, y, channel, its kernel is turned.
+        """
+        (parts,) = [
+            parts for parts in parts_into(self.program, connection.target) if connection in parts
+        ]
+        if connection is not parts[0]:
+            return ""
+        operator = summed(parts)
         assert isinstance(operator, Conv2d)
         key = f"{self._connections[connection.name]}.kernel"
         kernel = _grouped(operator).astype(np.int32)

@@ -12,13 +12,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from spikec.compiler.bounds import reach
+from spikec.compiler.convolutions import is_cut
 from spikec.compiler.errors import Diagnostic
 from spikec.compiler.operators import Conv2d, Dense
 from spikec.compiler.program import Connection, Neurons, Program
+from spikec.compiler.resonator import Resonator
 from spikec.compiler.sigma_delta import SigmaDelta
 
 __all__ = ["LARGEST_GROUPS", "ahead", "carried_by_conv", "encoder_refusals", "goes_straight"]
 
+#: The largest number of 32 bits.
+_MOST = (1 << 31) - 1
 #: Lava keeps a convolution's groups and extents in eight bits.
 LARGEST_GROUPS = 127
 
@@ -42,13 +47,7 @@ def goes_straight(program: Program, connection: Connection) -> bool:
 
 def carried_by_conv(program: Program, connection: Connection) -> bool:
     """Say whether Lava's Conv carries ``connection``: it cuts sums to 24 bits, as they must be."""
-    target = program.population(connection.target)
-    return (
-        isinstance(target, SigmaDelta)
-        and isinstance(connection.operator, Conv2d)
-        and connection.delay == 1
-        and not goes_straight(program, connection)
-    )
+    return is_cut(program, connection) and not goes_straight(program, connection)
 
 
 def encoder_refusals(program: Program) -> Iterator[Diagnostic]:
@@ -63,9 +62,30 @@ def encoder_refusals(program: Program) -> Iterator[Diagnostic]:
                 "the first step, all together",
                 hint="run it with --backend simulator",
             )
+        if isinstance(item, Resonator):
+            yield from _resonator_refusal(program, item)
     for connection in program.connections:
         if carried_by_conv(program, connection):
             yield from _conv_refusal(connection)
+
+
+def _resonator_refusal(program: Program, item: Resonator) -> Iterator[Diagnostic]:
+    """Lava's RF shifts what arrives in 32 bits, which wrap, before it saturates."""
+    for imaginary in (False, True):
+        arriving = [
+            reach(program, one)
+            for one in program.connections_into(item.name)
+            if (one.name in item.imaginary) == imaginary
+        ]
+        most = int(np.max(np.sum(arriving, axis=0), initial=0)) << item.state_exp
+        if most > _MOST:
+            yield Diagnostic(
+                code="B047",
+                where=f"population '{item.name}'",
+                message=f"its {'imaginary' if imaginary else 'real'} input can reach {most}: "
+                "Lava's process for it wraps beyond 32 bits",
+                hint="narrow the input (--input-bits), or run it with --backend simulator",
+            )
 
 
 def _conv_refusal(connection: Connection) -> Iterator[Diagnostic]:

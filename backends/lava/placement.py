@@ -12,6 +12,7 @@ from spikec.backends.lava import graded
 from spikec.backends.lava.encoders import carried_by_conv, goes_straight
 from spikec.compiler.arrays import Array, IntArray
 from spikec.compiler.bounds import highest_current
+from spikec.compiler.convolutions import parts_into
 from spikec.compiler.errors import Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT, decay, saturate24
 from spikec.compiler.operators import Conv2d, Sparse, written_out
@@ -116,6 +117,11 @@ def edge_refusal(connection: Connection) -> Diagnostic | None:
     return None
 
 
+def _first_part(program: Program, connection: Connection) -> bool:
+    """Say whether ``connection`` is not a further part of a convolution."""
+    return any(parts[0] is connection for parts in parts_into(program, connection.target))
+
+
 def _carried(program: Program, connection: Connection, units: Collection[str]) -> EdgePlacement:
     if goes_straight(program, connection):
         return EdgePlacement(
@@ -135,7 +141,8 @@ def _carried(program: Program, connection: Connection, units: Collection[str]) -
         return EdgePlacement(
             connection=connection.name,
             process="Conv",
-            reason="one step on its way; integers as messages, weights with their exponent",
+            reason="one step on its way; integers as messages, weights with their exponent"
+            + ("" if _first_part(program, connection) else "; with those of the other part"),
         )
     reasons = ["one step on its way" if connection.delay == 1 else f"{connection.delay} steps"]
     if isinstance(connection.operator, Conv2d):

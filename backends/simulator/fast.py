@@ -21,7 +21,7 @@ from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
 from spikec.backends.simulator.product import Product, products
 from spikec.backends.threads import Company, default_threads
-from spikec.compiler.arrays import Array, address
+from spikec.compiler.arrays import Array, address, size
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.trace import Probe, Quantity, Trace
@@ -356,7 +356,7 @@ class Session:
 
     def _together(self) -> int:
         """Return how many samples a thread takes in and runs before the next ones."""
-        return max(self._kept.members, _TOGETHER // max(1, int(self._sent[0].size)))
+        return max(self._kept.members, _TOGETHER // max(1, size(self._sent.shape[1:])))
 
     def _computed(
         self, steps: int, ready: Array, inputs: Mapping[str, Array], received: int
@@ -375,7 +375,7 @@ class Session:
         kept = self._kept
         chunk, rooms = kept.rooms(layout, steps)
         edges = [self._samples * part // self._threads for part in range(self._threads + 1)]
-        together = self._together() if received < self._samples else self._samples
+        together = self._together() if received < self._samples else max(1, self._samples)
 
         def work(thread: int) -> dict[str, int]:
             room = kept.room(layout, chunk, rooms)

@@ -14,6 +14,7 @@ import numpy as np
 
 from spikec.backends.simulator import encoders, resonators
 from spikec.compiler.arrays import Array
+from spikec.compiler.convolutions import is_cut, parts_into, summed
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.fixedpoint import (
     ACTIVATION_SHIFT,
@@ -26,7 +27,7 @@ from spikec.compiler.fixedpoint import (
     wrap24,
 )
 from spikec.compiler.inputs import to_integers
-from spikec.compiler.operators import Conv2d, Weighted, row_sums, with_weight
+from spikec.compiler.operators import Weighted, row_sums, with_weight
 from spikec.compiler.program import Connection, Neurons, Populated, Program
 from spikec.compiler.resonator import Resonator
 from spikec.compiler.sigma_delta import SigmaDelta
@@ -190,46 +191,45 @@ def _links(program: Program, count: encoders.Count) -> dict[str, tuple[Link, ...
     return {
         item.name: tuple(
             Link(
-                source=connection.source,
-                delay=connection.delay + shifts.get(connection.source, 0),
-                transmit=_transmit(
-                    connection, item, max(map(abs, bounds[connection.source])), count
-                ),
+                source=parts[0].source,
+                delay=parts[0].delay + shifts.get(parts[0].source, 0),
+                transmit=_transmit(program, parts, max(map(abs, bounds[parts[0].source])), count),
             )
-            for connection in program.connections_into(item.name)
+            for parts in parts_into(program, item.name)
         )
         for item in program.populations
     }
 
 
 def _transmit(
-    connection: Connection, target: Populated, bound: int, count: encoders.Count
+    program: Program, parts: Sequence[Connection], bound: int, count: encoders.Count
 ) -> Callable[[Array], Array]:
-    transmit = _Transmit(connection, bound)
+    transmit, connection = _Transmit(parts, bound), parts[0]
+    target = program.population(connection.target)
     if isinstance(target, Resonator) and connection.name in target.imaginary:
         return lambda values: transmit(values) * 1j
-    if not isinstance(target, SigmaDelta) or not isinstance(connection.operator, Conv2d):
+    if not is_cut(program, connection):
         return transmit
-    return lambda values: _narrowed(transmit(values), target, count)
+    return lambda values: _narrowed(transmit(values), target.name, count)
 
 
-def _narrowed(values: Array, target: SigmaDelta, count: encoders.Count) -> Array:
+def _narrowed(values: Array, target: str, count: encoders.Count) -> Array:
     narrow = encoders.narrowed(values)
-    count(f"{target.name}/input left 24 bits", int((narrow != values).sum()))
+    count(f"{target}/input left 24 bits", int((narrow != values).sum()))
     return narrow
 
 
 class _Transmit:
     """Weights times arrivals in float64, refused where that could round."""
 
-    def __init__(self, connection: Connection, bound: int) -> None:
-        effective = connection.effective
+    def __init__(self, parts: Sequence[Connection], bound: int) -> None:
+        effective = summed(parts)
         self._operator: Weighted = with_weight(effective, effective.weight.astype(np.float64))
         if row_sums(effective).max(initial=0) * bound >= _EXACT:
             raise BackendError(
                 Diagnostic(
                     code="B011",
-                    where=f"connection '{connection.name}'",
+                    where=f"connection '{parts[0].name}'",
                     message="sums of products can pass 2**53 and would round",
                 )
             )

@@ -189,3 +189,13 @@ def test_the_networks_are_worth_running() -> None:
         events += any("saturated" in key for key in trace.events)
     assert spikes > 6
     assert events >= 2
+
+
+def test_lava_refuses_input_that_its_32_bits_would_wrap() -> None:
+    program = block(np.array([[64]]), np.array([[0]]), resonance="phase", vth=9,
+                    state_exp=6, **factors(0.1, 10))  # fmt: skip
+    assert not LavaBackend().check(program)
+    entry = replace(program.inputs[0], kind="graded", low=-(1 << 21), high=1 << 21)
+    (finding,) = LavaBackend().check(replace(program, inputs=(entry,)))
+    assert finding.code == "B047"
+    assert f"real input can reach {(64 << 21) << 6}" in finding.message

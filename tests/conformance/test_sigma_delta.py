@@ -8,6 +8,7 @@ those of lava-dl's own tests, over all columns that it publishes.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,45 @@ def block(
 
 def graded(*shape: int) -> ProgramInput:
     return ProgramInput(name="in", shape=shape, kind="graded", low=-(1 << 15), high=1 << 15)
+
+
+def wide(weight: list[list[list[list[int]]]], delay: int) -> tuple[Program, dict[str, Array]]:
+    entry = ProgramInput(name="in", shape=(2, 1, 1), kind="graded", low=-(1 << 22), high=1 << 22)
+    convolution = Conv2d(weight=np.array(weight))
+    program = block((1, 1, 1), convolution, entry, encoding="sigma_delta", vth=0)
+    links = connections(source="in", target="n", operator=convolution, delay=delay)
+    values = np.zeros((1, 5, 2, 1, 1), np.int64)
+    values[0, 0, :, 0, 0] = 40000, 12000
+    return replace(program, connections=tuple(links)), {"in": values}
+
+
+#: Kernels, delays, the sum that must arrive, and how many connections they are.
+WIDE = [
+    ([[[[255]], [[-253]]]], 1, 255 * 40000 - 253 * 12000, 2),
+    ([[[[200]], [[200]]]], 1, 200 * 52000 - (1 << 24), 1),  # Lava's Conv cuts it
+    ([[[[254]], [[254]]]], 2, 254 * 52000, 1),  # a matrix with delays, which does not
+]
+
+
+@pytest.mark.parametrize(("weight", "delay", "expected", "parts"), WIDE)
+def test_a_convolution_is_cut_to_24_bits_once(
+    weight: list[list[list[list[int]]]], delay: int, expected: int, parts: int
+) -> None:
+    """By hand: parts of one sign are no convolutions of their own."""
+    program, inputs = wide(weight, delay)
+    assert len(program.connections) == parts
+    trace = golden.run(program, inputs, probes=[("n", "current")])
+    assert trace["n", "current"][0, -1].item() == expected
+    assert ("n/input left 24 bits" in trace.events) == (abs(expected) < 1 << 23 and parts == 1)
+
+
+@pytest.mark.lava
+def test_a_convolution_is_cut_to_24_bits_once_by_lava() -> None:
+    for weight, delay, expected, _ in WIDE:
+        program, inputs = wide(weight, delay)
+        with LavaBackend().load(program) as executable:
+            trace = executable.run(inputs, probes=[("n", "current")])
+        assert trace["n", "current"][0, -1].item() == expected
 
 
 EXPONENTS = {"vth": 20, "spike_exp": 6, "state_exp": 6}

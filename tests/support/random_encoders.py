@@ -63,8 +63,10 @@ def random_encoders(
         source = "p0"
     for index in range(1, int(rng.integers(2, 5))):
         name = f"p{index}"
-        operator, target = _operator(rng, shape)
-        arriving = [(source, operator, 1 if isinstance(operator, Conv2d) else _delay(rng))]
+        operator, target = _operator(rng, shape, 120 if wild else 20)
+        convolves = isinstance(operator, Conv2d)  # late, it is no Conv of Lava: seldom
+        late = convolves and index == 2 and not wild
+        arriving = [(source, operator, 1 if convolves and not late else _delay(rng))]
         if len(target) == 1 and rng.random() < 0.4:
             loop = rng.integers(-3, 4, (target[0], target[0]))
             arriving.append((name, Dense(weight=loop), _delay(rng)))
@@ -92,15 +94,17 @@ def _delay(rng: np.random.Generator) -> int:
     return int(rng.integers(1, 4)) if rng.random() < 0.3 else 1
 
 
-def _operator(rng: np.random.Generator, shape: Shape) -> tuple[Weighted, Shape]:
+def _operator(rng: np.random.Generator, shape: Shape, most: int) -> tuple[Weighted, Shape]:
     if len(shape) == 3 and rng.random() < 0.7:
         groups = shape[0] if rng.random() < 0.3 else 1
-        kernel = (groups * int(rng.integers(1, 3)), shape[0] // groups, *rng.integers(1, 4, 2))
+        extents = np.minimum(rng.integers(1, 4, 2), shape[1:])
+        kernel = (groups * int(rng.integers(1, 3)), shape[0] // groups, *extents)
+        fits = 2 * kernel[3] - 1 <= shape[2]
         convolution = Conv2d(
-            weight=rng.integers(-20, 21, kernel),
+            weight=rng.integers(-most, most + 1, kernel),
             stride=(int(rng.integers(1, 3)), int(rng.integers(1, 3))),
             padding=(int(rng.integers(0, 2)), int(rng.integers(0, 2))),
-            dilation=(1, int(rng.integers(1, 3)) if kernel[3] < 3 else 1),
+            dilation=(1, int(rng.integers(1, 3)) if fits and kernel[3] < 3 else 1),
             groups=groups,
         )
         return convolution, convolution.output_shape(shape)

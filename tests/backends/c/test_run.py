@@ -244,3 +244,18 @@ def test_bytes_of_spikes_that_are_neither_0_nor_1_are_clipped_and_counted(
     assert found.events == expected.events
     assert bool(found.events) == (dtype is not bool)
     assert not again.events
+
+
+@pytest.mark.parametrize("engine", ["golden", "fast", "c"])
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
+@pytest.mark.parametrize("picture", [False, True])
+def test_no_samples_and_no_steps_give_empty_traces(
+    engine: str, shape: tuple[int, int], picture: bool
+) -> None:
+    weight = np.full((3, 1, 2, 2), 8) if picture else np.full((3, 16), 8)
+    program = network(weight, shape=(1, 4, 4) if picture else None)
+    options = {} if engine == "c" else {"engine": engine}
+    with open_backend("c" if engine == "c" else "simulator", **options).load(program) as ready:
+        trace = ready.run({"x": np.zeros((*shape, *program.inputs[0].shape), np.uint8)})
+    assert trace.spikes("n").shape == (*shape, *program.populations[0].shape)
+    assert not trace.events
