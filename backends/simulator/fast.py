@@ -201,7 +201,7 @@ class Session:
         self._kept = kept or Kept(layout)
         available = threads or default_threads()
         self._parts = available // max(1, samples)
-        self._threads = 1 if self._parts > 1 else max(1, min(available, samples))
+        self._threads = max(1, min(available, samples))
         self._samples = samples
         self._tables = tables = self._kept.tables(tuple(probes))
         self._populations = tables.populations

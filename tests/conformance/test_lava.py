@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from support.random_programs import merged, merged_inputs, random_inputs, random_program
 
-from spikec.backends.lava.environment import search
 from spikec.backends.lava.placement import placement
 from spikec.backends.lava.run import LavaBackend
 from spikec.backends.simulator import golden
@@ -33,15 +32,6 @@ LIMITS: dict[str, dict[str, object]] = {
     },
     "long delays": {"max_delay": 63, "max_populations": 2},
 }
-
-
-@pytest.fixture(scope="module")
-def backend() -> LavaBackend:
-    result = search()
-    if result.found is None:
-        tried = "; ".join(result.tried)
-        pytest.fail(f"no Python with Lava; run 'spikec setup-lava'. Tried: {tried}")
-    return LavaBackend(python=str(result.found.path), timeout=300)
 
 
 def started_as_retimed(program: Program) -> Program:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikec.backends.lava.environment import search
 from spikec.backends.lava.placement import placement
 from spikec.backends.lava.run import LavaBackend
 from spikec.backends.simulator import golden
@@ -108,15 +107,6 @@ def test_the_dense_block_as_a_file(tmp_path: Path) -> None:
     program = lava_net.read(path, ReadOptions())
     trace = golden.run(program, {"input": recorded("given", 200)[None]})
     np.testing.assert_array_equal(trace.spikes("layer0")[0], recorded("output", 256))
-
-
-@pytest.fixture(scope="module")
-def backend() -> LavaBackend:
-    result = search()
-    if result.found is None:
-        tried = "; ".join(result.tried)
-        pytest.fail(f"no Python with Lava; run 'spikec setup-lava'. Tried: {tried}")
-    return LavaBackend(python=str(result.found.path), timeout=300)
 
 
 def draw(seed: int) -> tuple[Program, dict[str, Array]]:

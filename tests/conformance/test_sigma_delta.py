@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from support.random_encoders import random_encoders
 
-from spikec.backends.lava.environment import search
 from spikec.backends.lava.placement import placement
 from spikec.backends.lava.run import LavaBackend
 from spikec.backends.simulator import golden
@@ -208,15 +207,6 @@ def test_the_dense_block() -> None:
     trace = golden.run(program, {"in": spikes[None]})
     np.testing.assert_array_equal(trace["n", "voltage"][0], published["layer2"])
     assert published["layer2"].any()
-
-
-@pytest.fixture(scope="module")
-def backend() -> LavaBackend:
-    result = search()
-    if result.found is None:
-        tried = "; ".join(result.tried)
-        pytest.fail(f"no Python with Lava; run 'spikec setup-lava'. Tried: {tried}")
-    return LavaBackend(python=str(result.found.path), timeout=300)
 
 
 def same(backend: LavaBackend, program: Program, inputs: dict[str, Array]) -> Trace:
