@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "LINE",
     "MAX_NEURONS",
     "Array",
     "FloatArray",
     "IntArray",
     "Shape",
     "address",
+    "aligned",
     "frozen",
     "integers",
     "per_neuron",
@@ -29,6 +31,8 @@ Shape: TypeAlias = tuple[int, ...]
 
 #: No population is larger: a file that says so is damaged, and would take all memory.
 MAX_NEURONS = 1 << 28
+#: Bytes of a line of the cache.
+LINE = 64
 
 
 def address(values: Array) -> int:
@@ -39,6 +43,17 @@ def address(values: Array) -> int:
     if values.size and values.flags.writeable:
         return addressof(c_char.from_buffer(values.data))
     return values.ctypes.data
+
+
+def aligned(shape: Shape, dtype: npt.DTypeLike, *, blank: bool = True) -> Array:
+    """Return zeros that begin with a line of the cache, so that no whole vector meets two.
+
+    Not ``blank``, they are whatever was there.
+    """
+    kind = np.dtype(dtype)
+    room = (np.zeros if blank else np.empty)(size(shape) * kind.itemsize + LINE, np.uint8)
+    blanks: Array = np.ndarray(shape, kind, room.data, -address(room) % LINE)
+    return blanks
 
 
 def size(shape: Shape) -> int:

@@ -8,20 +8,20 @@ kept as one number. Nothing in a file is executed.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import struct
 from collections.abc import Mapping
-from inspect import signature
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from spikec.compiler.arrays import MAX_NEURONS, Array, sealed, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, size
 from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
-from spikec.compiler.files import canonical_json, sha256_of, unwritable, written
+from spikec.compiler.files import canonical_json, unwritable, written
 from spikec.compiler.ir import SourceView
 from spikec.compiler.operators import (
     Chain,
@@ -33,6 +33,7 @@ from spikec.compiler.operators import (
     Sparse,
     Synapses,
 )
+from spikec.compiler.pages import blocks, of_file
 
 __all__ = ["BROKEN", "Packer", "Unpacker", "read_container", "read_header", "write_container"]
 
@@ -51,6 +52,14 @@ _NESTED: dict[str, type[Any]] = {
 _NESTED_NAMES = {kind: name for name, kind in _NESTED.items()}
 
 _MAX_HEADER = 100 << 20
+
+#: The types of arrays, by the name they have in safetensors files.
+_TYPES = {"BOOL": "?"} | {
+    f"{letter}{bits}": f"<{kind}{bits // 8}"
+    for letter, kind, widths in (("U", "u", (8, 16, 32, 64)), ("I", "i", (8, 16, 32, 64)),
+                                 ("F", "f", (16, 32, 64)))
+    for bits in widths
+}  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -164,7 +173,7 @@ def write_container(
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
+    digests = {name: _digest(values) for name, values in tensors.items()}
     header = {"schema": schema, "version": version, "digests": digests, "body": body}
     with written(path) as temporary:
         try:
@@ -192,9 +201,6 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
 
     Raises :class:`FrontendError` naming the file and what is wrong with it.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     header = read_header(path)
     if header is None:
         raise _damaged(path, "it is not a spikec file")
@@ -205,20 +211,42 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
             path,
             f"it has version {header.get('version')} of '{schema}'; this spikec reads {version}",
         )
-    # A mapped file stays in memory beside its copy; releases before 0.8 know no other way.
-    read_at_once = "backend" in signature(load_file).parameters
-    how: dict[str, Any] = {"backend": "pread"} if read_at_once else {}
-    try:
-        # Read-only, so that a network takes them as they are.
-        tensors = {name: sealed(tensor) for name, tensor in load_file(path, **how).items()}
-        digests = {name: sha256_of(np.ascontiguousarray(t).data) for name, t in tensors.items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+    tensors = _tensors(path)
+    digests = {name: _digest(values) for name, values in tensors.items()}
     if "body" not in header:
         raise _damaged(path, "its header has no body")
     if digests != header.get("digests"):
         raise _damaged(path, "a tensor does not match its digest")
     return header["body"], tensors
+
+
+def _tensors(path: Path) -> dict[str, Array]:
+    """Return the arrays of a safetensors file, read-only; large ones stay in it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass  # The parts fill the file: it checks that without reading them.
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            table = json.loads(file.read(length))
+            table.pop("__metadata__")
+            return {
+                name: of_file(
+                    file, 8 + length + part["data_offsets"][0], tuple(part["shape"]),
+                    _TYPES[part["dtype"]],
+                )
+                for name, part in table.items()
+            }  # fmt: skip
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _digest(values: Array) -> str:
+    digest = hashlib.sha256()
+    for part in blocks(values):
+        digest.update(part.data)
+    return digest.hexdigest()
 
 
 def reading(path: Path, error: Exception) -> SpikecError:

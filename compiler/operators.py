@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikec.compiler.arrays import MAX_NEURONS, Array, FloatArray, Shape, frozen, sealed, size
+from spikec.compiler.pages import let_go
 
 __all__ = [
     "Chain",
@@ -371,11 +372,12 @@ def row_sums(operator: Weighted, part: Callable[[Array], Array] = np.abs) -> Flo
     if not isinstance(operator, Sparse):
         rows = weight.reshape(len(weight), -1)
         block = max(1, _BLOCK // max(1, rows.shape[1]))
-        sums = [
-            part(rows[begin : begin + block]).sum(axis=1, dtype=np.float64)
-            for begin in range(0, len(rows), block)
-        ]
-        return np.concatenate(sums) if sums else np.zeros(0)
+        sums = [np.zeros(0)]
+        for begin in range(0, len(rows), block):
+            taken = rows[begin : begin + block]
+            sums.append(part(taken).sum(axis=1, dtype=np.float64))
+            let_go(taken)
+        return np.concatenate(sums)
     total = np.zeros(operator.synapses.outputs)
     block = max(_BLOCK, 8 * len(total))  # a block costs as much as its synapses and all targets
     for begin in range(0, len(weight), block):

@@ -37,6 +37,7 @@ from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
 from spikec.compiler.ir import MOST_SPIKES, InputKind, Reset, ResetOrder, SourceView
 from spikec.compiler.operators import Weighted, with_weight
+from spikec.compiler.pages import span
 from spikec.compiler.resonator import Resonator, check_resonator
 from spikec.compiler.sigma_delta import SigmaDelta, check_sigma_delta
 from spikec.compiler.trace import Probe
@@ -306,9 +307,11 @@ def sign_mode_of(weights: Array) -> SignMode:
 
 
 def _sixteen_bits(values: Array) -> Array:
+    if values.dtype == np.int16:
+        return values
     if values.size and (values.min() < -(1 << 15) or values.max() >= 1 << 15):
         raise ValueError(f"mantissas span {values.min()}..{values.max()}")
-    return values if values.dtype == np.int16 else sealed(values.astype(np.int16))
+    return sealed(values.astype(np.int16))
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
@@ -483,12 +486,12 @@ def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> It
             "1..8 bits; exponents of 0 and more mean the same everywhere",
         )
         return
-    weights = connection.operator.weight
     bounds = {"mixed": (-256, 254), "excitatory": (0, 255), "inhibitory": (-255, 0)}
     low, high = bounds.get(connection.sign_mode, (1, 0))
-    if weights.size and (weights.min() < low or weights.max() > high):
+    least, most, bits = span(connection.operator.weight)
+    if least < low or most > high:
         yield _finding("P023", where, f"{connection.sign_mode} mantissas leave {low}..{high}")
-    elif int(np.bitwise_or.reduce(weights, axis=None)) % connection.step:
+    elif bits % connection.step:
         yield _finding(
             "P023", where, f"mantissas are not multiples of {connection.step}",
             f"{connection.num_weight_bits} {connection.sign_mode} bits store no finer step",

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikec.backends.c.plan import Cell, Link
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import Array, aligned
 from spikec.compiler.operators import Conv2d
+from spikec.compiler.pages import pieces
 
 __all__ = [
-    "BLOCK", "LANES", "Kernel", "aligned", "byte_rows", "conv_order", "kernel", "order_of",
+    "BLOCK", "LANES", "Kernel", "byte_rows", "conv_order", "kernel", "order_of",
     "padded", "places_in",
 ]  # fmt: skip
 
@@ -30,15 +31,6 @@ LANES = 32
 def padded(count: int) -> int:
     """Return ``count`` rounded up to whole groups of 64."""
     return -(-count // STEP) * STEP
-
-
-def aligned(values: Array) -> Array:
-    """Return a copy that starts at a multiple of 64 bytes."""
-    room = np.empty(values.nbytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    copy = room[start : start + values.nbytes].view(values.dtype)
-    copy[:] = values.reshape(-1)
-    return copy
 
 
 def conv_order(link: Link) -> Array:
@@ -72,21 +64,25 @@ def order_of(cell: Cell) -> Array | None:
     return None
 
 
-def byte_rows(weights: Array) -> tuple[Array, int]:
-    """Return ``weights[post, pre]`` as rows of bytes, block after block, and what was added.
+def byte_rows(link: Link, order: Array | None, before: Array | None) -> tuple[Array, int]:
+    """Return a dense connection as rows of bytes, block after block, and what was added.
 
-    Within 64 neurons byte 2k belongs to neuron k and byte 2k + 1 to neuron 32 + k.
+    Neurons come in the order of ``order``, their sources in that of ``before``. Within 64 neurons
+    byte 2k belongs to neuron k and byte 2k + 1 to neuron 32 + k.
     """
-    post, pre = weights.shape
-    offset = max(0, -int(weights.min(initial=0)))
-    whole = np.full((padded(post), pre), offset, np.uint8)
-    whole[:post] = weights + offset
-    blocks = []
-    for start in range(0, len(whole), BLOCK):
-        block = whole[start : start + BLOCK]
-        pairs = block.reshape(-1, 2, STEP // 2, pre).transpose(3, 0, 2, 1)
-        blocks.append(np.ascontiguousarray(pairs).reshape(-1))
-    return np.concatenate(blocks) if blocks else whole.reshape(-1), offset
+    weight = link.operator.weight
+    post, pre = weight.shape
+    offset = -link.span[0]
+    rows = aligned((padded(post) * pre,), np.uint8, blank=False)
+    for start in range(0, padded(post), BLOCK):
+        end = min(start + BLOCK, padded(post))
+        which = slice(start, end) if order is None else order[start:end]
+        place = rows[start * pre : end * pre].reshape(pre, -1, STEP // 2, 2)
+        for some, part in pieces(weight, which, before):
+            block = np.full((end - start, part.shape[1]), offset, np.uint8)
+            block[: len(part)] = (part >> link.spare) + offset
+            place[some] = block.reshape(-1, 2, STEP // 2, part.shape[1]).transpose(3, 0, 2, 1)
+    return rows, offset
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

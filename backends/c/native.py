@@ -60,7 +60,7 @@ def generate(built: Plan) -> Native:
     by_name = {writer.cell.neurons.name: writer for writer in writers}
     groups = [[by_name[name] for name in group] for group in components(built.program)]
     longest = max((item.size for item in listened), default=1)
-    weights = sum(link.weights.size for writer in writers for link in writer.dense)
+    weights = sum(link.operator.weight.size for writer in writers for link in writer.dense)
     group = _GROUP if weights > _SMALL else 1
     functions = [writer.functions() for writer in writers]
     calls = [
@@ -84,7 +84,7 @@ def generate(built: Plan) -> Native:
         carries=indented(map(_carry, listened), 4),
     )
     cut = [writer for writers in groups if _by_block(writers) for writer in writers]
-    divisible = sum(link.weights.size for writer in cut for link in writer.dense)
+    divisible = sum(link.operator.weight.size for writer in cut for link in writer.dense)
     return Native(source=source, arrays=tuple(given.arrays), group=group, divisible=divisible)
 
 

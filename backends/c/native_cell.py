@@ -9,7 +9,6 @@ import numpy as np
 from spikec.backends.c.layout import (
     BLOCK,
     LANES,
-    aligned,
     byte_rows,
     conv_order,
     kernel,
@@ -20,7 +19,7 @@ from spikec.backends.c.neuron import parameters, update_lines
 from spikec.backends.c.plan import Cell, Link, Source, integer_type
 from spikec.backends.c.text import fill, indented
 from spikec.backends.names import one_line
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import LINE, Array, address, aligned
 from spikec.compiler.operators import Conv2d
 
 __all__ = ["CellWriter", "Given"]
@@ -33,8 +32,12 @@ class Given:
         self.arrays: list[Array] = []
 
     def add(self, values: Array) -> int:
-        """Hand an array over; return its number."""
-        self.arrays.append(aligned(values))
+        """Hand an array over; return its number. One that is not aligned is copied."""
+        if not values.flags.c_contiguous or address(values) % LINE:
+            place = aligned(values.shape, values.dtype, blank=False)
+            place[...] = values
+            values = place
+        self.arrays.append(values)
         return len(self.arrays) - 1
 
 
@@ -209,9 +212,7 @@ class CellWriter:
             yield f"const int32_t *value = w->{ident}_value + from;"
 
     def _matrix(self, link: Link) -> str:
-        weights, before = link.weights, self._orders.get(link.source.name)
-        weights = weights if self._order is None else weights[self._order]
-        weights = weights if before is None else weights[:, before]
+        before = self._orders.get(link.source.name)
         blanks: dict[str, object] = {
             "ident": link.ident,
             "events": indented(self._events(link), 1),
@@ -219,13 +220,15 @@ class CellWriter:
             "scale": 1 << link.shift,
         }
         if not link.source.graded:
-            rows, offset = byte_rows(weights)
+            rows, offset = byte_rows(link, self._order, before)
             number = self._given.add(rows)
             block_bytes = BLOCK * link.source.size
             return fill(
                 "native_dense.c", number=number, offset=offset, block_bytes=block_bytes, **blanks
             )
-        kind, dtype = integer_type(int(weights.min()), int(weights.max()))
+        weights = link.weights if self._order is None else link.weights[self._order]
+        weights = weights if before is None else weights[:, before]
+        kind, dtype = integer_type(*link.span)
         whole = np.zeros((link.source.size, padded(self.cell.size)), dtype)
         whole[:, : self.cell.size] = weights.T
         number = self._given.add(whole)

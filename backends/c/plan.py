@@ -18,7 +18,8 @@ from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.bounds import MOST, arriving, current_bound
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, STATE_MAX
-from spikec.compiler.operators import Conv2d, Dense, Sparse, written_out
+from spikec.compiler.operators import Conv2d, Dense, Sparse, row_sums, written_out
+from spikec.compiler.pages import low_zeros, span
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, refused_encoders
 
 __all__ = ["Cell", "Link", "Plan", "Source", "check", "integer_type", "plan"]
@@ -62,14 +63,25 @@ class Source:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Link:
-    """A connection with whole ``weights << shift`` and its whole delay."""
+    """A connection with whole ``weights << shift`` and its whole delay.
+
+    The operator's mantissas have ``spare`` low bits that none of them sets. ``span`` is that of
+    the weights, and 0.
+    """
 
     ident: str
     connection: Connection
     source: Source
     delay: int
-    weights: Array
+    span: tuple[int, int]
+    spare: int
     shift: int
+
+    @property
+    def weights(self) -> Array:
+        """The mantissas without those bits, 16 bits wide; a copy each time."""
+        weights: Array = self.operator.weight >> self.spare
+        return weights
 
     @property
     def operator(self) -> Dense | Conv2d:
@@ -81,7 +93,7 @@ class Link:
     @cached_property
     def reach(self) -> Array:
         """The largest magnitude that it can bring in a step before the shift, per row."""
-        rows = np.abs(self.weights.astype(np.int64)).reshape(len(self.weights), -1).sum(axis=1)
+        rows = row_sums(self.operator).astype(np.int64) >> self.spare
         most: Array = rows * max(abs(self.source.low), abs(self.source.high))
         return most
 
@@ -217,11 +229,12 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
     sources = {item.name: source(item) for item in senders}
 
     def link(item: Connection) -> Link:
-        weights, spare = _without_low_zeros(item.operator.weight)
+        low, high, bits = span(item.operator.weight)
+        spare = low_zeros(bits)
         return Link(
             ident=f"w_{links_of[item.name]}", connection=item, source=sources[item.source],
-            delay=delay(item), weights=weights,
-            shift=item.weight_exp + spare if weights.any() else 0,
+            delay=delay(item), span=(low >> spare, high >> spare), spare=spare,
+            shift=item.weight_exp + spare if bits else 0,
         )  # fmt: skip
 
     cells = []
@@ -231,13 +244,6 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
         cells.append(Cell(neurons=neurons, ident=idents[neurons.name], links=links, bound=bound))
     built = Plan(program=program, sources=tuple(sources.values()), cells=tuple(cells))
     return built, [*unwritten, *_too_wide(built), *_too_large(built)]
-
-
-def _without_low_zeros(weights: Array) -> tuple[Array, int]:
-    """Return ``weights >> k`` and the largest k that loses nothing (0 for no weights)."""
-    used = int(np.bitwise_or.reduce(weights, axis=None)) if weights.size else 0
-    spare = (used & -used).bit_length() - 1 if used else 0
-    return weights >> spare, spare
 
 
 def _too_wide(built: Plan) -> list[Diagnostic]:
@@ -258,7 +264,7 @@ def _too_large(built: Plan) -> list[Diagnostic]:
     sizes = {f"population '{cell.neurons.name}'": cell.size for cell in built.cells}
     sizes |= {f"'{item.name}'": item.size for item in built.sources}
     sizes |= {
-        f"connection '{link.connection.name}'": link.weights.size
+        f"connection '{link.connection.name}'": link.operator.weight.size
         for cell in built.cells
         for link in cell.links
     }

@@ -18,10 +18,10 @@ from typing import TypeAlias
 import numpy as np
 
 from spikec.backends.simulator import codes as k
-from spikec.backends.simulator.layout import Columns, Layout, aligned, padded
+from spikec.backends.simulator.layout import Columns, Layout, padded
 from spikec.backends.simulator.product import Product, products
 from spikec.backends.threads import Company, default_threads
-from spikec.compiler.arrays import Array, address, size
+from spikec.compiler.arrays import Array, address, aligned, size
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.trace import Probe, Quantity, Trace

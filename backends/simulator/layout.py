@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from spikec.backends.simulator import codes as k
-from spikec.compiler.arrays import Array, IntArray, Shape, address, size
+from spikec.compiler.arrays import Array, IntArray, Shape, aligned, size
 from spikec.compiler.bounds import arriving, current_bound
 from spikec.compiler.components import components
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.operators import Conv2d, Dense, Sparse
+from spikec.compiler.pages import low_zeros, pieces, span
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
-__all__ = ["Columns", "Layout", "aligned", "laid_out", "padded"]
+__all__ = ["Columns", "Layout", "laid_out", "padded"]
 
 #: What arrives in a step within the first bound keeps every sum in 32 bits, however often a
 #: current wraps; within the second as long as none does.
@@ -34,7 +34,7 @@ _NARROW = 1 << 24
 #: Synapses that one by one take 6 bytes each.
 _MOST_SYNAPSES = 1 << 31
 #: Rows of weights and of sums are padded to whole vectors, neurons to whole words.
-_LANES, _WORD, _LINE = 32, 64, 64
+_LANES, _WORD = 32, 64
 #: Steps that are taken together: all there is room for where rows of weights are used again,
 #: else as many as keep what arrives (in values) in the second-level cache, and some.
 _MOST_STEPS, _FEW_STEPS, _CACHED_SUMS, _CACHE = 128, 8, 1 << 16, 1 << 20
@@ -199,17 +199,6 @@ def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
     return sent, integers
 
 
-def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike, *, blank: bool = True) -> Array:
-    """Return zeros that begin with a line of the cache, so that no whole vector meets two.
-
-    Not ``blank``, they are whatever was there.
-    """
-    kind = np.dtype(dtype)
-    room = (np.zeros if blank else np.empty)(size(shape) * kind.itemsize + _LINE, np.uint8)
-    blanks: Array = np.ndarray(shape, kind, room.data, -address(room) % _LINE)
-    return blanks
-
-
 def _joined(parts: Sequence[Array]) -> Array:
     whole = aligned((len(parts[0]), sum(part.shape[1] for part in parts)), np.int32)
     return np.concatenate(parts, axis=1, out=whole)
@@ -249,10 +238,9 @@ def _narrowed(weight: Array) -> tuple[Array, int] | None:
 
 def _narrow_shift(weight: Array) -> int | None:
     """Return the factor of two that leaves weights of int8, if there is one."""
-    bits = int(np.bitwise_or.reduce(weight, axis=None)) if weight.size else 0
-    shift = (bits & -bits).bit_length() - 1 if bits else 0
-    low, high = int(weight.min(initial=0)) >> shift, int(weight.max(initial=0)) >> shift
-    return shift if low >= -128 and high <= 127 else None
+    low, high, bits = span(weight)
+    shift = low_zeros(bits)
+    return shift if low >> shift >= -128 and high >> shift <= 127 else None
 
 
 class _Builder:
@@ -346,11 +334,11 @@ class _Builder:
             for begin in range(0, stride, k.BLOCK):
                 end = min(begin + k.BLOCK, row[k.C_WIDTH])
                 which_rows = slice(begin, end) if target.order is None else target.order[begin:end]
-                part = operator.weight[which_rows] >> (shift or 0)
-                ordered = part if source.order is None else part[:, source.order]
                 at, width = begin // cut * cut, min(cut, stride - begin // cut * cut)
                 rows = place[at * count : (at + width) * count].reshape(count, width)
-                rows[:, begin - at : end - at] = ordered.T
+                for some, part in pieces(operator.weight, which_rows, source.order):
+                    ordered = (part >> (shift or 0)).astype(place.dtype)
+                    rows[some, begin - at : end - at] = ordered.T
 
         row[k.C_WEIGHTS] = self._reserve(which, count * stride, fill)
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import Array, sealed
 from spikec.compiler.bounds import MOST, reach
-from spikec.compiler.operators import Sparse, Weighted, with_weight
+from spikec.compiler.operators import Dense, Sparse, Weighted, with_weight
+from spikec.compiler.pages import let_go
 from spikec.compiler.program import Connection
 
 __all__ = ["Product", "products"]
@@ -26,7 +27,7 @@ _DENSE_VALUES = 0.1
 _DENSE_SPIKES = 0.85
 _DENSE_SPIKES_LARGE = 0.3
 _CACHE = 1 << 20
-#: Values that are multiplied at a time.
+#: Values, and weights, that are multiplied at a time.
 _VALUES = 1 << 22
 
 
@@ -50,18 +51,29 @@ class Product:
 
     def sums(self, values: Array, dtype: type[np.signedinteger]) -> Array:
         """Return what arrives for ``values``, ``[sample, row, neuron]``, in the order of places."""
-        effective = self.connection.effective
-        operator: Weighted = with_weight(effective, effective.weight.astype(self.dtype))
         samples, rows, _ = values.shape
         flat = values.reshape(samples * rows, *self.source.shape)
         result = np.empty((samples * rows, self.target.count), dtype)
         size = max(1, _VALUES // max(self.source.count, self.target.count))
-        for begin in range(0, len(flat), size):
-            part = operator.apply(flat[begin : begin + size].astype(self.dtype))
-            part = part.reshape(len(part), -1)
-            ordered = part if self.target.order is None else part[:, self.target.order]
-            result[begin : begin + size] = ordered
-        return result.reshape(samples, rows, -1)
+        for neurons, operator in self._parts():
+            for begin in range(0, len(flat), size):
+                part = operator.apply(flat[begin : begin + size].astype(self.dtype))
+                result[begin : begin + size, neurons] = part.reshape(len(part), -1)
+        ordered = result if self.target.order is None else result[:, self.target.order]
+        return ordered.reshape(samples, rows, -1)
+
+    def _parts(self) -> Iterator[tuple[slice, Weighted]]:
+        """Yield some neurons and what brings their input, so that few weights are there twice."""
+        operator = self.connection.operator
+        weight, scale = operator.weight, self.dtype(1 << self.connection.weight_exp)
+        if not isinstance(operator, Dense):
+            yield slice(None), with_weight(operator, weight.astype(self.dtype) * scale)
+            return
+        step = max(1, _VALUES // self.source.count)
+        for begin in range(0, len(weight), step):
+            some = weight[begin : begin + step]
+            yield slice(begin, begin + step), Dense(weight=sealed(some.astype(self.dtype) * scale))
+            let_go(some)
 
 
 def products(layout: Layout) -> Iterator[Product]:

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from support.random_graphs import random_graph, random_graph_inputs
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends.simulator import golden
-from spikec.compiler import program_file, reference
+from spikec.compiler import pages, program_file, reference
 from spikec.compiler.container import read_container, read_header, write_container
 from spikec.compiler.errors import FrontendError, GraphError, SpikecError, UsageError
 from spikec.compiler.files import canonical_json, read_npz, sha256_of, write_atomically, write_npz
@@ -26,6 +27,14 @@ from spikec.compiler.program import Program
 
 Header = dict[str, Any]
 Edit = Callable[[Header], object]
+
+
+@pytest.fixture(autouse=True, params=["read", "mapped"])
+def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read arrays into memory, as small ones are, or leave all in the file, as large ones."""
+    if request.param == "mapped":
+        monkeypatch.setattr(pages, "LARGE", 0)
+        monkeypatch.setattr(pages, "_BLOCK", 64)
 
 
 def drawn_graph(seed: int) -> Graph:
@@ -289,7 +298,8 @@ def test_odd_values_in_a_header_give_no_other_error(kind: str, tmp_path: Path) -
             table: Any = header
             for key in outer:
                 table = table[key]
-            table[last] = ODD_VALUES[rng.integers(len(ODD_VALUES))]
+            # A copy: the next change may be made inside it.
+            table[last] = deepcopy(ODD_VALUES[rng.integers(len(ODD_VALUES))])
 
     refused = 0
     for _ in range(300):

@@ -12,8 +12,11 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from spikec.backends import open_backend
 from spikec.backends.simulator.engine import SimulatorBackend
 from spikec.compiler.inputs import Stream
+from spikec.compiler.operators import Dense
+from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.program_file import read_program, write_program
 from spikec.compiler.quantize import compile_graph
 from spikec.compiler.targets import load_target
@@ -86,3 +89,41 @@ def test_memory_follows_the_synapses(scale: ModuleType, tmp_path: Path) -> None:
     assert peak < 0.5
     rate = np.mean([trace.spikes("pop").mean() for trace in pieces])
     assert 0.01 < rate < 0.9
+
+
+@pytest.mark.parametrize("density", [0.02, 0.9])
+@pytest.mark.parametrize("backend", ["simulator", "c"])
+def test_dense_weights_of_a_file_are_in_memory_once(
+    backend: str, density: float, tmp_path: Path
+) -> None:
+    path, size = tmp_path / "dense.spk", 4096
+    weight = np.random.default_rng(0).integers(-128, 128, (size, size)) * 2
+    neurons = Neurons(
+        name="n", shape=(size,), du=np.array(400), dv=np.array(200), vth=np.array(9000),
+        reset="zero", reset_order="at_spike",
+    )  # fmt: skip
+    connection = Connection(
+        name="w", source="in", target="n", operator=Dense(weight=weight), weight_exp=0,
+        num_weight_bits=8, sign_mode="mixed", delay=1,
+    )  # fmt: skip
+    write_program(
+        Program(
+            target="loihi2",
+            inputs=(ProgramInput(name="in", shape=(size,), kind="binary", low=0, high=1),),
+            populations=(neurons,), connections=(connection,), outputs=("n",),
+        ),
+        path,
+    )  # fmt: skip
+    spikes = (np.random.default_rng(1).random((1, 3, size)) < density).astype(np.uint8)
+    opened = open_backend(backend, threads=1)
+    expected = opened.load(read_program(path)).run({"in": spikes})  # compiles the loops
+    program, peak, held = bytes_a_synapse(lambda: read_program(path), size * size)
+    assert peak < 0.1  # mantissas stay in the file
+    executable, peak, held = bytes_a_synapse(lambda: opened.load(program), size * size)
+    assert peak < 1.4
+    assert held < 1.1
+    trace, peak, held = bytes_a_synapse(lambda: executable.run({"in": spikes}), size * size)
+    assert peak < 2  # where most are not zero, some weights at a time become floats of 4 bytes
+    assert held < 1  # lists of what is sent, which do not grow with the weights
+    np.testing.assert_array_equal(trace.spikes("n"), expected.spikes("n"))
+    assert 0 < trace.spikes("n").mean() < 1

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends.simulator import codes, fast, golden
-from spikec.backends.simulator.layout import Layout, aligned, laid_out
-from spikec.compiler.arrays import Array
+from spikec.backends.simulator.layout import Layout, laid_out
+from spikec.compiler.arrays import Array, aligned
 from spikec.compiler.operators import Dense, Sparse
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.trace import Probe, Trace

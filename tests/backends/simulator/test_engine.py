@@ -11,6 +11,7 @@ from support.random_programs import random_inputs, random_program
 
 from spikec.backends import open_backend
 from spikec.backends.simulator import fast, golden, layout
+from spikec.compiler.arrays import aligned
 from spikec.compiler.errors import BackendError, UsageError
 from spikec.compiler.frontends.lava_weights import connections
 from spikec.compiler.operators import Dense
@@ -91,7 +92,7 @@ def test_no_memory_is_read_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch, dt
     )  # fmt: skip
 
     def dirty(shape: tuple[int, ...], kind: Any, *, blank: bool = True) -> Any:
-        values = layout.aligned(shape, kind, blank=blank)
+        values = aligned(shape, kind, blank=blank)
         if not blank:
             values[...] = 1
         return values
