@@ -52,7 +52,7 @@ def aligned(shape: Shape, dtype: npt.DTypeLike, *, blank: bool = True) -> Array:
     """
     kind = np.dtype(dtype)
     room = (np.zeros if blank else np.empty)(size(shape) * kind.itemsize + LINE, np.uint8)
-    blanks: Array = np.ndarray(shape, kind, room.data, -address(room) % LINE)
+    blanks: Array = np.ndarray(shape, kind, room, -address(room) % LINE)
     return blanks
 
 

@@ -21,7 +21,7 @@ from spikec.backends.simulator import codes as k
 from spikec.backends.simulator.layout import Columns, Layout, padded
 from spikec.backends.simulator.product import Product, products
 from spikec.backends.threads import Company, default_threads
-from spikec.compiler.arrays import Array, address, aligned, size
+from spikec.compiler.arrays import Array, address, aligned
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.trace import Probe, Quantity, Trace
@@ -68,7 +68,7 @@ def run(
     session = Session(layout, samples=samples, probes=probes, threads=threads, kept=kept)
     trace = session.run(inputs, last=True)
     if kept is not None:
-        kept.last = session
+        session.leave_to(kept)
     if not session.events:
         return trace
     return replace(trace, events={**trace.events, **session.events})
@@ -110,6 +110,8 @@ class _Tables:
 
 #: What a thread works in: what arrives, and arrays that are its own.
 Room: TypeAlias = tuple[Array, tuple[Array, ...]]
+#: Currents and voltages of samples, and for how many steps each neuron still idles.
+States: TypeAlias = tuple[Array, Array]
 
 
 class Kept:
@@ -137,6 +139,7 @@ class Kept:
         self.members = _SIDE_BY_SIDE if large else 1
         self._tables: dict[tuple[Probe, ...], _Tables] = {}
         self._rooms: dict[tuple[object, int], list[Room]] = {}
+        self._states: dict[int, list[States]] = {}
         self.company = Company()
         #: Of runs by one thread: no group is worth sharing, and nobody is met.
         self.nothing_shared = (np.zeros(len(layout.groups), np.bool_), np.zeros(0, np.int64))
@@ -155,6 +158,22 @@ class Kept:
         """Say of each group whether its steps are so much work that threads may share it."""
         worth: Array = self._efforts * steps > _WORTH_SHARING
         return worth
+
+    def states(self, samples: int) -> States:
+        """Return the state of samples before their first step, in memory that nobody works in."""
+        initial = self._layout.initial
+        try:
+            states = self._states.setdefault(samples, []).pop()
+        except IndexError:  # others work in all there are
+            both = aligned((2, samples, initial.shape[1]), initial.dtype, blank=False)
+            states = (both, np.empty(both.shape[1:], np.int32))
+        states[0][:] = initial[:, None]
+        states[1].fill(0)
+        return states
+
+    def take_back(self, states: States) -> None:
+        """Let another session have the memory of a state."""
+        self._states[states[0].shape[1]].append(states)
 
     def rooms(self, layout: Layout, steps: int) -> tuple[int, list[Room]]:
         """Return how many steps are taken at a time, and memory for it that nobody works in."""
@@ -206,9 +225,8 @@ class Session:
         self._tables = tables = self._kept.tables(tuple(probes))
         self._populations = tables.populations
         self._sent, self._integers, self._recorded = tables.before
-        states = aligned((2, samples, layout.initial.shape[1]), layout.dtype)
-        states[:] = layout.initial[:, None]
-        self._states = (states[0], states[1], np.zeros(states[0].shape, np.int32))
+        self._own = both, idle = self._kept.states(samples)
+        self._states = (both[0], both[1], idle)
         self._connections = layout.connections
         self._fresh = slice(0)  # the rows that the chunk brought
         self._step = 0
@@ -273,6 +291,11 @@ class Session:
         self._ones[name] = ones / max(1, len(part) * -(-steps // every) * count)
         return True
 
+    def leave_to(self, kept: Kept) -> None:
+        """Leave what there is to know of the last run, and memory; nothing more can be run."""
+        kept.last = self
+        kept.take_back(self._own)
+
     def ways(self) -> dict[str, Way]:
         """Return how each connection was served in the last chunk."""
         found = {}
@@ -286,17 +309,16 @@ class Session:
 
     def _worth(self, samples: slice) -> list[Product]:
         """Return the products that are the faster way, judged by some samples and steps."""
-        densities = self._ones.copy()
         found = []
-        begin, end = self._fresh.start, self._fresh.stop
-        rows = slice(begin, end, max(1, (end - begin) // _JUDGED))
         for item in self._kept.products:
-            name = item.connection.source
-            if name not in densities:
+            density = self._ones.get(item.connection.source)
+            if density is None:
+                begin, end = self._fresh.start, self._fresh.stop
+                rows = slice(begin, end, max(1, (end - begin) // _JUDGED))
                 stream = self._integers if item.graded else self._sent
                 place = slice(item.source.begin, item.source.begin + item.source.count)
-                densities[name] = _density(stream[samples, rows, place])
-            if item.worth(densities[name]):
+                density = _density(stream[samples, rows, place])
+            if item.worth(density):
                 found.append(item)
         return found
 
@@ -322,7 +344,7 @@ class Session:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
         if not width:
-            return np.empty((self._samples, back + steps, 0), rows.dtype)
+            return rows
         longer = aligned((self._samples, back + steps, width), rows.dtype, blank=blank)
         longer[:, :back] = rows
         return longer
@@ -344,7 +366,7 @@ class Session:
             _count(clipped, self._receive(inputs, few))
         ready = self._ready(wanted)
         counts, more = self._computed(steps, ready, inputs, few.stop)
-        happened = counts.any()
+        happened = bool(np.count_nonzero(counts))
         if before is not None and happened and counts[:, 0].any() and layout.dtype is np.int32:
             self._widen(before)
             counts, _ = self._computed(steps, ready.astype(np.int64), inputs, self._samples)
@@ -356,7 +378,7 @@ class Session:
 
     def _together(self) -> int:
         """Return how many samples a thread takes in and runs before the next ones."""
-        return max(self._kept.members, _TOGETHER // max(1, size(self._sent.shape[1:])))
+        return max(self._kept.members, _TOGETHER // max(1, self._sent.strides[0]))
 
     def _computed(
         self, steps: int, ready: Array, inputs: Mapping[str, Array], received: int
@@ -374,14 +396,14 @@ class Session:
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
         kept = self._kept
         chunk, rooms = kept.rooms(layout, steps)
-        edges = [self._samples * part // self._threads for part in range(self._threads + 1)]
         together = self._together() if received < self._samples else max(1, self._samples)
 
         def work(thread: int) -> dict[str, int]:
             room = kept.room(layout, chunk, rooms)
             clipped: dict[str, int] = {}
-            for begin in range(edges[thread], edges[thread + 1], together):
-                end = min(begin + together, edges[thread + 1])
+            first, last = (self._samples * part // self._threads for part in (thread, thread + 1))
+            for begin in range(first, last, together):
+                end = min(begin + together, last)
                 if end > received:
                     _count(clipped, self._receive(inputs, slice(max(begin, received), end)))
                 kept.loops(
@@ -545,7 +567,8 @@ def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
     """Return rows and columns of a stream as ``[sample, step, *shape]``, without copying."""
     part = stream[:, rows, columns.begin : columns.begin + columns.count]
     if columns.order is None:
-        return part.reshape(*part.shape[:2], *columns.shape)
+        flat = len(columns.shape) == 1
+        return part if flat else part.reshape(*part.shape[:2], *columns.shape)
     channels, high, wide = columns.shape
     picture: Array = part.reshape(*part.shape[:2], high, wide, channels).transpose(0, 1, 4, 2, 3)
     return picture
