@@ -16,7 +16,9 @@ from __future__ import annotations
 (V_KEEP_CURRENT, V_KEEP_VOLTAGE, V_BIAS, V_THRESHOLD, V_AMOUNT, V_RESET,
  V_FLOOR) = range(7)  # fmt: skip
 DENSE, WIDE, CONV, SPARSE, READY = range(5)
-BITS, BYTES, INTEGERS = range(3)
+(H_CHUNK, H_BEFORE, H_STEPS, H_BACK) = range(4)
+#: What a source sends: bits are those of inputs, where their owner has them, or of neurons.
+HEARD, BITS, BYTES, INTEGERS = range(4)
 NONE, SUBTRACT, REPLACE = range(3)
 GENERAL, PLAIN, CALM = range(3)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -108,6 +108,17 @@ class _Tables:
     before: tuple[Array, Array, Array]
 
 
+class _Heard(NamedTuple):
+    """Binary inputs of some samples: the loops' table of where they are, and what holds them.
+
+    ``events`` says what was clipped to make spikes of them.
+    """
+
+    table: Array
+    held: Mapping[str, Array]
+    events: dict[str, int]
+
+
 #: What a thread works in: what arrives, and arrays that are its own.
 Room: TypeAlias = tuple[Array, tuple[Array, ...]]
 #: Currents and voltages of samples, and for how many steps each neuron still idles.
@@ -120,12 +131,18 @@ class Kept:
     def __init__(self, layout: Layout) -> None:
         from spikec.backends.simulator import kernels
 
-        self.loops, self.take, self.apart = kernels.run, kernels.take, kernels.APART
+        self.loops, self.judge, self.apart = kernels.run, kernels.judge, kernels.APART
         #: What served the last run; it shares its memory with that run's trace.
         self.last: Session | None = None
         self.products = tuple(products(layout))
-        #: Each input, whether it is graded, and its columns.
-        self.entries = tuple(_entry(layout, item.name) for item in layout.program.inputs)
+        #: Each input, whether it is graded, and its columns or its row.
+        self.entries = tuple(
+            (item.name, item.kind != "binary", {**layout.integers, **layout.heard}[item.name])
+            for item in layout.program.inputs
+        )
+        #: Binary inputs of which nothing is known, and how many values they have.
+        self.unheard = np.zeros((len(layout.heard), 4), np.int64)
+        self.heard_width = sum(item.count for item in layout.heard.values())
         self._layout = layout
         rows = layout.populations
         #: Whether the loops leave some of what is sent as it was: steps before a start.
@@ -228,6 +245,8 @@ class Session:
         self._own = both, idle = self._kept.states(samples)
         self._states = (both[0], both[1], idle)
         self._connections = layout.connections
+        self._inputs: Mapping[str, Array] = {}
+        self._before: dict[str, Array] = {}  # binary inputs of the last steps
         self._fresh = slice(0)  # the rows that the chunk brought
         self._step = 0
         self._given = 0
@@ -237,9 +256,10 @@ class Session:
 
     def prepare(self) -> None:
         """Compile the loops if this machine has not kept them from an earlier run."""
-        nothing = np.zeros(0, np.uint8)
-        self._kept.take(address(nothing), 0, 0, self._sent, 0, 0, 0, 0, 1)
-        self._computed(0, np.zeros((self._samples, 1, 1), self._layout.dtype), {}, self._samples)
+        self._kept.judge(0, 0)
+        nothing = _Heard(self._kept.unheard, {}, {})
+        ready = np.zeros((self._samples, 1, 1), self._layout.dtype)
+        self._computed(0, ready, nothing, self._samples)
 
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
         """Take a chunk and report the steps that are complete; all that are left if ``last``."""
@@ -249,47 +269,51 @@ class Session:
         self._integers = self._lengthened(self._integers, steps + extra)
         self._recorded = self._lengthened(self._recorded, steps + extra)
         self._fresh = slice(self._tables.back, self._tables.back + steps)
-        clipped = self._compute(inputs, steps + extra)
+        self._inputs = inputs
+        clipped = self._compute(steps + extra, last=last)
         self._given += steps
         trace = self._report(steps + extra)
         if not last:
             self._carry(steps + extra)
         return Trace(values=trace, outputs=self._layout.program.outputs, events=clipped)
 
-    def _receive(self, inputs: Mapping[str, Array], samples: slice) -> dict[str, int]:
-        """Put what enters ``samples`` behind their history; return what was clipped."""
+    def _receive(self, samples: slice) -> _Heard:
+        """Put integers that enter ``samples`` behind their history; say where their spikes are."""
         events: dict[str, int] = {}
         converted: dict[str, Array] = {}
-        for name, graded, place in self._kept.entries:
-            if not graded and self._taken(name, np.asarray(inputs[name]), samples, place):
-                continue
-            if not converted:
-                part = {key: np.asarray(item)[samples] for key, item in inputs.items()}
+        held: dict[str, Array] = {}
+        table = self._kept.unheard.copy()
+        for name, graded, columns in self._kept.entries:
+            values = None if graded else self._bytes(name, samples)
+            if values is None and not converted:
+                part = {key: np.asarray(item)[samples] for key, item in self._inputs.items()}
                 converted, events = to_integers(self._layout.program, part)
-            values = converted[name]
-            stream = self._integers if graded else self._sent
-            # Bytes are read a vector at a time: those beside the spikes are no neuron's.
-            width = place.stop - place.start if graded else padded(place.stop - place.start)
-            stream[samples, self._fresh.start :, place.start : place.start + width] = 0
-            flat = values.reshape(*values.shape[:2], place.stop - place.start)
-            stream[samples, self._fresh, place] = flat
-        return events
+            if graded:
+                stream, whole = self._integers, converted[name]
+                place = slice(columns.begin, columns.begin + columns.count)
+                stream[samples, self._fresh.start :, place] = 0
+                stream[samples, self._fresh, place] = whole.reshape(*whole.shape[:2], columns.count)
+                continue
+            if values is None:
+                values = np.ascontiguousarray(converted[name], np.uint8)
+                self._ones[name] = _density(values)
+            held[name] = values
+            before = self._before.get(name)
+            # Samples count from the first of all; before the chunk there may have been nothing.
+            begin = address(values) - samples.start * (values.size // max(1, len(values)))
+            past = 0 if before is None else address(before)
+            table[columns.begin] = begin, past, values.shape[1], self._tables.back
+        return _Heard(table, held, events)
 
-    def _taken(self, name: str, values: Array, samples: slice, place: slice) -> bool:
-        """Take spikes as the bytes they are; say so, unless they are something else."""
+    def _bytes(self, name: str, samples: slice) -> Array | None:
+        """Return spikes as the bytes they are; None if they are something else."""
+        values = np.asarray(self._inputs[name])
         if values.dtype.char not in "B?":
-            return False
+            return None
         part = np.ascontiguousarray(values[samples])
-        steps, count = part.shape[1], place.stop - place.start
-        every = max(1, steps // _JUDGED)
-        wrong, ones = self._kept.take(
-            address(part), count, steps, self._sent, samples.start, samples.stop,
-            self._fresh.start, place.start, every,
-        )  # fmt: skip
-        if wrong:
-            return False
-        self._ones[name] = ones / max(1, len(part) * -(-steps // every) * count)
-        return True
+        wrong, ones = self._kept.judge(address(part), part.size)
+        self._ones[name] = ones / max(1, part.size)
+        return None if wrong else part
 
     def leave_to(self, kept: Kept) -> None:
         """Leave what there is to know of the last run, and memory; nothing more can be run."""
@@ -300,12 +324,21 @@ class Session:
         """Return how each connection was served in the last chunk."""
         found = {}
         for row, wire in zip(self._connections, self._layout.wires, strict=True):
-            columns = self._layout.sent.get(wire.source)
-            stream = self._integers if columns is None else self._sent
-            columns = columns or self._layout.integers[wire.source]
-            part = stream[:, self._fresh, columns.begin : columns.begin + columns.count]
+            if wire.source in self._layout.heard:
+                part = self._spikes(wire.source)
+            elif wire.source in self._layout.sent:
+                part = _part(self._sent, self._layout.sent[wire.source], self._fresh)
+            else:
+                part = _part(self._integers, self._layout.integers[wire.source], self._fresh)
             found[wire.name] = Way(way=_WAYS[int(row[k.C_KIND])], density=_density(part))
         return found
+
+    def _spikes(self, name: str) -> Array:
+        """Return what a binary input brought."""
+        values = self._bytes(name, slice(0, self._samples))
+        return (
+            to_integers(self._layout.program, self._inputs)[0][name] if values is None else values
+        )
 
     def _worth(self, samples: slice) -> list[Product]:
         """Return the products that are the faster way, judged by some samples and steps."""
@@ -315,14 +348,12 @@ class Session:
             if density is None:
                 begin, end = self._fresh.start, self._fresh.stop
                 rows = slice(begin, end, max(1, (end - begin) // _JUDGED))
-                stream = self._integers if item.graded else self._sent
-                place = slice(item.source.begin, item.source.begin + item.source.count)
-                density = _density(stream[samples, rows, place])
+                density = _density(_part(self._integers[samples], item.source, rows))
             if item.worth(density):
                 found.append(item)
         return found
 
-    def _ready(self, wanted: Sequence[Product]) -> Array:
+    def _ready(self, wanted: Sequence[Product], heard: _Heard) -> Array:
         """Make the sums of inputs that are mostly not zero; say so in the table of connections."""
         layout = self._layout
         self._connections = layout.connections
@@ -332,13 +363,25 @@ class Session:
         parts: list[Array] = []
         width = 0
         for item in wanted:
-            stream = self._integers if item.graded else self._sent
-            columns = slice(item.source.begin, item.source.begin + item.source.count)
-            parts.append(item.sums(stream[:, :, columns], layout.dtype))
+            name = item.connection.source
+            if item.graded:
+                stream = _part(self._integers, item.source, slice(None))
+            else:
+                stream = self._with_history(name, heard.held[name])
+            parts.append(item.sums(stream, layout.dtype))
             self._connections[item.row, k.C_KIND] = k.READY
             self._connections[item.row, k.C_WEIGHTS] = width
             width += item.target.count
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _with_history(self, name: str, values: Array) -> Array:
+        """Return a binary input in rows as those of what is sent: with those before, and after."""
+        flat = values.reshape(*values.shape[:2], self._layout.heard[name].count)
+        rows = np.zeros((self._samples, self._sent.shape[1], flat.shape[2]), np.uint8)
+        if name in self._before:
+            rows[:, : self._tables.back] = self._before[name]
+        rows[:, self._fresh] = flat
+        return rows
 
     def _lengthened(self, rows: Array, steps: int, *, blank: bool = True) -> Array:
         """Return ``rows`` with room for more steps behind them."""
@@ -349,50 +392,60 @@ class Session:
         longer[:, :back] = rows
         return longer
 
-    def _compute(self, inputs: Mapping[str, Array], steps: int) -> dict[str, int]:
-        """Take ``inputs`` in and run; return what was clipped."""
+    def _compute(self, steps: int, *, last: bool) -> dict[str, int]:
+        """Take the inputs in and run; return what was clipped."""
         layout = self._layout
         before = None if layout.proved else self._states
         if before is not None:
             self._states = tuple(values.copy() for values in before)
-        few = slice(0, min(self._samples, self._together()))
-        if self._sharing(steps):
-            few = slice(0, self._samples)
+        everything, few = slice(0, self._samples), slice(0, min(self._samples, self._together()))
+        if not last or self._sharing(steps):
+            few = everything
         self._ones.clear()
-        clipped = self._receive(inputs, few)
+        heard = self._receive(few)
         wanted = self._worth(few)
-        if wanted:
-            few = slice(few.stop, self._samples)
-            _count(clipped, self._receive(inputs, few))
-        ready = self._ready(wanted)
-        counts, more = self._computed(steps, ready, inputs, few.stop)
+        if wanted and few != everything:
+            few, heard = everything, self._receive(everything)
+        ready = self._ready(wanted, heard)
+        counts, clipped = self._computed(steps, ready, heard, few.stop)
         happened = bool(np.count_nonzero(counts))
         if before is not None and happened and counts[:, 0].any() and layout.dtype is np.int32:
             self._widen(before)
-            counts, _ = self._computed(steps, ready.astype(np.int64), inputs, self._samples)
+            counts, _ = self._computed(steps, ready.astype(np.int64), heard, few.stop)
         self._step += steps
         if happened:
             _count(self.events, _named(layout.names, counts))
-        _count(clipped, more)
+        _count(clipped, heard.events)
+        if not last:
+            self._remember(heard)
         return clipped
+
+    def _remember(self, heard: _Heard) -> None:
+        """Keep the last steps of binary inputs, as the history of the next chunk."""
+        back = self._tables.back
+        for name, values in heard.held.items():
+            rows = self._with_history(name, values)
+            self._before[name] = np.ascontiguousarray(rows[:, -back:])
 
     def _together(self) -> int:
         """Return how many samples a thread takes in and runs before the next ones."""
-        return max(self._kept.members, _TOGETHER // max(1, self._sent.strides[0]))
+        steps = self._fresh.stop - self._fresh.start
+        each: int = self._sent.strides[0] + steps * self._kept.heard_width
+        return max(self._kept.members, _TOGETHER // max(1, each))
 
     def _computed(
-        self, steps: int, ready: Array, inputs: Mapping[str, Array], received: int
+        self, steps: int, ready: Array, heard: _Heard, received: int
     ) -> tuple[Array, dict[str, int]]:
         """Run all samples; return what wrapped and saturated, per population, and was clipped.
 
-        ``inputs`` of samples from ``received`` are taken in just before they run, while the
-        caches have them.
+        ``heard`` are the inputs of the samples up to ``received``; those of the others are
+        taken in just before they run, so that the caches still have them.
         """
         layout = self._layout
         tables = (layout.groups, self._populations, self._connections)
         streams = (self._sent, self._integers, ready, self._recorded, self._tables.back)
         if self._sharing(steps):
-            return self._shared(steps, tables, streams), {}
+            return self._shared(steps, tables, (*streams, heard.table)), {}
         events = np.zeros((self._threads, len(self._populations), 2), np.int64)
         kept = self._kept
         chunk, rooms = kept.rooms(layout, steps)
@@ -402,14 +455,19 @@ class Session:
             room = kept.room(layout, chunk, rooms)
             clipped: dict[str, int] = {}
             first, last = (self._samples * part // self._threads for part in (thread, thread + 1))
-            for begin in range(first, last, together):
-                end = min(begin + together, last)
-                if end > received:
-                    _count(clipped, self._receive(inputs, slice(max(begin, received), end)))
+            while first < last:
+                end, inputs = min(first + together, last), heard
+                if first < received:
+                    end = min(end, received)
+                else:
+                    inputs = self._receive(slice(first, end))
+                    _count(clipped, inputs.events)
                 kept.loops(
-                    begin, end, self._step, steps, tables, layout.weights, layout.values, streams,
-                    self._states, events[thread], *room, 1, *kept.nothing_shared,
+                    first, end, self._step, steps, tables, layout.weights, layout.values,
+                    (*streams, inputs.table), self._states, events[thread], *room, 1,
+                    *kept.nothing_shared,
                 )  # fmt: skip
+                first = end
             rooms.append(room)
             return clipped
 
@@ -507,12 +565,6 @@ def _effort(layout: Layout, group: Sequence[int]) -> float:
     return found + float(inside[:, k.P_COUNT].sum()) * _NEURON
 
 
-def _entry(layout: Layout, name: str) -> tuple[str, bool, slice]:
-    graded = name in layout.integers
-    columns = (layout.integers if graded else layout.sent)[name]
-    return name, graded, slice(columns.begin, columns.begin + columns.count)
-
-
 def _count(events: dict[str, int], more: Mapping[str, int]) -> None:
     for name, count in more.items():
         events[name] = events.get(name, 0) + count
@@ -559,13 +611,18 @@ def _tables(layout: Layout, probes: tuple[Probe, ...]) -> _Tables:
     )
 
 
+def _part(stream: Array, columns: Columns, rows: slice) -> Array:
+    """Return rows and columns of a stream."""
+    return stream[:, rows, columns.begin : columns.begin + columns.count]
+
+
 def _density(values: Array) -> float:
     return float(np.count_nonzero(values)) / max(1, values.size)
 
 
 def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
     """Return rows and columns of a stream as ``[sample, step, *shape]``, without copying."""
-    part = stream[:, rows, columns.begin : columns.begin + columns.count]
+    part = _part(stream, columns, rows)
     if columns.order is None:
         flat = len(columns.shape) == 1
         return part if flat else part.reshape(*part.shape[:2], *columns.shape)

@@ -55,6 +55,11 @@ from spikec.backends.simulator.codes import (
     G_POPULATIONS_END,
     G_STEPS,
     GENERAL,
+    H_BACK,
+    H_BEFORE,
+    H_CHUNK,
+    H_STEPS,
+    HEARD,
     P_COUNT,
     P_CURRENT,
     P_DROPS,
@@ -92,6 +97,7 @@ from spikec.backends.simulator.vectors import (
     counted_up,
     element,
     fetch,
+    fetch_at,
     give_way,
     loaded,
     lowest_bit,
@@ -105,7 +111,7 @@ from spikec.backends.simulator.vectors import (
     zeros,
 )
 
-__all__ = ["APART", "run", "take"]
+__all__ = ["APART", "judge", "run"]
 
 #: Sums of 16 bits take this many rows of int8.
 _ROWS = 255
@@ -158,61 +164,60 @@ def _ones_in(values: Any, place: int) -> Any:
 
 
 @_jit
-def take(
-    address: int, count: int, steps: int, sent: Any, first: int, last: int, row: int, column: int,
-    every: int,
-) -> tuple[int, int]:  # fmt: skip
-    """Copy the ``steps`` rows of ``count`` bytes of samples ``first`` to ``last``, and check them.
-
-    The bytes of sample ``first`` are at ``address``, those of the others behind them; they go
-    to ``sent``, to ``column`` of ``row`` and the following ones, and rows that are left are 0.
-    Returns how many are neither 0 nor 1 (modulo 256), and how many are not 0 in one row
-    of ``every``.
-    """
-    wrong, ones, whole = zeros(64, 8), 0, count & -64
-    odd = 0
-    for sample in range(first, last):
-        rows = sent[sample]
-        for t in range(len(rows) - row):
-            line = rows[row + t]
-            for place in range(0, count, 64):
-                store(line, column + place, zeros(64, 8))
-            if t >= steps:
-                continue
-            for place in range(0, whole, 64):
-                values = bytes_at(address + place, 64)
-                wrong = wrong | (values & 254)
-                store(line, column + place, values)
-            if count >= 64:  # what is left, with some of what is not
-                values = bytes_at(address + count - 64, 64)
-                wrong = wrong | (values & 254)
-                store(line, column + count - 64, values)
-            else:
-                for place in range(count):
-                    odd |= _byte_at(address, place) & 254
-                    line[column + place] = _byte_at(address, place)
-            if t % every == 0:
-                for place in range(0, count, 64):
-                    ones += number_of_bits(_ones_in(line, column + place))
-            address += count
+def judge(address: int, count: int) -> tuple[int, int]:
+    """Return whether any of the bytes at ``address`` is neither 0 nor 1, and how many are not 0."""
+    wrong, odd, ones, whole = zeros(64, 8), 0, 0, count & -64
+    for place in range(0, whole, 64):
+        fetch_at(address + place + 4096)
+        values = bytes_at(address + place, 64)
+        wrong = wrong | (values & 254)
+        ones += number_of_bits(as_word(values != 0))
+    for place in range(whole, count):
+        odd |= _byte_at(address, place) & 254
+        ones += _byte_at(address, place) != 0
     return odd + number_of_bits(as_word(wrong != 0)), ones
 
 
 @_placed
+def _listed(mask: Any, place: int, index: Any, found: int) -> int:
+    """Write ``place`` and the number of each bit that is set to ``index``; return the new end.
+
+    There is room for four more.
+    """
+    end = found + number_of_bits(mask)
+    # Mostly there are few, and four without asking are quicker than one wrong guess.
+    for part in range(4):
+        index[found + part] = place + lowest_bit(mask)
+        mask &= mask - np.uint64(1)
+    for part in range(found + 4, end):
+        index[part] = place + lowest_bit(mask)
+        mask &= mask - np.uint64(1)
+    return end
+
+
+@_placed
 def _find_bits(sent: Any, index: Any, found: int) -> int:
-    """Write the places of bytes that are 1 to ``index``, which has room for four more."""
+    """Write the places of bytes that are not 0; ``sent`` is padded to whole words."""
     for place in range(0, len(sent), 64):
-        mask = _ones_in(sent, place)
-        end = found + number_of_bits(mask)
-        # Mostly there are few, and four without asking are quicker than one wrong guess.
-        for part in range(4):
-            index[found + part] = place + lowest_bit(mask)
-            mask &= mask - np.uint64(1)
-        for part in range(found + 4, end):
-            index[part] = place + lowest_bit(mask)
-            mask &= mask - np.uint64(1)
-        found = end
+        found = _listed(_ones_in(sent, place), place, index, found)
     return found
+
+
+@_placed
+def _find_at(address: int, count: int, index: Any, found: int) -> int:
+    """The same of ``count`` bytes at an address, with nothing between them and what follows."""
+    whole = count & -64
+    for place in range(0, whole, 64):
+        found = _listed(as_word(bytes_at(address + place, 64) != 0), place, index, found)
+    if whole == count:
+        return found
+    if whole:  # the last 64, without those that were seen
+        mask = as_word(bytes_at(address + count - 64, 64) != 0) >> np.uint64(64 + whole - count)
+    else:
+        mask = np.uint64(0)
+        for place in range(count):
+            mask |= np.uint64(_byte_at(address, place) != 0) << np.uint64(place)
+    return _listed(mask, whole, index, found)
 
 
 @_jit
@@ -372,7 +377,7 @@ def _deliver(
     """
     narrow, wide, geometry, places = weights
     kind, shift, base = connection[C_KIND], connection[C_SHIFT], connection[C_WEIGHTS]
-    graded = connection[C_VALUES] != BITS
+    graded = connection[C_VALUES] > BITS
     begin, width, stride = connection[C_TARGET], connection[C_WIDTH], connection[C_STRIDE]
     if kind == DENSE and not graded:
         part = row[begin + skip : begin + min(stride, skip + block)]
@@ -401,17 +406,28 @@ def _block(connection: Any, events: int) -> int:
     near ten uses).
     """
     width, count = connection[C_WIDTH], connection[C_COUNT]
-    plain = connection[C_KIND] == DENSE and connection[C_VALUES] == BITS
+    plain = connection[C_KIND] == DENSE and connection[C_VALUES] <= BITS
     if not plain or count * width <= _CACHE or events < _USES * count:
         return width
     return max(BLOCK, _CACHE // count // BLOCK * BLOCK)
 
 
 @_placed
-def _find(sent: Any, integers: Any, connection: Any, at: int, index: Any, values: Any,
-          found: int) -> int:  # fmt: skip
+def _find(flows: Any, connection: Any, at: int, index: Any, values: Any, found: int) -> int:
     """Write what a connection's source sent at row ``at`` behind the ``found`` events so far."""
+    sent, integers, _, heard, sample = flows
     begin, count = connection[C_SOURCE], connection[C_COUNT]
+    if connection[C_VALUES] == HEARD:
+        entry = heard[begin]
+        back, steps = entry[H_BACK], entry[H_STEPS]
+        t = at - back
+        if t >= 0:
+            address = entry[H_CHUNK] + (sample * steps + t) * count
+        else:
+            address = entry[H_BEFORE] + (sample * back + at) * count
+        if t >= steps or (t < 0 and entry[H_BEFORE] == 0):
+            return found
+        return _find_at(address, count, index, found)
     if connection[C_VALUES] == BITS:
         return _find_bits(sent[at, begin : begin + count], index, found)
     if connection[C_VALUES] == BYTES:
@@ -618,13 +634,13 @@ def _record(population: Any, recorded: Any, state: Any) -> None:
 
 @_jit
 def _from_outside(
-    connection: Any, weights: Any, sample_streams: Any, first: int, arriving: Any, scratch: Any
+    connection: Any, weights: Any, flows: Any, first: int, arriving: Any, scratch: Any
 ) -> None:
     """Add what a connection from an earlier group brings in all steps of a chunk.
 
     Row ``first`` of what is sent is the chunk's first step.
     """
-    sent, integers, ready = sample_streams
+    ready = flows[2]
     sums, index, values, ends = scratch
     if connection[C_KIND] == READY:
         begin, column = connection[C_TARGET], connection[C_WEIGHTS]
@@ -637,7 +653,7 @@ def _from_outside(
     found = 0
     for t in range(len(arriving)):
         at = first + t - connection[C_DELAY]
-        found = _find(sent, integers, connection, at, index, values, found)
+        found = _find(flows, connection, at, index, values, found)
         ends[t] = found
     block = _block(connection, found)
     for skip in range(0, connection[C_WIDTH], block):
@@ -651,19 +667,18 @@ def _from_outside(
 
 @_placed
 def _from_inside(
-    connection: Any, weights: Any, sample_streams: Any, at: int, row: Any, scratch: Any
+    connection: Any, weights: Any, flows: Any, at: int, row: Any, scratch: Any
 ) -> None:
     """Add what a connection inside the group brings in the step of row ``at``."""
-    sent, integers, _ = sample_streams
     sums, index, values, _ = scratch
-    found = _find(sent, integers, connection, at - connection[C_DELAY], index, values, 0)
+    found = _find(flows, connection, at - connection[C_DELAY], index, values, 0)
     if found:
         _deliver(connection, weights, index, values, 0, found, sums, row, 0, connection[C_STRIDE])
 
 
 @_jit
 def _fused(
-    connection: Any, population: Any, weights: Any, sample_streams: Any, step: int, first: int,
+    connection: Any, population: Any, weights: Any, flows: Any, step: int, first: int,
     steps: int, state: Any, values: Any, events: Any, room: Any, scratch: Any, fresh: bool,
     begin_at: int, end_at: int,
 ) -> None:  # fmt: skip
@@ -674,13 +689,13 @@ def _fused(
 
     What arrives in a few steps stays in the first-level cache, a block's weights in the second.
     """
-    sent, integers, _ = sample_streams
+    sent = flows[0]
     _, index, found_values, ends = scratch
     narrow, stride = weights[0][connection[C_WEIGHTS] :], connection[C_STRIDE]
     found = 0
     for t in range(steps if fresh else 0):
         at = first + t - connection[C_DELAY]
-        found = _find(sent, integers, connection, at, index, found_values, found)
+        found = _find(flows, connection, at, index, found_values, found)
         ends[t] = found
     for skip in range(begin_at, end_at, BLOCK):
         width = min(BLOCK, stride - skip)
@@ -767,7 +782,7 @@ def _piece(
     still in ``scratch``, where each ``member`` of samples side by side has its place.
     """
     _, populations, connections = tables
-    sent, integers, ready, _, history = streams
+    sent, integers, ready, _, history, heard = streams
     current, voltage, idle = states
     few, sums, indices, found_values, all_ends = scratch
     index, ends = indices[member], all_ends[member]
@@ -775,7 +790,7 @@ def _piece(
     population, happened = populations[which], events[which]
     row, now = history + start, step + start
     state = (current[sample], voltage[sample], idle[sample])
-    flows = (sent[sample], integers[sample], ready[sample])
+    flows = (sent[sample], integers[sample], ready[sample], heard, sample)
     work = (sums, index, found_values, ends)
     if _fuses(group, connections):
         begin, end = _portion(connections[first_in, C_STRIDE], BLOCK, unit, units)
@@ -800,12 +815,12 @@ def _in_turn(
 ) -> None:  # fmt: skip
     """Do a sample's steps from ``start`` of a group that hears itself or is recorded."""
     _, populations, connections = tables
-    sent, integers, ready, recorded, history = streams
+    sent, integers, ready, recorded, history, heard = streams
     current, voltage, idle = states
     _, sums, indices, found_values, ends = scratch
     work = (sums, indices[0], found_values, ends[0])
     state = (current[sample], voltage[sample], idle[sample])
-    flows = (sent[sample], integers[sample], ready[sample])
+    flows = (sent[sample], integers[sample], ready[sample], heard, sample)
     row, now = history + start, step + start
     arriving[:] = 0
     for number in range(group[G_OUTER], group[G_OUTER_END]):
@@ -858,8 +873,10 @@ def run(
     """Run samples ``first`` to ``last`` for ``steps`` steps, the first of which is ``step``.
 
     ``streams`` are what is sent, ``[sample, history + step, column]`` as bytes and as
-    integers, sums that are ready, the recorded values, and the number of
-    history rows: what was sent before. ``states`` (current, voltage, idle steps left) and
+    integers, sums that are ready, the recorded values, the number of history rows: what
+    was sent before, and a table of where each binary input is: bytes ``[sample, step, neuron]``
+    without gaps at ``H_CHUNK``, and ``[sample, history, neuron]`` at ``H_BEFORE`` (0 if there was
+    nothing). ``states`` (current, voltage, idle steps left) and
     ``streams`` are written; ``events`` counts wraps and saturations of each population.
 
     Several threads (``parts``) may do this at once with the same arrays but ``events`` and

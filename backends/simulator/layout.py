@@ -1,6 +1,7 @@
 """A program laid out for the fast engine: flat tables and weights, source by source.
 
-Each input and population has columns in one array of what is sent. Populations
+Each population has columns in one array of what is sent, and so has each input that is no
+spikes; those are read where their owner has them. Populations
 that hear each other run together as a group; groups run one after the other, all
 steps of a chunk at a time. A population that a convolution reaches is kept as
 (y, x, channel), so that what one spike adds to a row of pixels is contiguous; its
@@ -23,7 +24,7 @@ from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.operators import Conv2d, Dense, Sparse
 from spikec.compiler.pages import low_zeros, pieces, span
-from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
+from spikec.compiler.program import Connection, Neurons, Program
 
 __all__ = ["Columns", "Layout", "laid_out", "padded"]
 
@@ -64,7 +65,8 @@ class Layout:
 
     Sparse connections are read where they lie, through addresses of arrays that ``held``
     keeps: the synapses of a program are never copied. ``sent`` and ``integers`` give the
-    columns of what is sent as bytes and as integers; ``wires`` are the program's
+    columns of what is sent as bytes and as integers, ``heard`` the row of each binary input
+    in the table that says where it is; ``wires`` are the program's
     connections in the order of the table; ``state`` is the place of each population among
     all neurons. States are of type ``dtype``; unless ``proved``, int32 holds only while no
     current wraps.
@@ -73,6 +75,7 @@ class Layout:
     program: Program
     sent: Mapping[str, Columns]
     integers: Mapping[str, Columns]
+    heard: Mapping[str, Columns]
     state: Mapping[str, int]
     groups: IntArray
     populations: IntArray
@@ -103,7 +106,7 @@ def laid_out(program: Program) -> Layout:
         for item in program.neurons
         if current_bound(item, arrives[item.name]) <= STATE_MAX
     }
-    sent, integers = _columns(program)
+    sent, integers, heard = _columns(program)
     sizes = {item.name: padded(item.num_neurons) for item in program.populations}
     state = _starts(sizes[name] for name in names)
     target = {
@@ -111,7 +114,7 @@ def laid_out(program: Program) -> Layout:
         for group in order
         for name, place in zip(group, _starts(sizes[name] for name in group), strict=False)
     }
-    builder = _Builder(program, sent, integers, target)
+    builder = _Builder(program, sent, {**integers, **heard}, target)
     groups = []
     for group in order:
         first = names.index(group[0])
@@ -144,6 +147,7 @@ def laid_out(program: Program) -> Layout:
         program=program,
         sent=sent,
         integers=integers,
+        heard=heard,
         state=places,
         groups=np.array(groups, np.int64),
         populations=np.array(rows, np.int64),
@@ -156,7 +160,9 @@ def laid_out(program: Program) -> Layout:
         dtype=dtype,
         proved=all(name in calm or bound <= _PROVED for name, bound in bounds.items()),
         history=max([1, *(row[k.C_DELAY] for row in builder.connections)]),
-        widest=max(padded(item.count) for item in (*sent.values(), *integers.values())),
+        widest=max(
+            padded(item.count) for item in (*sent.values(), *integers.values(), *heard.values())
+        ),
         width=padded(sum(padded(item.count) for item in sent.values())),
         integer_width=sum(item.count for item in integers.values()),
         held=tuple(builder.held),
@@ -173,7 +179,8 @@ def _plan_group(
     group[k.G_FUSED] = int(
         alone
         and inside[0][k.P_PLAIN] != k.GENERAL
-        and (heard[0][k.C_KIND], heard[0][k.C_VALUES]) == (k.DENSE, k.BITS)
+        and heard[0][k.C_KIND] == k.DENSE
+        and heard[0][k.C_VALUES] <= k.BITS
     )
     width = sum(padded(row[k.P_COUNT]) for row in inside)
     reused = any(row[k.C_KIND] == k.DENSE and row[k.C_COUNT] * row[k.C_WIDTH] > _CACHE
@@ -181,22 +188,29 @@ def _plan_group(
     group[k.G_STEPS] = _MOST_STEPS if reused else max(_FEW_STEPS, _CACHED_SUMS // width)
 
 
-def _columns(program: Program) -> tuple[dict[str, Columns], dict[str, Columns]]:
-    """Return the columns of bytes (spikes, and counts up to 255) and those of integers."""
-    inputs = {item.name: item for item in program.inputs}
-    ends: list[ProgramInput | Neurons] = [*program.inputs, *program.neurons]
+def _columns(
+    program: Program,
+) -> tuple[dict[str, Columns], dict[str, Columns], dict[str, Columns]]:
+    """Return the columns of bytes (spikes, and counts up to 255), those of integers, and rows.
+
+    The last are those of binary inputs.
+    """
     pictures = {item.target for item in program.connections if _contiguous(item)}
     sent: dict[str, Columns] = {}
-    integers: dict[str, Columns] = {}
-    for item in ends:
-        graded = item.name in inputs and inputs[item.name].kind != "binary"
-        table = integers if graded else sent
-        begin = sum(c.count if graded else padded(c.count) for c in table.values())
+    for item in program.neurons:
         order = _channels_last(item.shape) if item.name in pictures else None
-        table[item.name] = Columns(
+        begin = sum(padded(c.count) for c in sent.values())
+        sent[item.name] = Columns(
             begin=begin, count=size(item.shape), shape=item.shape, order=order
         )
-    return sent, integers
+    integers: dict[str, Columns] = {}
+    heard: dict[str, Columns] = {}
+    for entry in program.inputs:
+        binary = entry.kind == "binary"
+        table = heard if binary else integers
+        begin = len(heard) if binary else sum(c.count for c in integers.values())
+        table[entry.name] = Columns(begin=begin, count=size(entry.shape), shape=entry.shape)
+    return sent, integers, heard
 
 
 def _joined(parts: Sequence[Array]) -> Array:
@@ -250,11 +264,12 @@ class _Builder:
         self,
         program: Program,
         sent: Mapping[str, Columns],
-        integers: Mapping[str, Columns],
+        inputs: Mapping[str, Columns],
         target: Mapping[str, int],
     ) -> None:
         self._program = program
-        self._sent, self._integers, self._target = sent, integers, target
+        self._sent, self._inputs, self._target = sent, inputs, target
+        self._binary = {item.name for item in program.inputs if item.kind == "binary"}
         self._shifts = {item.name: item.shift for item in program.inputs}
         self._most = {item.name: item.max_spikes for item in program.neurons}
         self._parts: tuple[list[Callable[[Array], None]], ...] = ([], [], [], [])
@@ -297,11 +312,11 @@ class _Builder:
         return tuple(flat)
 
     def _source(self, name: str) -> Columns:
-        return self._sent[name] if name in self._sent else self._integers[name]
+        return self._sent[name] if name in self._sent else self._inputs[name]
 
     def _values(self, name: str) -> int:
-        if name in self._integers:
-            return k.INTEGERS
+        if name in self._inputs:
+            return k.HEARD if name in self._binary else k.INTEGERS
         return k.BYTES if self._most.get(name, 1) > 1 else k.BITS
 
     def _append(self, which: int, values: Array) -> int:
@@ -328,7 +343,7 @@ class _Builder:
         row[k.C_KIND], which = (k.WIDE, 1) if shift is None else (k.DENSE, 0)
         row[k.C_SHIFT] += shift or 0
         stride, count = row[k.C_STRIDE], source.count
-        cut = k.BLOCK if which == 0 and row[k.C_VALUES] == k.BITS else stride
+        cut = k.BLOCK if which == 0 and row[k.C_VALUES] <= k.BITS else stride
 
         def fill(place: Array) -> None:
             for begin in range(0, stride, k.BLOCK):

@@ -89,7 +89,7 @@ def products(layout: Layout) -> Iterator[Product]:
         yield Product(
             row=row,
             connection=connection,
-            source=(layout.integers if graded else layout.sent)[connection.source],
+            source=(layout.integers if graded else layout.heard)[connection.source],
             target=layout.sent[connection.target],
             dtype=np.float32 if most < 1 << 24 else np.float64,
             graded=graded,

@@ -301,6 +301,21 @@ def fetch(_context: Any, array: Any, _at: Any) -> Any:
 
 
 @_intrinsic
+def fetch_at(_context: Any, _place: Any) -> Any:
+    """Ask for the line of memory at an address."""
+
+    def generate(context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        byte, number = ir.IntType(8), ir.IntType(32)
+        place = builder.inttoptr(args[0], byte.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte.as_pointer()], kind)
+        builder.call(function, [place, *(ir.Constant(number, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64), generate
+
+
+@_intrinsic
 def counted_up(_context: Any, array: Any, _at: Any) -> Any:
     """Add 1 to a number that threads share, and return what it was."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from support.random_programs import random_inputs, random_program
 
 from spikec.backends.simulator import codes, fast, golden
 from spikec.backends.simulator.layout import Layout, laid_out
-from spikec.compiler.arrays import Array, aligned
+from spikec.compiler.arrays import Array, aligned, sealed
 from spikec.compiler.operators import Dense, Sparse
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.trace import Probe, Trace
@@ -116,7 +117,7 @@ def test_the_random_programs_reach_every_kernel() -> None:
             for row in layout.groups
         }  # fmt: skip
     assert kinds == {codes.DENSE, codes.WIDE, codes.CONV, codes.SPARSE}
-    assert values == {codes.BITS, codes.BYTES, codes.INTEGERS}
+    assert values == {codes.HEARD, codes.BITS, codes.BYTES, codes.INTEGERS}
     assert pictures == {False, True}
     assert widths == {np.int32, np.int64}
     assert plain == {codes.GENERAL, codes.PLAIN, codes.CALM}
@@ -262,3 +263,44 @@ def test_booleans_floats_and_integers_are_the_same_spikes() -> None:
     for dtype in (bool, np.int64, np.float32):
         given = {"in": inputs["in"].astype(dtype)}
         assert_same(fast.run(layout, given, probes), expected, dtype)
+
+
+#: Ways in which an owner may keep what is the same.
+FORMS: tuple[Callable[[Array], Array], ...] = (
+    lambda values: values,
+    lambda values: values.astype(bool) if values.max(initial=0) <= 1 else values,
+    lambda values: sealed(values.copy()),
+    lambda values: values.astype(np.float64),
+    lambda values: np.repeat(values, 2, axis=1)[:, ::2],
+    np.asfortranarray,
+    lambda values: values[::-1].copy()[::-1],
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 1 << 32), neurons=st.sampled_from([1, 5, 63, 64, 65, 128, 200]))
+def test_binary_inputs_are_read_where_and_how_they_are(seed: int, neurons: int) -> None:
+    rng = np.random.default_rng(seed)
+    program = random_program(rng, max_neurons=neurons, kinds=("binary",), max_delay=5)
+    samples, steps = int(rng.integers(1, 7)), int(rng.integers(1, 12))
+    inputs = random_inputs(program, rng, samples=samples, steps=steps)
+    for values in inputs.values():  # a byte that is no spike, in one sample of some
+        if rng.random() < 0.4:
+            values[rng.integers(samples), rng.integers(steps)].flat[-1] = rng.integers(2, 256)
+    given_forms = {name: FORMS[rng.integers(len(FORMS))](item) for name, item in inputs.items()}
+    probes = all_probes(program)
+    expected = golden.run(program, inputs, probes=probes)
+    layout, threads = laid_out(program), int(rng.integers(1, 4))
+    with pytest.MonkeyPatch.context() as patch:
+        # Samples are taken in one by one, or some together.
+        patch.setattr(fast, "_TOGETHER", int(rng.choice([0, 3000, 1 << 20])))
+        assert_same(fast.run(layout, given_forms, probes, threads=threads), expected, seed)
+        session = fast.Session(layout, samples=samples, probes=probes, threads=threads)
+        cuts = sorted({0, steps, *rng.integers(0, steps + 1, 3).tolist()})
+        parts = [
+            session.run({name: item[:, a:b] for name, item in given_forms.items()}, last=b == steps)
+            for a, b in pairwise(cuts)
+        ]
+    joined = Trace.joined(parts, axis="step")
+    events = {**joined.events, **session.events}
+    assert_same(Trace(values=joined.values, outputs=joined.outputs, events=events), expected, seed)
