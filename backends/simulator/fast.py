@@ -120,7 +120,7 @@ class _Heard(NamedTuple):
 
 
 #: What a thread works in: what arrives, and arrays that are its own.
-Room: TypeAlias = tuple[Array, tuple[Array, ...]]
+Room: TypeAlias = tuple[Array, tuple[Array | tuple[Array, Array], ...]]
 #: Currents and voltages of samples, and for how many steps each neuron still idles.
 States: TypeAlias = tuple[Array, Array]
 
@@ -210,7 +210,7 @@ class Kept:
         events, members = chunk * layout.widest, self.members
         return aligned((chunk, self._width), layout.dtype), (
             aligned((_FEW_STEPS, k.BLOCK), layout.dtype),
-            aligned((self._width + padded(1),), np.int16),
+            (aligned((layout.sums[0],), np.int16), aligned((layout.sums[1],), layout.dtype)),
             np.zeros((members, events + padded(1)), np.int32),
             np.zeros(events, np.int64),
             np.zeros((members, chunk), np.int64),
@@ -633,4 +633,5 @@ def _as_program(stream: Array, columns: Columns, rows: slice) -> Array:
 
 def _sums_width(layout: Layout) -> int:
     populations = layout.populations
-    return padded(int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max()))
+    # The last vector of a picture's line may reach beyond the picture.
+    return padded(int((populations[:, k.P_TARGET] + populations[:, k.P_COUNT]).max()) + 31)

@@ -8,11 +8,12 @@ What makes it fast, measured on this design:
 
 - only rows of neurons that spiked are added (weights are stored source-major), many
   columns at a time in registers (:mod:`~spikec.backends.simulator.vectors`), as sums of
-  16 bits that are emptied before they can overflow;
+  8 bits while these hold them, then of 16, that are emptied before they can overflow;
 - spikes are found 64 bytes at a time;
-- a decay needs 32 bits only: with ``x = hi * 4096 + lo`` the product ``x * c / 4096``
-  is ``hi * c + (lo * c) / 4096``, and only the last part rounds. Of a state that stays in
-  24 bits, both are products of 16 bits.
+- a state of 24 bits is a float32, which holds it exactly, and a decay one multiplication and
+  addition rounded toward zero: beside 2**23 a float has no fraction left;
+- where floats will not do, a decay needs 32 bits only: with ``x = hi * 4096 + lo`` the product
+  ``x * c / 4096`` is ``hi * c + (lo * c) / 4096``, and only the last part rounds.
 
 A state is int32 where the layout proves that no sum can leave it, else int64;
 the same source serves both.
@@ -41,6 +42,7 @@ from spikec.backends.simulator.codes import (
     C_STRIDE,
     C_TARGET,
     C_TARGETS,
+    C_TOGETHER,
     C_VALUES,
     C_WEIGHTS,
     C_WIDTH,
@@ -76,6 +78,20 @@ from spikec.backends.simulator.codes import (
     P_TARGET,
     P_TWICE,
     P_VOLTAGE,
+    Q_BACK,
+    Q_HIGH,
+    Q_LINE,
+    Q_LINES,
+    Q_PLACES,
+    Q_REACHED,
+    Q_SUMS,
+    Q_WIDTH,
+    R_AMOUNT,
+    R_BIAS,
+    R_KEEP_CURRENT,
+    R_KEEP_VOLTAGE,
+    R_RESET,
+    R_THRESHOLD,
     READY,
     REPLACE,
     SPARSE,
@@ -90,7 +106,12 @@ from spikec.backends.simulator.codes import (
     WIDE,
 )
 from spikec.backends.simulator.vectors import (
+    COMPRESSES,
+    FUSED,
+    TOWARD_ZERO,
     add_to,
+    as_lanes,
+    as_reals,
     as_word,
     bytes_at,
     counted,
@@ -99,15 +120,26 @@ from spikec.backends.simulator.vectors import (
     fetch,
     fetch_at,
     give_way,
+    kept_and,
+    kept_part,
     loaded,
     lowest_bit,
     masked,
     number_of_bits,
+    numbers_of_bits,
+    put,
+    put_numbers,
+    real,
+    reals_at,
+    round_as,
+    rounding,
     select,
     splat,
     store,
     store_bytes,
     total,
+    widened,
+    write_to,
     zeros,
 )
 
@@ -117,7 +149,7 @@ __all__ = ["APART", "judge", "run"]
 _ROWS = 255
 #: Neurons that take steps side by side: two vectors where they are of 512 bits, so that one
 #: works while the other waits.
-_SIDE = 32
+_SIDE = 64
 #: Columns of a row that are summed in registers together, and rows of weights asked for ahead.
 _COLUMNS, _AHEAD = 256, 8
 _MAX = (1 << 23) - 1
@@ -182,17 +214,26 @@ def judge(address: int, count: int) -> tuple[int, int]:
 def _listed(mask: Any, place: int, index: Any, found: int) -> int:
     """Write ``place`` and the number of each bit that is set to ``index``; return the new end.
 
-    There is room for four more.
+    There is room for 64 more.
     """
-    end = found + number_of_bits(mask)
+    count = number_of_bits(mask)
+    if COMPRESSES:
+        numbers = numbers_of_bits(mask)
+        put_numbers(index, found, numbers, 0, place)
+        if count > 16:
+            put_numbers(index, found + 16, numbers, 16, place)
+        if count > 32:
+            put_numbers(index, found + 32, numbers, 32, place)
+            put_numbers(index, found + 48, numbers, 48, place)
+        return found + count
     # Mostly there are few, and four without asking are quicker than one wrong guess.
     for part in range(4):
-        index[found + part] = place + lowest_bit(mask)
+        put(index, found + part, place + lowest_bit(mask))
         mask &= mask - np.uint64(1)
-    for part in range(found + 4, end):
-        index[part] = place + lowest_bit(mask)
+    for part in range(found + 4, found + count):
+        put(index, part, place + lowest_bit(mask))
         mask &= mask - np.uint64(1)
-    return end
+    return found + count
 
 
 @_placed
@@ -231,12 +272,11 @@ def _find_values(sent: Any, index: Any, values: Any, found: int) -> int:
     return found
 
 
-@_jit
-def _empty(sums: Any, row: Any, shift: int) -> None:
-    """Add the sums of a whole row to it; both are padded."""
+@_placed
+def _blank(row: Any) -> None:
+    """Set a padded row to 0, in vectors like those that it is read in: these wait for smaller."""
     for j in range(0, len(row), 32):
-        add_to(row, j, loaded(sums, j, 32, 16), shift)
-        store(sums, j, zeros(32, 16))
+        store(row, j, zeros(32, 32))
 
 
 def _gathering(lanes: int) -> Any:
@@ -244,20 +284,28 @@ def _gathering(lanes: int) -> Any:
 
     def gather(
         weights: Any, stride: int, index: Any, first: int, last: int, row: Any, column: int,
-        at: int, shift: int,
+        at: int, shift: int, together: int, blank: bool,
     ) -> None:  # fmt: skip
         while first < last:
             end = min(first + _ROWS, last)
             sums = zeros(lanes, 16)
-            for event in range(first, end):
-                # Rows lie apart: no processor guesses the next. Those of the next step count.
-                soon = element(index, event + _AHEAD) * stride + column
-                for line in range(0, lanes, 64):
-                    fetch(weights, soon + line)
-                begin = element(index, event) * stride + column
-                sums = sums + loaded(weights, begin, lanes, 16)
-            add_to(row, at, sums, shift)
-            first = end
+            while first < end:
+                some = zeros(lanes, 8)
+                stop = min(first + together, end)
+                for event in range(first, stop):
+                    # Rows lie apart: no processor guesses the next. Those of the next step count.
+                    soon = element(index, event + _AHEAD) * stride + column
+                    for line in range(0, lanes, 64):
+                        fetch(weights, soon + line)
+                    begin = element(index, event) * stride + column
+                    some = some + loaded(weights, begin, lanes, 8)
+                sums = sums + widened(some, 16)
+                first = stop
+            if blank:
+                write_to(row, at, sums, shift)
+                blank = False
+            else:
+                add_to(row, at, sums, shift)
 
     return _placed(gather)
 
@@ -268,21 +316,27 @@ _gather_few: Any = _gathering(32)
 
 @_placed
 def _dense(
-    weights: Any, count: int, stride: int, index: Any, first: int, last: int, row: Any, skip: int,
-    shift: int,
+    connection: Any, weights: Any, index: Any, first: int, last: int, row: Any, skip: int,
+    blank: bool,
 ) -> None:  # fmt: skip
     """Add what events ``first`` to ``last`` of ``index`` send, from column ``skip``, to ``row``.
 
-    Weights are laid out in blocks of columns, see :data:`~codes.BLOCK`; ``skip`` begins one.
+    A ``blank`` row is written to, whatever it holds. Weights are laid out in blocks of columns,
+    see :data:`~codes.BLOCK`; ``skip`` begins one. As many rows as bytes can hold are summed in
+    bytes, their sums in 16 bits.
     """
+    count, stride, shift = connection[C_COUNT], connection[C_STRIDE], connection[C_SHIFT]
+    together = connection[C_TOGETHER]
     for begin in range(0, len(row), BLOCK):
         block = weights[(skip + begin) * count :]
         width, column = min(BLOCK, stride - skip - begin), 0
         while column + _COLUMNS <= width:
-            _gather_many(block, width, index, first, last, row, column, begin + column, shift)
+            _gather_many(block, width, index, first, last, row, column, begin + column, shift,
+                         together, blank)  # fmt: skip
             column += _COLUMNS
         while column < width:
-            _gather_few(block, width, index, first, last, row, column, begin + column, shift)
+            _gather_few(block, width, index, first, last, row, column, begin + column, shift,
+                        together, blank)  # fmt: skip
             column += 32
 
 
@@ -301,50 +355,73 @@ def _weighted(
 
 
 @_jit
+def _empty(sums: Any, row: Any, shift: int, geometry: Any) -> None:
+    """Add the sums of a convolution to ``row``: line by line, without the margin around them."""
+    reached, place = geometry[Q_REACHED], geometry[Q_SUMS]
+    for begin in range(0, geometry[Q_HIGH] * reached, reached):
+        for j in range(0, reached, 32):
+            # What is masked belongs to the margin, which is wider than a vector.
+            summed = masked(loaded(sums, place + j, 32, 16), reached - j)
+            add_to(row, begin + j, summed, shift)
+            store(sums, place + j, zeros(32, 16))
+        place += geometry[Q_LINE]
+
+
+@_jit
+def _empty_values(sums: Any, row: Any, shift: int, geometry: Any) -> None:
+    """The same of sums of values."""
+    reached, place = geometry[Q_REACHED], geometry[Q_SUMS]
+    for begin in range(0, geometry[Q_HIGH] * reached, reached):
+        for j in range(reached):
+            row[begin + j] += sums[place + j] << shift
+            sums[place + j] = 0
+        place += geometry[Q_LINE]
+
+
+@_jit
 def _convolved(
-    weights: Any,
-    index: Any,
-    values: Any,
-    sums: Any,
-    row: Any,
-    shift: int,
-    graded: bool,
-    geometry: Any,
-    places: Any,
-) -> None:
+    weights: Any, index: Any, first: int, last: int, sums: Any, row: Any, shift: int,
+    geometry: Any, places: Any,
+) -> None:  # fmt: skip
     """Add what neurons ``index`` of a picture send through a convolution to ``row``.
 
-    ``row`` is (y, x, channel), ``places`` are those of the layout's geometry: for each neuron
-    where its piece of the first row of the kernel and of the picture begin, how long it is,
-    and how many rows there are. For one row all that a spike reaches is contiguous.
+    ``row`` is (y, x, channel); ``places`` says for each neuron where the first line that it
+    reaches begins among the sums, and that of its kernel. The sums have a margin, so that
+    each spike adds as many vectors: no processor guesses how many there are.
     """
-    first, line, back = geometry
-    waiting = 0
-    for event in range(len(index)):
-        place = first + 4 * np.int64(index[event])
-        at, kernel = np.int64(places[place]), np.int64(places[place + 1])
-        length = np.int64(places[place + 2])
-        whole = length & -32
-        for _ in range(places[place + 3]):
-            if graded:
-                value = values[event] << shift
-                for j in range(length):
-                    row[at + j] += weights[kernel + j] * value
-            else:
-                for j in range(0, whole, 32):
+    table, lines, width = geometry[Q_PLACES], geometry[Q_LINES], geometry[Q_WIDTH]
+    line, back = geometry[Q_LINE], geometry[Q_BACK]
+    while first < last:
+        end = min(first + _ROWS, last)
+        for event in range(first, end):
+            place = table + 2 * element(index, event)
+            at, kernel = element(places, place), element(places, place + 1)
+            for _ in range(lines):
+                for j in range(0, width, 32):
                     taps = loaded(weights, kernel + j, 32, 16)
                     store(sums, at + j, loaded(sums, at + j, 32, 16) + taps)
-                if whole < length:
-                    taps = masked(loaded(weights, kernel + whole, 32, 16), length - whole)
-                    store(sums, at + whole, loaded(sums, at + whole, 32, 16) + taps)
-            at += line
-            kernel -= back
-        waiting += 1
-        if waiting == _ROWS:
-            _empty(sums, row, shift)
-            waiting = 0
-    if waiting and not graded:
-        _empty(sums, row, shift)
+                at += line
+                kernel -= back
+        _empty(sums, row, shift, geometry)
+        first = end
+
+
+@_jit
+def _convolved_values(
+    weights: Any, index: Any, values: Any, sums: Any, row: Any, shift: int, geometry: Any,
+    places: Any,
+) -> None:  # fmt: skip
+    """The same of neurons that send ``values``."""
+    table, lines, width = geometry[Q_PLACES], geometry[Q_LINES], geometry[Q_WIDTH]
+    for event in range(len(index)):
+        place = table + 2 * np.int64(index[event])
+        at, kernel = np.int64(places[place]), np.int64(places[place + 1])
+        for _ in range(lines):
+            for j in range(width):
+                sums[at + j] += weights[kernel + j] * values[event]
+            at += geometry[Q_LINE]
+            kernel -= geometry[Q_BACK]
+    _empty_values(sums, row, shift, geometry)
 
 
 @_jit
@@ -381,12 +458,16 @@ def _deliver(
     begin, width, stride = connection[C_TARGET], connection[C_WIDTH], connection[C_STRIDE]
     if kind == DENSE and not graded:
         part = row[begin + skip : begin + min(stride, skip + block)]
-        _dense(narrow[base:], connection[C_COUNT], stride, index, first, last, part, skip, shift)
+        _dense(connection, narrow[base:], index, first, last, part, skip, False)
+        return
+    if kind == CONV and not graded:
+        _convolved(narrow[base:], index, first, last, sums[0], row[begin:], shift,
+                   geometry[connection[C_GEOMETRY]], places)  # fmt: skip
         return
     index, values = index[first:last], values[first:last]
     if kind == CONV:
-        _convolved(narrow[base:], index, values, sums, row[begin : begin + stride], shift, graded,
-                   geometry[connection[C_GEOMETRY]], places)  # fmt: skip
+        _convolved_values(narrow[base:], index, values, sums[1], row[begin:], shift,
+                          geometry[connection[C_GEOMETRY]], places)  # fmt: skip
         return
     part = row[begin : begin + width]
     if kind == SPARSE:
@@ -460,70 +541,154 @@ def _one_where(mask: Any) -> Any:
     return select(mask, splat(1, _SIDE), zeros(_SIDE, 32))
 
 
-def _plain(calm: bool) -> Any:
-    """Return what takes steps of int32 neurons with or without currents that may wrap."""
+@_jit
+def _whole_steps(
+    population: Any, steps: int, arriving: Any, first: int, current: Any, voltage: Any,
+    sent: Any, row: int, values: Any, skip: int, count: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Steps of int32 neurons without refractory steps, floors or several spikes.
 
-    def plain(
-        population: Any, steps: int, arriving: Any, first: int, current: Any, voltage: Any,
-        sent: Any, row: int, values: Any, skip: int, count: int,
-    ) -> tuple[int, int]:  # fmt: skip
-        """Steps of int32 neurons without refractory steps, floors or several spikes.
-
-        ``count`` neurons of a population after ``skip``; what arrives begins at column ``first``
-        of ``arriving``, and what they send in the first step at ``row`` of ``sent``. A few
-        neurons at a time, whose states stay in registers, take all steps. All arrays are padded to
-        whole vectors, with neurons that stay at 0. A calm current cannot leave 24 bits.
-        """
-        now, late = population[P_RESET], population[P_LATE]
-        place, pitch, line = population[P_STATE] + skip, arriving.shape[1], sent.shape[1]
-        neurons = values.shape[1]
-        wrapped, clipped = zeros(_SIDE, 32), zeros(_SIDE, 32)
-        for j in range(0, count, _SIDE):
-            at, shown = place + j, row * line + population[P_SPIKES] + skip + j
-            state, drive = loaded(current, at, _SIDE, 32), loaded(voltage, at, _SIDE, 32)
-            threshold = loaded(values, V_THRESHOLD * neurons + at, _SIDE, 32)
-            amount = loaded(values, V_AMOUNT * neurons + at, _SIDE, 32)
-            reset = loaded(values, V_RESET * neurons + at, _SIDE, 32)
-            bias = loaded(values, V_BIAS * neurons + at, _SIDE, 32)
-            fires = loaded(sent, shown - line, _SIDE, 32) > 0
-            after = drive
-            for t in range(steps):
-                arrived = loaded(arriving, t * pitch + first + j, _SIDE, 32) << 6
-                # Factors are read again in each step: LLVM takes products of 16 bits only where it
-                # sees, just before, that these suffice.
-                keep_current = loaded(values, V_KEEP_CURRENT * neurons + at, _SIDE, 32)
-                if calm:
-                    state = _kept_of_24(state, keep_current) + arrived
-                else:
-                    state = _kept(state, keep_current) + arrived
-                    over, under = state > _MAX + 1, state < -_MAX
-                    wrapped = wrapped + _one_where(state > _MAX) + _one_where(under)
-                    state = state - (_one_where(over) << 24) + (_one_where(under) << 24)
-                if late == REPLACE:
-                    after = select(fires, reset, after)
-                keep_voltage = loaded(values, V_KEEP_VOLTAGE * neurons + at, _SIDE, 32)
-                drive = _kept_of_24(after, keep_voltage) + state + bias
-                if late == SUBTRACT:
-                    drive = drive - select(fires, amount, zeros(_SIDE, 32))
+    ``count`` neurons of a population after ``skip``; what arrives begins at column ``first``
+    of ``arriving``, and what they send in the first step at ``row`` of ``sent``. A few
+    neurons at a time, whose states stay in registers, take all steps. All arrays are padded to
+    whole vectors, with neurons that stay at 0.
+    """
+    now, late = population[P_RESET], population[P_LATE]
+    place, pitch, line = population[P_STATE] + skip, arriving.shape[1], sent.shape[1]
+    neurons = values.shape[1]
+    wrapped, clipped = zeros(_SIDE, 32), zeros(_SIDE, 32)
+    for j in range(0, count, _SIDE):
+        at, shown = place + j, row * line + population[P_SPIKES] + skip + j
+        state, drive = loaded(current, at, _SIDE, 32), loaded(voltage, at, _SIDE, 32)
+        threshold = loaded(values, V_THRESHOLD * neurons + at, _SIDE, 32)
+        amount = loaded(values, V_AMOUNT * neurons + at, _SIDE, 32)
+        reset = loaded(values, V_RESET * neurons + at, _SIDE, 32)
+        bias = loaded(values, V_BIAS * neurons + at, _SIDE, 32)
+        fires = loaded(sent, shown - line, _SIDE, 32) > 0
+        after = drive
+        for t in range(steps):
+            arrived = loaded(arriving, t * pitch + first + j, _SIDE, 32) << 6
+            # Factors are read again in each step: LLVM takes products of 16 bits only where it
+            # sees, just before, that these suffice.
+            keep_current = loaded(values, V_KEEP_CURRENT * neurons + at, _SIDE, 32)
+            state = _kept(state, keep_current) + arrived
+            over, under = state > _MAX + 1, state < -_MAX
+            wrapped = wrapped + _one_where(state > _MAX) + _one_where(under)
+            state = state - (_one_where(over) << 24) + (_one_where(under) << 24)
+            if late == REPLACE:
+                after = select(fires, reset, after)
+            keep_voltage = loaded(values, V_KEEP_VOLTAGE * neurons + at, _SIDE, 32)
+            drive = _kept_of_24(after, keep_voltage) + state + bias
+            if late == SUBTRACT:
+                drive = drive - select(fires, amount, zeros(_SIDE, 32))
+            after = _clipped(drive)
+            clipped = clipped + _one_where(after != drive)
+            fires = after > threshold
+            if now == SUBTRACT:
+                drive = after - select(fires, amount, zeros(_SIDE, 32))
                 after = _clipped(drive)
                 clipped = clipped + _one_where(after != drive)
-                fires = after > threshold
-                if now == SUBTRACT:
-                    drive = after - select(fires, amount, zeros(_SIDE, 32))
-                    after = _clipped(drive)
-                    clipped = clipped + _one_where(after != drive)
-                if now == REPLACE:
-                    after = select(fires, reset, after)
-                store_bytes(sent, shown + t * line, fires)
-            store(current, at, state)
-            store(voltage, at, after)
-        return total(wrapped), total(clipped)
-
-    return _jit(plain)
+            if now == REPLACE:
+                after = select(fires, reset, after)
+            store_bytes(sent, shown + t * line, fires)
+        store(current, at, state)
+        store(voltage, at, after)
+    return total(wrapped), total(clipped)
 
 
-_calm_steps: Any = _plain(calm=True)
-_wrapping_steps: Any = _plain(calm=False)
+@_placed
+def _larger(values: Any, others: Any) -> Any:
+    return select(values > others, values, others)
+
+
+@_placed
+def _smaller(values: Any, others: Any) -> Any:
+    return select(values < others, values, others)
+
+
+def _taking_reals(clips: bool) -> Any:
+    """Return what takes steps in float32, where voltages may saturate or do not."""
+
+    def take(
+        population: Any, steps: int, arriving: Any, first: int, current: Any, voltage: Any,
+        sent: Any, values: Any, at: int, shown: int,
+    ) -> int:  # fmt: skip
+        """Steps of neurons ``at``; return how many saturated, and leave all if it does not clip."""
+        now, late = population[P_RESET], population[P_LATE]
+        pitch, line, neurons = arriving.shape[1], sent.shape[1], values.shape[1]
+        unit, most, least = real(64, _SIDE), real(_MAX, _SIDE), real(-_MAX, _SIDE)
+        state = as_reals(loaded(current, at, _SIDE, 32))
+        after = as_reals(loaded(voltage, at, _SIDE, 32))
+        keep_current = reals_at(values, R_KEEP_CURRENT * neurons + at, _SIDE)
+        keep_voltage = reals_at(values, R_KEEP_VOLTAGE * neurons + at, _SIDE)
+        bias = reals_at(values, R_BIAS * neurons + at, _SIDE)
+        threshold = reals_at(values, R_THRESHOLD * neurons + at, _SIDE)
+        amount = reals_at(values, R_AMOUNT * neurons + at, _SIDE)
+        reset = reals_at(values, R_RESET * neurons + at, _SIDE)
+        fires = loaded(sent, shown - line, _SIDE, 8) != 0
+        clipped, highest, lowest = 0, after, after
+        for t in range(steps):
+            arrived = as_reals(loaded(arriving, t * pitch + first, _SIDE, 32))
+            state = kept_and(arrived, unit, kept_part(state, keep_current))
+            driven = bias
+            if late == REPLACE:
+                after = select(fires, reset, after)
+            if late == SUBTRACT:
+                driven = select(fires, bias - amount, bias)
+            drive = kept_part(after, keep_voltage) + state + driven
+            if clips:
+                after = _smaller(_larger(drive, least), most)
+                clipped += number_of_bits(as_word(after != drive))
+            else:
+                highest, lowest = _larger(drive, highest), _smaller(drive, lowest)
+                after = drive
+            fires = after > threshold
+            if now == SUBTRACT:
+                drive = select(fires, after - amount, after)
+                if clips:
+                    after = _smaller(_larger(drive, least), most)
+                    clipped += number_of_bits(as_word(after != drive))
+                else:
+                    highest, lowest = _larger(drive, highest), _smaller(drive, lowest)
+                    after = drive
+            if now == REPLACE:
+                after = select(fires, reset, after)
+            store_bytes(sent, shown + t * line, fires)
+        if not clips:
+            clipped = number_of_bits(as_word(highest > most) | as_word(lowest < least))
+            if clipped:
+                return clipped
+        store(current, at, as_lanes(state))
+        store(voltage, at, as_lanes(after))
+        return clipped
+
+    return _jit(take)
+
+
+_take_reals: Any = _taking_reals(clips=False)
+_take_and_clip: Any = _taking_reals(clips=True)
+
+
+@_jit
+def _real_steps(
+    population: Any, steps: int, arriving: Any, first: int, current: Any, voltage: Any,
+    sent: Any, row: int, values: Any, skip: int, count: int,
+) -> int:  # fmt: skip
+    """The same of neurons whose currents cannot leave 24 bits, in float32.
+
+    Sums of two states are below 2**24, which floats hold exactly; so are bias and reset. What
+    is added to both rounds once, to what is beyond 2**24 and saturates, or not at all. Mostly
+    nothing saturates: that is looked at in the end, and such neurons go again.
+    """
+    clipped = 0
+    for j in range(0, count, _SIDE):
+        at = population[P_STATE] + skip + j
+        shown = row * sent.shape[1] + population[P_SPIKES] + skip + j
+        if _take_reals(population, steps, arriving, first + j, current, voltage, sent, values, at,
+                       shown):  # fmt: skip
+            clipped += _take_and_clip(population, steps, arriving, first + j, current, voltage,
+                                      sent, values, at, shown)  # fmt: skip
+    return clipped
 
 
 @_jit
@@ -595,12 +760,12 @@ def _advance(
     late = min(steps, max(0, population[P_START] - step))
     if population[P_PLAIN] != GENERAL:
         steps, arriving, row = steps - late, arriving[late:], row + late
-        if population[P_PLAIN] == CALM:
-            wrapped, clipped = _calm_steps(population, steps, arriving, first, current, voltage,
-                                           sent, row, values, skip, count)  # fmt: skip
+        if FUSED and population[P_PLAIN] == CALM:
+            wrapped, clipped = 0, _real_steps(population, steps, arriving, first, current, voltage,
+                                              sent, row, values, skip, count)  # fmt: skip
         else:
-            wrapped, clipped = _wrapping_steps(population, steps, arriving, first, current,
-                                               voltage, sent, row, values, skip, count)  # fmt: skip
+            wrapped, clipped = _whole_steps(population, steps, arriving, first, current, voltage,
+                                            sent, row, values, skip, count)  # fmt: skip
         events[0] += wrapped
         events[1] += clipped
         return
@@ -703,11 +868,11 @@ def _fused(
         for begin in range(0, steps, len(room)):
             arriving = room[: min(len(room), steps - begin)]
             for t in range(len(arriving)):
-                arriving[t, :width] = 0
                 end = ends[begin + t]
                 if end > found:
-                    _dense(narrow, connection[C_COUNT], stride, index, found, end,
-                           arriving[t, :width], skip, connection[C_SHIFT])  # fmt: skip
+                    _dense(connection, narrow, index, found, end, arriving[t, :width], skip, True)
+                else:
+                    _blank(arriving[t, :width])
                 found = end
             _advance(population, step + begin, first + begin, len(arriving), arriving, 0, sent,
                      state, values, events, skip, width)  # fmt: skip
@@ -889,7 +1054,8 @@ def run(
     """
     groups, populations, connections = tables
     members = len(scratch[2]) if parts == 1 else 1
-    number = 0
+    number, before = 0, rounding()
+    round_as(before | TOWARD_ZERO)
     for begin in range(first, last, members):
         end = min(begin + members, last)
         for sample in range(begin, end):
@@ -930,3 +1096,4 @@ def run(
                             unit = _claimed(meeting, number, unit, parts)
                         _meet(meeting, number, units, parts)
                         number += 1
+    round_as(before)

@@ -68,8 +68,8 @@ class Layout:
     columns of what is sent as bytes and as integers, ``heard`` the row of each binary input
     in the table that says where it is; ``wires`` are the program's
     connections in the order of the table; ``state`` is the place of each population among
-    all neurons. States are of type ``dtype``; unless ``proved``, int32 holds only while no
-    current wraps.
+    all neurons; ``sums`` says how many sums convolutions have, of spikes and of values. States
+    are of type ``dtype``; unless ``proved``, int32 holds only while no current wraps.
     """
 
     program: Program
@@ -92,6 +92,7 @@ class Layout:
     width: int
     integer_width: int
     held: tuple[Array, ...]
+    sums: tuple[int, int]
 
 
 def laid_out(program: Program) -> Layout:
@@ -151,7 +152,7 @@ def laid_out(program: Program) -> Layout:
         state=places,
         groups=np.array(groups, np.int64),
         populations=np.array(rows, np.int64),
-        connections=np.array(builder.connections or np.zeros((0, k.C_STRIDE + 1)), np.int64),
+        connections=np.array(builder.connections or np.zeros((0, k.C_TOGETHER + 1)), np.int64),
         wires=tuple(builder.wires),
         names=names,
         weights=builder.weights(),
@@ -166,6 +167,7 @@ def laid_out(program: Program) -> Layout:
         width=padded(sum(padded(item.count) for item in sent.values())),
         integer_width=sum(item.count for item in integers.values()),
         held=tuple(builder.held),
+        sums=(builder.sums[0], builder.sums[1]),
     )
 
 
@@ -257,6 +259,12 @@ def _narrow_shift(weight: Array) -> int | None:
     return shift if low >> shift >= -128 and high >> shift <= 127 else None
 
 
+def _together(weight: Array, shift: int) -> int:
+    """Return how many rows of weights bytes can sum, at least 1."""
+    low, high, _ = span(weight)
+    return min(128 // max(1, -(low >> shift)), 127 // max(1, high >> shift)) or 1
+
+
 class _Builder:
     """Collects connections and their weights, one behind the other."""
 
@@ -274,6 +282,7 @@ class _Builder:
         self._most = {item.name: item.max_spikes for item in program.neurons}
         self._parts: tuple[list[Callable[[Array], None]], ...] = ([], [], [], [])
         self._lengths = [0] * 4
+        self.sums = [0, 0]
         self.connections: list[list[int]] = []
         self.wires: list[Connection] = []
         self.held: list[Array] = []
@@ -281,7 +290,7 @@ class _Builder:
     def add(self, connection: Connection) -> None:
         """Append a connection."""
         source = self._source(connection.source)
-        row = [0] * (k.C_STRIDE + 1)
+        row = [0] * (k.C_TOGETHER + 1)
         row[k.C_SOURCE], row[k.C_COUNT] = source.begin, source.count
         row[k.C_DELAY] = connection.delay + self._shifts.get(connection.source, 0)
         row[k.C_TARGET] = self._target[connection.target]
@@ -304,11 +313,11 @@ class _Builder:
         types = (np.int8, np.int16, np.int64, np.int32)
         flat = []
         for which, dtype in enumerate(types):  # the last vector may reach beyond a kernel
-            self._append(which, np.zeros(3 if dtype is np.int64 else _LANES, dtype))
+            self._append(which, np.zeros(k.Q_HIGH + 1 if dtype is np.int64 else _LANES, dtype))
             flat.append(aligned((self._lengths[which],), dtype))
             for part in self._parts[which]:
                 part(flat[-1])
-        flat[2] = flat[2].reshape(-1, 3)
+        flat[2] = flat[2].reshape(-1, k.Q_HIGH + 1)
         return tuple(flat)
 
     def _source(self, name: str) -> Columns:
@@ -342,6 +351,7 @@ class _Builder:
         shift = _narrow_shift(operator.weight)
         row[k.C_KIND], which = (k.WIDE, 1) if shift is None else (k.DENSE, 0)
         row[k.C_SHIFT] += shift or 0
+        row[k.C_TOGETHER] = _together(operator.weight, shift or 0)
         stride, count = row[k.C_STRIDE], source.count
         cut = k.BLOCK if which == 0 and row[k.C_VALUES] <= k.BITS else stride
 
@@ -361,19 +371,27 @@ class _Builder:
         narrowed = _narrowed(operator.weight)
         assert narrowed is not None, "only such convolutions are taken this way"
         weight, shift = narrowed
+        picture = _picture(operator, self._source(connection.source))
         out, channels, rows, columns = weight.shape
-        left = operator.stride[1]
-        slots = -(-columns // left)
-        # [channel in, ky, kx modulo the stride, kx falling, channel out]
-        kernel = np.zeros((channels, rows, left, slots, out), np.int8)
+        up, left = operator.stride
+        # [channel in, ky, kx modulo the stride, kx falling and channel out]
+        kernel = np.zeros((channels, picture.lines * up, left, picture.width), np.int8)
         for column in range(columns):
             phase, tap = column % left, column // left
-            taps = -(-(columns - phase) // left)
-            kernel[:, :, phase, taps - 1 - tap] = weight[..., column].transpose(1, 2, 0)
-        places, line, back = _pieces(operator, self._source(connection.source), slots)
-        first = self._append(3, places)
+            at = (picture.slots - 1 - tap) * out
+            kernel[:, :rows, phase, at : at + out] = weight[..., column].transpose(1, 2, 0)
+        which = int(row[k.C_VALUES] > k.BITS)
+        sums, self.sums[which] = self.sums[which], self.sums[which] + picture.size
+        first = self._append(3, picture.places + np.array([sums, 0], np.int32))
+        geometry = np.zeros(k.Q_HIGH + 1, np.int64)
+        geometry[k.Q_PLACES], geometry[k.Q_LINE], geometry[k.Q_BACK] = (
+            first, picture.line, up * left * picture.width
+        )  # fmt: skip
+        geometry[k.Q_LINES], geometry[k.Q_WIDTH] = picture.lines, picture.width
+        geometry[k.Q_SUMS], geometry[k.Q_REACHED] = sums + picture.origin, picture.reached
+        geometry[k.Q_HIGH] = picture.high
         row[k.C_KIND] = k.CONV
-        row[k.C_GEOMETRY] = self._append(2, np.array([first, line, back], np.int64)) // 3
+        row[k.C_GEOMETRY] = self._append(2, geometry) // len(geometry)
         row[k.C_SHIFT] += shift
         row[k.C_WEIGHTS] = self._append(0, kernel)
 
@@ -401,29 +419,51 @@ class _Builder:
             row[column] = values.ctypes.data
 
 
-def _pieces(operator: Conv2d, source: Columns, slots: int) -> tuple[Array, int, int]:
-    """Return what each neuron of a picture reaches, and how far apart lines and kernel rows are.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Picture:
+    """Sums of a convolution with a margin: what a spike reaches is as large everywhere.
 
-    Per neuron: where its piece of the first line of the target begins, where that of the
-    kernel, how many weights it has, and how many lines there are.
+    A source neuron reaches ``lines`` lines, ``line`` apart, of ``width`` sums each: zeros beside
+    ``slots`` pixels. ``places`` says where its first line begins, and that of the kernel.
+    ``reached`` sums in each of ``high`` lines from ``origin`` are those of the target.
     """
-    channels, _, rows, columns = operator.weight.shape
+
+    lines: int
+    line: int
+    width: int
+    slots: int
+    places: Array
+    origin: int
+    reached: int
+    high: int
+
+    @property
+    def size(self) -> int:
+        """How many sums there are, with the margin."""
+        most = int(self.places[:, 0].max(initial=0)) + (self.lines - 1) * self.line + self.width
+        return padded(max(most, self.origin + self.high * self.line))
+
+
+def _picture(operator: Conv2d, source: Columns) -> _Picture:
+    """Return where the spikes of ``source`` reach the sums of a convolution."""
+    out, _, rows, columns = operator.weight.shape
     (up, left), (above, before) = operator.stride, operator.padding
     _, high, wide = operator.output_shape(source.shape)
-    places = np.unravel_index(np.arange(source.count), source.shape)
-    channel, y, x = (source.placed(item) for item in places)
-    y, x = y + above, x + before
-    phase, q = x % left, x // left
-    leftmost = q - -(-(columns - phase) // left) + 1  # may lie outside, to the left
-    begin = np.maximum(0, leftmost)
-    count = np.minimum(wide - 1, q) - begin + 1
-    top = np.maximum(0, -(-(y - rows + 1) // up))
-    lines = np.minimum(high - 1, y // up) - top + 1
-    first = ((channel * rows + y - top * up) * left + phase) * slots + begin - leftmost
-    reached = (count > 0) & (lines > 0)
-    table = np.stack([(top * wide + begin) * channels, first * channels, count * channels, lines])
-    pieces = np.where(reached, table, 0).T.astype(np.int32)
-    return np.ascontiguousarray(pieces), wide * channels, up * left * slots * channels
+    lines, slots = -(-rows // up), -(-columns // left)
+    width = padded(slots * out, _LANES)
+    where = np.unravel_index(np.arange(source.count), source.shape)
+    channel, y, x = (source.placed(item) for item in where)
+    (down, ky), (right, kx) = divmod(y + above, up), divmod(x + before, left)
+    # The first pixel of the target stands behind a margin for those that reach further.
+    pixels = max(int(right.max(initial=0)) + 1, wide) + slots - 1
+    line = padded(pixels * out + _LANES, _LANES)
+    at = down * line + right * out
+    kernel = ((channel * lines * up + ky + (lines - 1) * up) * left + kx) * width
+    return _Picture(
+        lines=lines, line=line, width=width, slots=slots,
+        places=np.stack([at, kernel], axis=1).astype(np.int32),
+        origin=(lines - 1) * line + (slots - 1) * out, reached=wide * out, high=high,
+    )  # fmt: skip
 
 
 def _place_of(columns: Columns) -> IntArray:
@@ -520,9 +560,12 @@ def _values(neurons: Neurons, columns: Columns) -> Array:
         k.V_FLOOR: zero - STATE_MAX if neurons.floor is None else neurons.floor,
     }
     rows = [columns.placed(named[index].reshape(-1)) for index in range(len(named))]
-    whole = np.zeros((len(named), padded(columns.count)), np.int32)
+    whole = np.zeros((k.R_RESET + 1, padded(columns.count)), np.int32)
     whole[k.V_THRESHOLD] = _NEVER
-    whole[:, : columns.count] = np.stack(rows)
+    whole[: len(rows), : columns.count] = np.stack(rows)
+    reals = whole[k.R_KEEP_CURRENT :].view(np.float32)
+    reals[...] = whole[: len(reals)]
+    reals[[k.V_KEEP_CURRENT, k.V_KEEP_VOLTAGE]] /= DECAY_UNITY
     return whole
 
 

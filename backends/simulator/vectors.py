@@ -2,7 +2,8 @@
 
 Numba vectorises loops by itself, but half as wide as some processors can, and not where
 types of several widths meet. A value of type :class:`Lanes` is a vector in LLVM's own
-sense: every processor takes it, in as many pieces as it needs. Arithmetic wraps.
+sense: every processor takes it, in as many pieces as it needs. Arithmetic wraps. :class:`Reals`
+are float32, for whole numbers below 2**24, which these hold exactly.
 
 Numba keeps compiled loops by the date of ``kernels.py`` alone: who changes what is written
 here has it compiled anew by touching that file.
@@ -11,20 +12,32 @@ here has it compiled anew by touching that file.
 from __future__ import annotations
 
 import operator
+import platform
 import sys
 from typing import Any
 
 import numba as nb
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 __all__ = [
-    "Lanes", "add_to", "as_word", "bytes_at", "counted", "counted_up", "element", "fetch",
-    "give_way", "loaded", "lowest_bit", "masked", "number_of_bits", "select", "splat", "store",
-    "store_bytes", "total", "zeros",
+    "COMPRESSES", "FUSED", "TOWARD_ZERO", "Lanes", "Reals", "add_to", "as_lanes", "as_reals",
+    "as_word", "bytes_at", "counted", "counted_up", "element", "fetch", "fetch_at", "give_way",
+    "kept_and", "kept_part", "loaded", "lowest_bit", "masked", "number_of_bits", "numbers_of_bits",
+    "put", "put_numbers", "real", "reals_at", "round_as", "rounding", "select", "splat", "store",
+    "store_bytes", "total", "widened", "write_to", "zeros",
 ]  # fmt: skip
+
+_ARM = platform.machine().lower() in ("arm64", "aarch64")
+_FEATURES = get_host_cpu_features()
+#: Whether this processor multiplies and adds floats with one rounding, and can be told which;
+#: what to set in its word to round toward zero.
+FUSED, TOWARD_ZERO = _ARM or bool(_FEATURES.get("fma")), 3 << 22 if _ARM else 3 << 13
+#: Whether it writes the bytes that a mask chooses one behind the other.
+COMPRESSES = bool(_FEATURES.get("avx512vbmi2"))
 
 
 #: What LLVM is to write for a call; the second kind knows numbers that the call names.
@@ -51,7 +64,23 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, kind.llvm)
 
 
-def _all(kind: Lanes, value: int) -> Any:
+class Reals(nb.types.Type):
+    """``count`` floats of 32 bits."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.bits = count, 32
+        super().__init__(name=f"{count}xfloat32")
+
+    @property
+    def llvm(self) -> Any:
+        """The same as LLVM calls it."""
+        return ir.VectorType(ir.FloatType(), self.count)
+
+
+register_model(Reals)(_LanesModel)
+
+
+def _all(kind: Lanes | Reals, value: float) -> Any:
     return ir.Constant(kind.llvm, [value] * kind.count)
 
 
@@ -101,6 +130,36 @@ for _symbol, _name in (
     (operator.iadd, "add"), (operator.isub, "sub"),
 ):  # fmt: skip
     _operation(_symbol, _name)
+
+
+def _real_operation(symbol: Any, name: str) -> None:
+    """Let an operator work on two vectors of floats."""
+    compares = name in ("<", ">", "!=")
+
+    class Typed(AbstractTemplate):
+        key = symbol
+
+        def generic(self, args: Any, _kws: Any) -> Any:
+            left, right = args
+            if not isinstance(left, Reals) or left != right:
+                return None
+            return signature(Lanes(left.count, 1) if compares else left, left, left)
+
+    infer_global(symbol)(Typed)
+
+    def lowered(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        if compares:
+            return builder.fcmp_ordered(name, *args)
+        return getattr(builder, name)(*args)
+
+    lower_builtin(symbol, Reals, Reals)(lowered)
+
+
+for _symbol, _name in (
+    (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.lt, "<"),
+    (operator.gt, ">"), (operator.ne, "!="),
+):  # fmt: skip
+    _real_operation(_symbol, _name)
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any, llvm: Any) -> Any:
@@ -201,6 +260,129 @@ def splat(_context: Any, _value: Any, count: Any) -> Any:
     return kind(nb.int32, count), generate
 
 
+@_of_numbers
+def real(_context: Any, _value: Any, count: Any) -> Any:
+    """A vector of floats that all are the whole number ``value``."""
+    kind = Reals(count.literal_value)
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.sitofp(_spread(builder, Lanes(kind.count, 32), args[0]), kind.llvm)
+
+    return kind(nb.int32, count), generate
+
+
+@_of_numbers
+def reals_at(_context: Any, array: Any, _at: Any, count: Any) -> Any:
+    """``count`` floats of which an array of int32 holds the bits, from element ``at``."""
+    kind = Reals(count.literal_value)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+        return builder.load(place, align=4)
+
+    return kind(array, nb.int64, count), generate
+
+
+@_intrinsic
+def as_reals(_context: Any, lanes: Any) -> Any:
+    """The same whole numbers as floats."""
+    kind = Reals(lanes.count)
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.sitofp(args[0], kind.llvm)
+
+    return kind(lanes), generate
+
+
+@_intrinsic
+def as_lanes(_context: Any, reals: Any) -> Any:
+    """The same whole numbers as integers of 32 bits."""
+    kind = Lanes(reals.count, 32)
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return builder.fptosi(args[0], kind.llvm)
+
+    return kind(reals), generate
+
+
+@_intrinsic
+def kept_part(_context: Any, state: Any, _factor: Any) -> Any:
+    """``rtz(state * factor)`` of whole numbers below 2**23, where floats round toward zero.
+
+    ``factor`` is a multiple of 1/4096 from 0 to 1. Beside 2**23 a float32 has no fraction: the sum
+    is the product cut off, as the product is not rounded before. Needs :func:`round_as`.
+    """
+
+    def generate(_context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = sig.args[0]
+        whole = _all(kind, float(1 << 23))
+        offset = _called(builder, kind, "copysign", [whole, args[0]])
+        cut = _called(builder, kind, "fma", [args[0], args[1], offset])
+        return builder.fsub(cut, offset)
+
+    return state(state, state), generate
+
+
+@_intrinsic
+def kept_and(_context: Any, values: Any, _factor: Any, _added: Any) -> Any:
+    """``values * factor + added``, rounded once."""
+
+    def generate(_context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _called(builder, sig.args[0], "fma", list(args))
+
+    return values(values, values, values), generate
+
+
+def _called(builder: Any, kind: Reals, name: str, args: list[Any]) -> Any:
+    """Call what LLVM has for floats, of vectors."""
+    function = ir.FunctionType(kind.llvm, [kind.llvm] * len(args))
+    name = f"llvm.{name}.v{kind.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), args)
+
+
+@_intrinsic
+def rounding(_context: Any) -> Any:
+    """The word that says how this thread's processor rounds floats."""
+
+    def generate(_context: Any, builder: Any, _sig: Any, _args: Any) -> Any:
+        if not FUSED:
+            return ir.Constant(ir.IntType(64), 0)
+        if _ARM:
+            kind = ir.FunctionType(ir.IntType(64), [])
+            name = "llvm.aarch64.get.fpcr"
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        place = cgutils.alloca_once(builder, ir.IntType(32))
+        _mxcsr(builder, "st", place)
+        return builder.zext(builder.load(place), ir.IntType(64))
+
+    return nb.int64(), generate
+
+
+@_intrinsic
+def round_as(_context: Any, _word: Any) -> Any:
+    """Let this thread round floats as :func:`rounding` said, or :data:`TOWARD_ZERO` besides."""
+
+    def generate(context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        if FUSED and _ARM:
+            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+            name = "llvm.aarch64.set.fpcr"
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+        elif FUSED:
+            place = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.store(builder.trunc(args[0], ir.IntType(32)), place)
+            _mxcsr(builder, "ld", place)
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64), generate
+
+
+def _mxcsr(builder: Any, way: str, place: Any) -> None:
+    byte = ir.IntType(8).as_pointer()
+    kind, name = ir.FunctionType(ir.VoidType(), [byte]), f"llvm.x86.sse.{way}mxcsr"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    builder.call(function, [builder.bitcast(place, byte)])
+
+
 @_intrinsic
 def select(_context: Any, mask: Any, chosen: Any, other: Any) -> Any:
     """``chosen`` where the mask holds, else ``other``."""
@@ -241,6 +423,32 @@ def add_to(_context: Any, array: Any, _at: Any, lanes: Any, _shift: Any) -> Any:
 
 
 @_intrinsic
+def write_to(_context: Any, array: Any, _at: Any, lanes: Any, _shift: Any) -> Any:
+    """Write ``lanes << shift`` to an array from ``at``, in the array's type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_value_type(sig.args[0].dtype)
+        kind = Lanes(sig.args[2].count, element.width)
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+        values = builder.shl(_resized(builder, args[2], kind), _spread(builder, kind, args[3]))
+        builder.store(values, place, align=element.width // 8)
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64, lanes, nb.int64), generate
+
+
+@_of_numbers
+def widened(_context: Any, lanes: Any, bits: Any) -> Any:
+    """The same numbers in lanes of ``bits`` bits."""
+    kind = Lanes(lanes.count, bits.literal_value)
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        return _resized(builder, args[0], kind)
+
+    return kind(lanes, bits), generate
+
+
+@_intrinsic
 def total(_context: Any, lanes: Any) -> Any:
     """The sum of all lanes."""
 
@@ -273,6 +481,53 @@ def lowest_bit(_context: Any, _word: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return nb.int64(nb.uint64), generate
+
+
+@_intrinsic
+def numbers_of_bits(_context: Any, _word: Any) -> Any:
+    """The numbers of the bits that are set, in order, as bytes; only where ``COMPRESSES``."""
+    kind = Lanes(64, 8)
+
+    def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
+        numbers = ir.Constant(kind.llvm, list(range(64)))
+        mask = builder.bitcast(args[0], ir.VectorType(ir.IntType(1), 64))
+        function = ir.FunctionType(kind.llvm, [kind.llvm, kind.llvm, mask.type])
+        name = "llvm.x86.avx512.mask.compress.v64i8"
+        called = cgutils.get_or_insert_function(builder.module, function, name)
+        return builder.call(called, [numbers, _all(kind, 0), mask])
+
+    return kind(nb.uint64), generate
+
+
+@_of_numbers
+def put_numbers(_context: Any, array: Any, _at: Any, lanes: Any, begin: Any, _place: Any) -> Any:
+    """Write 16 bytes from lane ``begin``, plus ``place``, as int32 to an array from ``at``."""
+    first = begin.literal_value
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = Lanes(16, 32)
+        chosen = ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(first, first + 16)))
+        some = builder.shuffle_vector(args[2], args[2], chosen)
+        values = builder.add(builder.zext(some, kind.llvm), _spread(builder, kind, args[4]))
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+        builder.store(values, place, align=4)
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64, lanes, begin, nb.int64), generate
+
+
+@_intrinsic
+def put(_context: Any, array: Any, _at: Any, _value: Any) -> Any:
+    """Write an element of an array; none is counted from the end."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = context.get_value_type(sig.args[0].dtype)
+        place = _address(context, builder, sig.args[0], args[0], args[1], kind)
+        value = args[2] if kind.width == 64 else builder.trunc(args[2], kind)
+        builder.store(value, place)
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64, nb.int64), generate
 
 
 @_intrinsic
