@@ -127,6 +127,7 @@ from spikec.backends.simulator.vectors import (
     masked,
     number_of_bits,
     numbers_of_bits,
+    plain,
     put,
     put_numbers,
     real,
@@ -329,7 +330,7 @@ def _dense(
     together = connection[C_TOGETHER]
     for begin in range(0, len(row), BLOCK):
         block = weights[(skip + begin) * count :]
-        width, column = min(BLOCK, stride - skip - begin), 0
+        width, column = min(BLOCK, stride - skip - begin), plain(0)
         while column + _COLUMNS <= width:
             _gather_many(block, width, index, first, last, row, column, begin + column, shift,
                          together, blank)  # fmt: skip
@@ -458,7 +459,8 @@ def _deliver(
     begin, width, stride = connection[C_TARGET], connection[C_WIDTH], connection[C_STRIDE]
     if kind == DENSE and not graded:
         part = row[begin + skip : begin + min(stride, skip + block)]
-        _dense(connection, narrow[base:], index, first, last, part, skip, False)
+        _dense(connection, narrow[base:], index, first, last, part, skip,
+               plain(False))  # fmt: skip
         return
     if kind == CONV and not graded:
         _convolved(narrow[base:], index, first, last, sums[0], row[begin:], shift,
@@ -815,14 +817,14 @@ def _from_outside(
             for j in range(len(row)):
                 row[j] += summed[j]
         return
-    found = 0
+    found = plain(0)
     for t in range(len(arriving)):
         at = first + t - connection[C_DELAY]
         found = _find(flows, connection, at, index, values, found)
         ends[t] = found
     block = _block(connection, found)
     for skip in range(0, connection[C_WIDTH], block):
-        found = 0
+        found = plain(0)
         for t in range(len(arriving)):
             if ends[t] > found:
                 _deliver(connection, weights, index, values, found, ends[t], sums, arriving[t],
@@ -836,9 +838,11 @@ def _from_inside(
 ) -> None:
     """Add what a connection inside the group brings in the step of row ``at``."""
     sums, index, values, _ = scratch
-    found = _find(flows, connection, at - connection[C_DELAY], index, values, 0)
+    nothing = plain(0)
+    found = _find(flows, connection, at - connection[C_DELAY], index, values, nothing)
     if found:
-        _deliver(connection, weights, index, values, 0, found, sums, row, 0, connection[C_STRIDE])
+        _deliver(connection, weights, index, values, nothing, found, sums, row, nothing,
+                 connection[C_STRIDE])  # fmt: skip
 
 
 @_jit
@@ -857,24 +861,26 @@ def _fused(
     sent = flows[0]
     _, index, found_values, ends = scratch
     narrow, stride = weights[0][connection[C_WEIGHTS] :], connection[C_STRIDE]
-    found = 0
+    nothing = plain(0)
+    found = nothing
     for t in range(steps if fresh else 0):
         at = first + t - connection[C_DELAY]
         found = _find(flows, connection, at, index, found_values, found)
         ends[t] = found
     for skip in range(begin_at, end_at, BLOCK):
         width = min(BLOCK, stride - skip)
-        found = 0
+        found = nothing
         for begin in range(0, steps, len(room)):
             arriving = room[: min(len(room), steps - begin)]
             for t in range(len(arriving)):
                 end = ends[begin + t]
                 if end > found:
-                    _dense(connection, narrow, index, found, end, arriving[t, :width], skip, True)
+                    _dense(connection, narrow, index, found, end, arriving[t, :width], skip,
+                           plain(True))  # fmt: skip
                 else:
                     _blank(arriving[t, :width])
                 found = end
-            _advance(population, step + begin, first + begin, len(arriving), arriving, 0, sent,
+            _advance(population, step + begin, first + begin, len(arriving), arriving, nothing, sent,
                      state, values, events, skip, width)  # fmt: skip
 
 
@@ -995,8 +1001,8 @@ def _in_turn(
             _from_inside(connections[number], weights, flows, row + t, arriving[t], work)
         for number in range(group[G_POPULATIONS], group[G_POPULATIONS_END]):
             population = populations[number]
-            _advance(population, now + t, row + t, 1, arriving[t : t + 1], population[P_TARGET],
-                     sent[sample], state, values, events[number], 0,
+            _advance(population, now + t, row + t, plain(1), arriving[t : t + 1],
+                     population[P_TARGET], sent[sample], state, values, events[number], plain(0),
                      _whole(population))  # fmt: skip
             _record(population, recorded[sample, row + t], state)
 
@@ -1054,7 +1060,8 @@ def run(
     """
     groups, populations, connections = tables
     members = len(scratch[2]) if parts == 1 else 1
-    number, before = 0, rounding()
+    nothing, before = plain(0), rounding()
+    number = nothing
     round_as(before | TOWARD_ZERO)
     for begin in range(first, last, members):
         end = min(begin + members, last)
@@ -1068,23 +1075,23 @@ def run(
             for start in range(0, steps, length):
                 arriving = room[: min(length, steps - start)]
                 if fuses and members > 1:
-                    blocks = _units(group, tables, 0, len(arriving), 1)
+                    blocks = _units(group, tables, nothing, len(arriving), plain(1))
                     for block in range(blocks):
                         for sample in range(begin, end):
-                            _piece(sample, sample - begin, group, start, 0, block, blocks,
+                            _piece(sample, sample - begin, group, start, nothing, block, blocks,
                                    block == 0, step, arriving, tables, weights, values, streams,
                                    states, events, scratch)  # fmt: skip
                     continue
                 for sample in range(begin, end):
                     for phase in range(2 if alone and not fuses else 1):
-                        units = 1
+                        units = plain(1)
                         if alone and parts > 1 and worth[place]:
                             units = _units(group, tables, phase, len(arriving), parts)
                         fresh = True
-                        unit = _claimed(meeting, number, -1, parts)
+                        unit = _claimed(meeting, number, plain(-1), parts)
                         while unit < units:
                             if alone:
-                                _piece(sample, 0, group, start, phase, unit, units, fresh, step,
+                                _piece(sample, nothing, group, start, phase, unit, units, fresh, step,
                                        arriving, tables, weights, values, streams, states, events,
                                        scratch)  # fmt: skip
                             else:

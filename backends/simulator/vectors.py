@@ -27,7 +27,7 @@ __all__ = [
     "COMPRESSES", "FUSED", "TOWARD_ZERO", "Lanes", "Reals", "add_to", "as_lanes", "as_reals",
     "as_word", "bytes_at", "counted", "counted_up", "element", "fetch", "fetch_at", "give_way",
     "kept_and", "kept_part", "loaded", "lowest_bit", "masked", "number_of_bits", "numbers_of_bits",
-    "put", "put_numbers", "real", "reals_at", "round_as", "rounding", "select", "splat", "store",
+    "plain", "put", "put_numbers", "real", "reals_at", "round_as", "rounding", "select", "splat", "store",
     "store_bytes", "total", "widened", "write_to", "zeros",
 ]  # fmt: skip
 
@@ -173,6 +173,13 @@ def _resized(builder: Any, value: Any, kind: Lanes) -> Any:
     if have == kind.bits:
         return value
     return (builder.trunc if have > kind.bits else builder.sext)(value, kind.llvm)
+
+
+@_intrinsic
+def plain(_context: Any, value: Any) -> Any:
+    """A number as any of its type: Numba compiles functions anew for each one that a call names."""
+    kind = nb.types.unliteral(value)
+    return kind(value), lambda _context, _builder, _sig, args: args[0]
 
 
 @_intrinsic
