@@ -144,8 +144,11 @@ from spikec.backends.simulator.vectors import (
     zeros,
 )
 
-__all__ = ["APART", "judge", "run"]
+__all__ = ["APART", "MADE_OF", "judge", "run"]
 
+#: What these loops are made of besides, as a digest: Numba keeps compiled loops for as long as
+#: this file alone stays as it is. A test says what it has to be.
+MADE_OF = "08188edddd0b4d15"
 #: Sums of 16 bits take this many rows of int8.
 _ROWS = 255
 #: Neurons that take steps side by side: two vectors where they are of 512 bits, so that one
@@ -869,6 +872,9 @@ def _fused(
         ends[t] = found
     for skip in range(begin_at, end_at, BLOCK):
         width = min(BLOCK, stride - skip)
+        if width % _SIDE:  # rows of weights end sooner than the neurons' vectors
+            for t in range(len(room)):
+                store(room[t], width, zeros(32, 32))
         found = nothing
         for begin in range(0, steps, len(room)):
             arriving = room[: min(len(room), steps - begin)]
@@ -880,8 +886,8 @@ def _fused(
                 else:
                     _blank(arriving[t, :width])
                 found = end
-            _advance(population, step + begin, first + begin, len(arriving), arriving, nothing, sent,
-                     state, values, events, skip, width)  # fmt: skip
+            _advance(population, step + begin, first + begin, len(arriving), arriving, nothing,
+                     sent, state, values, events, skip, width)  # fmt: skip
 
 
 @_jit
@@ -1091,9 +1097,9 @@ def run(
                         unit = _claimed(meeting, number, plain(-1), parts)
                         while unit < units:
                             if alone:
-                                _piece(sample, nothing, group, start, phase, unit, units, fresh, step,
-                                       arriving, tables, weights, values, streams, states, events,
-                                       scratch)  # fmt: skip
+                                _piece(sample, nothing, group, start, phase, unit, units, fresh,
+                                       step, arriving, tables, weights, values, streams, states,
+                                       events, scratch)  # fmt: skip
                             else:
                                 _in_turn(sample, group, start, step, arriving, tables, weights,
                                          values, streams, states, events, scratch)  # fmt: skip

@@ -5,8 +5,8 @@ types of several widths meet. A value of type :class:`Lanes` is a vector in LLVM
 sense: every processor takes it, in as many pieces as it needs. Arithmetic wraps. :class:`Reals`
 are float32, for whole numbers below 2**24, which these hold exactly.
 
-Numba keeps compiled loops by the date of ``kernels.py`` alone: who changes what is written
-here has it compiled anew by touching that file.
+Numba keeps compiled loops while ``kernels.py`` stays as it is: a digest there changes with this
+file.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = [
     "COMPRESSES", "FUSED", "TOWARD_ZERO", "Lanes", "Reals", "add_to", "as_lanes", "as_reals",
     "as_word", "bytes_at", "counted", "counted_up", "element", "fetch", "fetch_at", "give_way",
     "kept_and", "kept_part", "loaded", "lowest_bit", "masked", "number_of_bits", "numbers_of_bits",
-    "plain", "put", "put_numbers", "real", "reals_at", "round_as", "rounding", "select", "splat", "store",
-    "store_bytes", "total", "widened", "write_to", "zeros",
+    "plain", "put", "put_numbers", "real", "reals_at", "round_as", "rounding", "select", "splat",
+    "store", "store_bytes", "total", "widened", "write_to", "zeros",
 ]  # fmt: skip
 
 _ARM = platform.machine().lower() in ("arm64", "aarch64")

@@ -217,6 +217,35 @@ def _crowd(weight: int, neurons: int) -> tuple[Program, dict[str, Array]]:
     return program, {"in": np.ones((1, 3, neurons), np.uint8)}
 
 
+def test_places_beside_few_neurons_hear_nothing_of_what_others_heard() -> None:
+    program, _ = _crowd(254, neurons=1400)
+    wide, (connection,) = program.populations[0], program.connections
+    weight = np.full((70, 1400), 254)
+    weight[:, 1000:] = 0
+    connection = replace(connection, operator=Dense(weight=weight))
+    inputs = {"in": np.zeros((1, 9, 1400), np.uint8)}  # not so many that a product would serve
+    inputs["in"][..., :1000] = 1  # currents of 254,000 << 6 wrap; of a voltage more would saturate
+    few = Neurons(
+        name="few", shape=(20,), du=np.array(400), dv=np.array(200), vth=np.array(3),
+        reset="zero", reset_order="at_spike",
+    )  # fmt: skip
+    narrow = replace(
+        connection,
+        name="d",
+        source="pop0",
+        target="few",
+        operator=Dense(weight=np.full((20, 70), 2)),
+    )
+    program = replace(
+        program, populations=(wide, few), connections=(connection, narrow), outputs=("few",)
+    )
+    layout = laid_out(program)
+    assert layout.populations[:, codes.P_PLAIN].tolist() == [codes.PLAIN, codes.CALM]
+    assert layout.proved, "else it would run again in 64 bits"
+    expected = golden.run(program, inputs, probes=program.default_probes)
+    assert_same(fast.run(layout, inputs, program.default_probes), expected, "few")
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_a_stream_in_chunks_is_the_whole_run(seed: int) -> None:
     program, inputs = drawn(12, seed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,19 @@ import pytest
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends import open_backend
-from spikec.backends.simulator import fast, golden, layout
+from spikec.backends.simulator import fast, golden, kernels, layout
 from spikec.compiler.arrays import aligned
 from spikec.compiler.errors import BackendError, UsageError
 from spikec.compiler.frontends.lava_weights import connections
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Neurons, Program, ProgramInput
+
+
+def test_loops_are_compiled_anew_when_what_they_are_made_of_changes() -> None:
+    folder = Path(kernels.__file__).parent
+    text = "".join((folder / name).read_text("utf-8") for name in ("codes.py", "vectors.py"))
+    digest = sha256(text.encode()).hexdigest()[:16]
+    assert digest == kernels.MADE_OF, f'write MADE_OF = "{digest}" to kernels.py'
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
