@@ -13,10 +13,18 @@ __all__ = ["batch_size", "in_batches", "run_in_batches"]
 #: State values that one batch may record.
 _VALUES_PER_BATCH = 32_000_000
 _MOST_SAMPLES = 500
+#: The same of a run that holds little beside its trace, and the bytes of a neuron's state there.
+#: Traces of batches are joined, which takes their memory a second time.
+_LEAN_VALUES, _STATE_BYTES = 1 << 28, 12
 
 
-def batch_size(neurons: int, steps: int) -> int:
-    """Return how many samples to run at once so that a few records of all neurons fit memory."""
+def batch_size(neurons: int, steps: int, *, lean: bool = False) -> int:
+    """Return how many samples to run at once so that a few records of all neurons fit memory.
+
+    A ``lean`` run holds no more than its trace, of bytes, and a state for each sample.
+    """
+    if lean:
+        return max(1, _LEAN_VALUES // max(1, neurons * (steps + _STATE_BYTES)))
     return max(1, min(_MOST_SAMPLES, _VALUES_PER_BATCH // max(1, neurons * steps)))
 
 

@@ -142,7 +142,7 @@ class SimulatorExecutable:
         trace = run_in_batches(
             lambda part: self.run_batch(part, wanted),
             inputs,
-            size=batch_size(self._neurons, steps),
+            size=batch_size(self._neurons, steps, lean=self.engine == "fast" and progress is None),
             progress=progress,
         )
         if self.strict:
