@@ -223,9 +223,11 @@ class CellWriter:
             rows, offset = byte_rows(link, self._order, before)
             number = self._given.add(rows)
             block_bytes = BLOCK * link.source.size
+            together = 255 // max(1, link.span[1] - link.span[0])
             return fill(
-                "native_dense.c", number=number, offset=offset, block_bytes=block_bytes, **blanks
-            )
+                "native_dense.c", number=number, offset=offset, block_bytes=block_bytes,
+                together=together, **blanks,
+            )  # fmt: skip
         weights = link.weights if self._order is None else link.weights[self._order]
         weights = weights if before is None else weights[:, before]
         kind, dtype = integer_type(*link.span)
