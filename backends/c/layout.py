@@ -89,19 +89,17 @@ def byte_rows(link: Link, order: Array | None, before: Array | None) -> tuple[Ar
 class Kernel:
     """A convolution as runs: for each place of the source, what to add where.
 
-    ``places[source] = (group, channel, y, x)`` as offsets; ``rows`` and ``runs`` are cut
-    by ``first_row[y]`` and ``first_run[x]``. A row is (offset of the output's row, offset of
-    the kernel's row); a run is (offset in the output's row, offset in the kernel's row,
-    blocks of 32).
+    ``places[source] = (group, channel, y, x)`` as offsets, ``rows[y]`` and ``runs[x]`` are
+    pairs. A row is (offset of the output's row, offset of the kernel's row); a run is (offset
+    in the output's row, offset in the kernel's row), of ``blocks`` blocks of 32. There are as many
+    for each place, some of them of zeros: a processor that had to guess how many would lose more.
     """
 
     weights: Array
     places: Array
     rows: Array
-    first_row: Array
     runs: Array
-    first_run: Array
-    length: int
+    blocks: int
 
 
 def kernel(link: Link, order: Array | None) -> Kernel:
@@ -112,39 +110,45 @@ def kernel(link: Link, order: Array | None) -> Kernel:
     channels, rows, columns = link.source.shape
     _, high, wide = operator.output_shape(link.source.shape)
     each = out // operator.groups
-    pieces, runs, first_run = _runs(operator, columns, wide)
+    pieces, runs = _runs(operator, columns, wide)
     grouped = link.weights.reshape(operator.groups, each, per_group, height, -1)
     by_channel = grouped.transpose(0, 2, 3, 4, 1).reshape(channels, height, -1, each)
-    laid, starts, at = [], [], 0
-    for taps in pieces:
-        piece = by_channel[:, :, list(taps)].reshape(channels, height, -1)
-        spare = -piece.shape[2] % LANES
-        laid.append(np.pad(piece, ((0, 0), (0, 0), (0, spare))))
-        starts.append(at)
-        at += piece.shape[2] + spare
-    weights = np.concatenate(laid, axis=2) if laid else np.zeros((channels, height, 0), np.int64)
-    triples = [
-        (start * each, starts[piece], -(-len(pieces[piece]) * each // LANES))
-        for start, piece in runs
+    blocks = -(-max((len(taps) for taps in pieces), default=0) * each // LANES)
+    length = blocks * LANES
+    # A row and a piece of zeros stand behind the others.
+    at = (len(pieces) + 1) * length
+    weights = np.zeros((channels, height + 1, at), link.weights.dtype)
+    for piece, taps in enumerate(pieces):
+        begin = piece * length
+        weights[:, :height, begin : begin + len(taps) * each] = by_channel[
+            :, :, list(taps)
+        ].reshape(channels, height, -1)
+    pairs = [[(start * each, which * length) for start, which in some] for some in runs]
+    down = [
+        [(target * wide * each, tap * at) for target, tap in some]
+        for some in _rows(operator, rows, high)
     ]
-    down, first_row = _rows(operator, rows, high)
-    pairs = [(target * wide * each, tap * at) for target, tap in down]
     number = np.arange(link.source.size) if order is None else order
     channel, rest = number // (rows * columns), number % (rows * columns)
     places = np.stack(
-        [channel // per_group * (each * high * wide), channel * (height * at),
+        [channel // per_group * (each * high * wide), channel * ((height + 1) * at),
          rest // columns, rest % columns],
         axis=1,
     )  # fmt: skip
     return Kernel(
         weights=weights,
         places=places.astype(np.int32),
-        rows=np.array(pairs, np.int32).reshape(-1, 2),
-        first_row=np.array(first_row, np.int32),
-        runs=np.array(triples, np.int32).reshape(-1, 3),
-        first_run=np.array(first_run, np.int32),
-        length=out * high * wide + LANES,
+        rows=_table(down, (0, height * at)),
+        runs=_table(pairs, (0, len(pieces) * length)),
+        blocks=blocks,
     )
+
+
+def _table(lists: Sequence[Sequence[tuple[int, int]]], nothing: tuple[int, int]) -> Array:
+    """Return lists of pairs as an array, those that are shorter filled up with ``nothing``."""
+    most = max(map(len, lists), default=0)
+    filled = [[*pairs, *[nothing] * (most - len(pairs))] for pairs in lists]
+    return np.array(filled, np.int32).reshape(len(lists), most, 2)
 
 
 def _taps(
@@ -159,36 +163,34 @@ def _taps(
     return sorted(found)
 
 
-def _rows(operator: Conv2d, rows: int, high: int) -> tuple[list[tuple[int, int]], list[int]]:
-    found: list[tuple[int, int]] = []
-    first = [0]
-    for y in range(rows):
-        found += _taps(
+def _rows(operator: Conv2d, rows: int, high: int) -> list[list[tuple[int, int]]]:
+    """Return (output, tap) for each row of the source."""
+    return [
+        _taps(
             y + operator.padding[0], high, operator.weight.shape[2], operator.stride[0],
             operator.dilation[0],
-        )  # fmt: skip
-        first.append(len(found))
-    return found, first
+        )
+        for y in range(rows)
+    ]  # fmt: skip
 
 
 def _runs(
     operator: Conv2d, columns: int, wide: int
-) -> tuple[Sequence[tuple[int, ...]], list[tuple[int, int]], list[int]]:
-    """Return the distinct sequences of taps, runs as (first output, sequence), and their cuts."""
+) -> tuple[Sequence[tuple[int, ...]], list[list[tuple[int, int]]]]:
+    """Return the distinct sequences of taps, and (first output, sequence) for each column."""
     pieces: dict[tuple[int, ...], int] = {}
-    runs: list[tuple[int, int]] = []
-    first = [0]
+    runs: list[list[tuple[int, int]]] = []
     for x in range(columns):
         taps = _taps(
             x + operator.padding[1], wide, operator.weight.shape[3], operator.stride[1],
             operator.dilation[1],
         )  # fmt: skip
-        begin = 0
+        found, begin = [], 0
         for end in range(1, len(taps) + 1):
             if end < len(taps) and taps[end][0] == taps[end - 1][0] + 1:
                 continue
             piece = tuple(tap for _, tap in taps[begin:end])
-            runs.append((taps[begin][0], pieces.setdefault(piece, len(pieces))))
+            found.append((taps[begin][0], pieces.setdefault(piece, len(pieces))))
             begin = end
-        first.append(len(runs))
-    return list(pieces), runs, first
+        runs.append(found)
+    return list(pieces), runs

@@ -74,7 +74,7 @@ def generate(built: Plan) -> Native:
         # Inputs, carrying over, and of each component what is computed and what is published.
         phases=2 + 2 * len(groups),
         odd=2 * len(built.cells),
-        helpers=fill("decay32.c") + "\n" + fill("decay64.c"),
+        helpers="\n".join(map(fill, ("decay32.c", "decay64.c", "reals.c"))),
         fields=indented([*_fields(writers), *_lists(listened)], 1),
         functions="\n".join([*functions, *map(_component, range(len(groups)), groups)]),
         begin=indented([*(line for w in writers for line in w.begin()), *_no_events(listened)], 1),

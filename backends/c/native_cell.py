@@ -15,7 +15,7 @@ from spikec.backends.c.layout import (
     padded,
     places_in,
 )
-from spikec.backends.c.neuron import parameters, update_lines
+from spikec.backends.c.neuron import has_real_lines, parameters, real_lines, update_lines
 from spikec.backends.c.plan import Cell, Link, Source, integer_type
 from spikec.backends.c.text import fill, indented
 from spikec.backends.names import one_line
@@ -59,6 +59,9 @@ class CellWriter:
         self._order = orders[cell.neurons.name]
         self._given = given
         self._listener = listener
+        self._kernels = {
+            link.ident: kernel(link, orders.get(link.source.name)) for link in self.convolutions
+        }
 
     @property
     def convolutions(self) -> Sequence[Link]:
@@ -73,16 +76,21 @@ class CellWriter:
     def functions(self) -> str:
         """Return what arrives, the update, and what is shown of it."""
         cell, view = self.cell, self.cell.neurons.view
-        body = [*(["const int32_t last = spikes[i];"] if cell.remembers else [])]
-        body += update_lines(
+        update = update_lines(
             cell, value=self._value, count=lambda event, when: f"{event} += {when};"
         )
+        if self._real:
+            update = ["#if SPK_REALS", *real_lines(cell, value=self._value), "#else", *update,
+                      "#endif"]  # fmt: skip
+        body = [*(["const int32_t last = spikes[i];"] if cell.remembers else []), *update]
         body += ["spikes[i] = s;"] if cell.neurons.vth is not None else []
         return fill(
             "native_cell.c",
             title=one_line(cell.neurons.name),
             name=cell.ident,
             type=cell.type,
+            current=self._states[0],
+            voltage=self._states[1],
             size=cell.size,
             lanes=self._lanes,
             dense=indented(map(self._matrix, self.dense), 1),
@@ -102,8 +110,9 @@ class CellWriter:
         """Yield the members of a sample's state."""
         cell, name, room = self.cell, self.cell.ident, padded(self.cell.size)
         alignment = "__attribute__((aligned(64)))"
-        yield f"{cell.type} {name}_u[{room}] {alignment};"
-        yield f"int32_t {name}_v[{room}] {alignment};"
+        current, voltage = self._states
+        yield f"{current} {name}_u[{room}] {alignment};"
+        yield f"{voltage} {name}_v[{room}] {alignment};"
         yield f"int32_t {name}_s[{room}] {alignment};"
         yield f"{cell.type} {name}_a[{room}] {alignment};"
         if cell.idles:
@@ -113,7 +122,7 @@ class CellWriter:
             yield f"uint8_t *{name}_spikes;"
         yield f"int64_t *{name}_voltage, *{name}_current;"
         for link in self.convolutions:
-            room = padded(len(conv_order(link)) + LANES)
+            room = padded(len(conv_order(link)) + self._kernels[link.ident].blocks * LANES)
             yield f"{self._sum_type(link)} {link.ident}_sum[{room}] {alignment};"
 
     def begin(self) -> Iterator[str]:
@@ -156,6 +165,16 @@ class CellWriter:
         ]
 
     # --- parameters ---
+
+    @property
+    def _real(self) -> bool:
+        """Whether states are floats where the processor has what that takes."""
+        return has_real_lines(self.cell)
+
+    @property
+    def _states(self) -> tuple[str, str]:
+        """The C types of current and voltage."""
+        return ("spk_state", "spk_state") if self._real else (self.cell.type, "int32_t")
 
     @property
     def _lanes(self) -> int:
@@ -243,7 +262,7 @@ class CellWriter:
         return "int16_t" if int(link.reach.max()) < 1 << 15 else self.cell.type
 
     def _conv(self, link: Link) -> str:
-        laid = kernel(link, self._orders.get(link.source.name))
+        laid = self._kernels[link.ident]
         kind, dtype = integer_type(
             int(laid.weights.min(initial=0)), int(laid.weights.max(initial=0))
         )
@@ -265,9 +284,10 @@ class CellWriter:
             weights=self._given.add(laid.weights.astype(dtype)),
             places=self._given.add(laid.places),
             rows=self._given.add(laid.rows),
-            first_row=self._given.add(laid.first_row),
             runs=self._given.add(laid.runs),
-            first_run=self._given.add(laid.first_run),
+            each_rows=laid.rows.shape[1],
+            each_runs=laid.runs.shape[1],
+            blocks=laid.blocks,
             add=indented(_additions(total, kind, graded=link.source.graded), 5),
             where=indented(where, 1),
             place=place,

@@ -13,7 +13,7 @@ from spikec.backends.c.plan import Cell
 from spikec.compiler.arrays import Array
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 
-__all__ = ["parameters", "update_lines"]
+__all__ = ["has_real_lines", "parameters", "real_lines", "update_lines"]
 
 
 def parameters(cell: Cell) -> dict[str, Array]:
@@ -131,3 +131,56 @@ def _reset(cell: Cell, value: _Value, count: _Count) -> Iterator[str]:
 
 def _clipped(name: str) -> str:
     return f"({name} > {STATE_MAX} ? {STATE_MAX} : {name} < -{STATE_MAX} ? -{STATE_MAX} : {name})"
+
+
+def has_real_lines(cell: Cell) -> bool:
+    """Say whether :func:`real_lines` can take a step: current and voltage are 24 bits, no more."""
+    neurons = cell.neurons
+    special = (
+        cell.idles or neurons.max_spikes > 1 or neurons.floor is not None
+        or neurons.reset_drops_input or neurons.reset_twice
+    )  # fmt: skip
+    return not (special or cell.wraps or cell.wide)
+
+
+def real_lines(cell: Cell, *, value: Callable[[str], str]) -> Iterator[str]:
+    """Yield :func:`update_lines` where ``u`` and ``v`` are float, rounded toward zero.
+
+    Two states make less than 2**24, which a float holds exactly, as does a bias less a reset; their
+    sum rounds beyond 2**24 only, where the voltage saturates anyway. ``kept`` is in ``reals.c``.
+    """
+    neurons = cell.neurons
+
+    def real(name: str) -> str:
+        part = " * 0x1p-12f" if name.startswith("keep_") else ""
+        return f"((float)(int32_t){value(name)}{part})"
+
+    back = {"zero": "0.0f", "value": real("reset") if neurons.reset == "value" else ""}
+    next_step = neurons.vth is not None and neurons.reset_order == "next_step"
+    yield f"const float current = kept(u[i], {real('keep_u')}) + (float)a * 64.0f;"
+    yield "u[i] = current;"
+    before = "v[i]"
+    if next_step and neurons.reset in back:
+        before = f"(last ? {back[neurons.reset]} : v[i])"
+    added = real("bias") if neurons.bias.any() else ""
+    if next_step and neurons.reset == "subtract":
+        added = f"({added or '0.0f'} - (last ? {real('amount')} : 0.0f))"
+    terms = f"kept({before}, {real('keep_v')}) + current"
+    yield f"const float drive = {f'({terms}) + {added}' if added else terms};"
+    yield from _clipped_real("voltage", "drive")
+    if neurons.vth is not None:
+        yield f"const int32_t s = voltage > {real('threshold')};"
+        if not next_step and neurons.reset == "subtract":
+            yield f"const float lowered = voltage - (s ? {real('amount')} : 0.0f);"
+            yield from _clipped_real("left", "lowered")
+            yield "voltage = left;"
+        elif not next_step and neurons.reset in back:
+            yield f"voltage = s ? {back[neurons.reset]} : voltage;"
+    yield "v[i] = voltage;"
+
+
+def _clipped_real(name: str, drive: str) -> Iterator[str]:
+    most = f"{STATE_MAX}.0f"
+    yield f"float {name} = {drive} > {most} ? {most} : {drive};"
+    yield f"{name} = {name} < -{most} ? -{most} : {name};"
+    yield f"saturated += {name} != {drive};"
