@@ -9,6 +9,7 @@
 
 typedef int8_t v8 __attribute__((vector_size(32)));
 typedef int16_t v16 __attribute__((vector_size(64)));
+typedef int8_t v64 __attribute__((vector_size(64)));
 
 static inline v16 wide(const int8_t *from)
 {
@@ -44,41 +45,85 @@ int64_t add_rows(const int8_t *weights, int64_t width, const int64_t *order, int
     return sums[0];
 }
 
-#if defined(__AVX512BW__)
-/* Products of 16 bits, two to a lane of which the upper is 0: cheaper than those of 32. */
-static inline __m512i kept(__m512i state, __m512i factor)
+/* Adds 64 bytes to two vectors of 16 bits. */
+static inline void add_wide(v16 *to, v64 bytes)
 {
-    __m512i low = _mm512_and_si512(state, _mm512_set1_epi32(4095));
-    __m512i rounding = _mm512_srli_epi32(_mm512_srai_epi32(state, 31), 20);
-    __m512i part = _mm512_add_epi32(_mm512_madd_epi16(low, factor), rounding);
-    __m512i high = _mm512_madd_epi16(_mm512_srai_epi32(state, 12), factor);
-    return _mm512_add_epi32(high, _mm512_srai_epi32(part, 12));
+#if defined(__AVX512BW__)
+    to[0] += (v16)_mm512_cvtepi8_epi16(_mm512_castsi512_si256((__m512i)bytes));
+    to[1] += (v16)_mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64((__m512i)bytes, 1));
+#else
+    int8_t some[64];
+    memcpy(some, &bytes, sizeof bytes);
+    to[0] += wide(some);
+    to[1] += wide(some + 32);
+#endif
 }
 
-/* One exact step of `count` neurons with one set of constants: decay, add, wrap, decay, clip,
- * compare, reset. */
-int64_t update(int32_t *current, int32_t *voltage, int16_t *sums, uint8_t *sent, int64_t count,
+/* The same of weights so small that bytes hold the sums of `together` rows. */
+int64_t add_small_rows(const int8_t *weights, int64_t width, const int64_t *order, int64_t count,
+                       int64_t together, int16_t *sums)
+{
+    for (int64_t column = 0; column < width; column += 128) {
+        v16 all[4] = {{0}};
+        for (int64_t event = 0; event < count;) {
+            const int64_t end = event + together < count ? event + together : count;
+            v64 a = {0}, b = {0};
+            for (; event < end; event++) {
+                const int8_t *row = weights + order[event] * width + column;
+                v64 left, right;
+                memcpy(&left, row, sizeof left);
+                memcpy(&right, row + 64, sizeof right);
+                a += left;
+                b += right;
+            }
+            add_wide(all, a);
+            add_wide(all + 2, b);
+        }
+        memcpy(sums + column, all, sizeof all);
+    }
+    return sums[0];
+}
+
+#if defined(__AVX512BW__)
+#define CUT (_MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)
+
+/* A state of 24 bits is a float, exactly, and beside 2^23 a float has no fraction. */
+static inline __m512 kept(__m512 state, __m512 factor)
+{
+    const __m512i whole = _mm512_castps_si512(_mm512_set1_ps(8388608.0f));
+    const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+    /* 0xEA: (first & second) | third. */
+    const __m512i signed_whole =
+        _mm512_ternarylogic_epi32(_mm512_castps_si512(state), sign, whole, 0xEA);
+    const __m512 beside = _mm512_castsi512_ps(signed_whole);
+    return _mm512_sub_ps(_mm512_fmadd_round_ps(state, factor, beside, CUT), beside);
+}
+
+/* One exact step of `count` neurons with one set of constants: decay, add, decay, clip, compare,
+ * reset. Currents do not wrap. */
+int64_t update(float *current, float *voltage, int16_t *sums, uint8_t *sent, int64_t count,
                int32_t keep_u, int32_t keep_v, int32_t threshold)
 {
-    const __m512i most = _mm512_set1_epi32((1 << 23) - 1), least = _mm512_set1_epi32(1 - (1 << 23));
-    const __m512i ku = _mm512_set1_epi32(keep_u), kv = _mm512_set1_epi32(keep_v);
-    const __m512i over = _mm512_set1_epi32(1 << 23), whole = _mm512_set1_epi32(1 << 24);
-    const __m512i above = _mm512_set1_epi32(threshold), one = _mm512_set1_epi32(1);
-    for (int64_t j = 0; j < count; j += 16) {
-        __m512i a = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)(sums + j)));
-        __m512i u = kept(_mm512_loadu_si512(current + j), ku);
-        u = _mm512_add_epi32(u, _mm512_slli_epi32(a, 6));
-        u = _mm512_mask_sub_epi32(u, _mm512_cmpgt_epi32_mask(u, over), u, whole);
-        u = _mm512_mask_add_epi32(u, _mm512_cmplt_epi32_mask(u, least), u, whole);
-        __m512i v = _mm512_add_epi32(kept(_mm512_loadu_si512(voltage + j), kv), u);
-        v = _mm512_max_epi32(_mm512_min_epi32(v, most), least);
-        __mmask16 fires = _mm512_cmpgt_epi32_mask(v, above);
-        _mm512_storeu_si512(current + j, u);
-        _mm512_storeu_si512(voltage + j, _mm512_mask_mov_epi32(v, fires, _mm512_setzero_si512()));
-        _mm_storeu_si128((void *)(sent + j), _mm512_cvtepi32_epi8(_mm512_maskz_mov_epi32(fires, one)));
-        _mm256_storeu_si256((void *)(sums + j), _mm256_setzero_si256());
+    const __m512 most = _mm512_set1_ps(8388607.0f), least = _mm512_set1_ps(-8388607.0f);
+    const __m512 ku = _mm512_set1_ps(keep_u / 4096.0f), kv = _mm512_set1_ps(keep_v / 4096.0f);
+    const __m512 above = _mm512_set1_ps((float)threshold), unit = _mm512_set1_ps(64.0f);
+    for (int64_t j = 0; j < count; j += 64) {
+        uint64_t fires = 0;
+        for (int64_t k = 0; k < 64; k += 16) {
+            const __m256i summed = _mm256_loadu_si256((const void *)(sums + j + k));
+            const __m512 arrived = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(summed));
+            const __m512 u = _mm512_fmadd_ps(arrived, unit, kept(_mm512_loadu_ps(current + j + k), ku));
+            __m512 v = _mm512_add_ps(kept(_mm512_loadu_ps(voltage + j + k), kv), u);
+            v = _mm512_max_ps(_mm512_min_ps(v, most), least);
+            const __mmask16 over = _mm512_cmp_ps_mask(v, above, _CMP_GT_OQ);
+            _mm512_storeu_ps(current + j + k, u);
+            _mm512_storeu_ps(voltage + j + k, _mm512_mask_mov_ps(v, over, _mm512_setzero_ps()));
+            fires |= (uint64_t)over << k;
+        }
+        _mm512_storeu_si512((void *)(sent + j), _mm512_maskz_set1_epi8(fires, 1));
+        memset(sums + j, 0, 64 * sizeof *sums);
     }
-    return voltage[0];
+    return (int64_t)voltage[0];
 }
 #else
 static inline int32_t kept(int32_t state, int32_t factor)
@@ -169,8 +214,14 @@ int64_t add_rows_again(const int8_t *weights, int64_t width, const int64_t *orde
     AGAIN(add_rows(weights, width, order, count, sums));
 }
 
-int64_t update_again(int32_t *current, int32_t *voltage, int16_t *sums, uint8_t *sent,
-                     int64_t count, int64_t times)
+int64_t add_small_rows_again(const int8_t *weights, int64_t width, const int64_t *order,
+                             int64_t count, int64_t together, int16_t *sums, int64_t times)
+{
+    AGAIN(add_small_rows(weights, width, order, count, together, sums));
+}
+
+int64_t update_again(void *current, void *voltage, int16_t *sums, uint8_t *sent, int64_t count,
+                     int64_t times)
 {
     AGAIN(update(current, voltage, sums, sent, count, 3686, 3891, 160000));
 }

@@ -5,7 +5,8 @@
 
 The rate of adding rows is that of the cache that holds the weights where a row is used
 fewer than :data:`REUSED` times in a call, else the best: then they can be taken block by
-block, for all samples of a batch. Terms are added, as they share the vector units. Matrix
+block, for all samples of a batch. It is that of sums in bytes first where the weights are
+small enough for :data:`TOGETHER` rows. Terms are added, as they share the vector units. Matrix
 units (AMX) are left out.
 """
 
@@ -22,6 +23,8 @@ import numpy as np
 
 HERE = Path(__file__).parent
 REUSED = 4
+#: Rows that are summed in bytes where weights allow it.
+TOGETHER = 3
 _REPEATS, _SECONDS, _CALLS, _DENSITY = 7, 0.02, 200, 0.05
 
 
@@ -44,10 +47,11 @@ def measured(cache: Path) -> dict[str, float]:
 def _rates(native: ctypes.CDLL) -> dict[str, float]:
     rng = np.random.default_rng(0)
     result = {
-        f"add_{level}": _adding(native, rng, kilobytes)
+        f"{name}_{level}": _adding(native, rng, kilobytes, together)
+        for name, together in (("add", 1), ("small", TOGETHER))
         for level, kilobytes in (("L1", 16), ("L2", 768), ("L3", 16384))
     }
-    current, voltage = np.zeros((2, 1024), np.int32)
+    current, voltage = np.zeros((2, 1024), np.int32)  # zeros are the same as floats
     sums, sent = np.zeros(1024, np.int16), np.zeros(1024, np.uint8)
     result["update"] = 1024 / _best(native.update_again, current, voltage, sums, sent, 1024)
     index, rows, count = np.zeros(4096, np.int64), 64, 4096
@@ -60,12 +64,17 @@ def _rates(native: ctypes.CDLL) -> dict[str, float]:
     return result
 
 
-def _adding(native: ctypes.CDLL, rng: np.random.Generator, kilobytes: int) -> float:
-    width = 512
-    weights = rng.integers(-100, 100, (kilobytes * 2, width)).astype(np.int8)
+def _adding(native: ctypes.CDLL, rng: np.random.Generator, kilobytes: int, together: int) -> float:
+    width, most = 512, 127 // together
+    weights = rng.integers(-most, most, (kilobytes * 2, width)).astype(np.int8)
     order = rng.integers(0, len(weights), max(252, len(weights)))
     sums = np.zeros(width, np.int16)
-    seconds = _best(native.add_rows_again, weights, width, order, len(order), sums)
+    if together == 1:
+        seconds = _best(native.add_rows_again, weights, width, order, len(order), sums)
+    else:
+        seconds = _best(
+            native.add_small_rows_again, weights, width, order, len(order), together, sums
+        )
     return len(order) * width / seconds
 
 
@@ -110,8 +119,9 @@ def bound_seconds(
     """Return the least seconds per sample; ``weights`` is how many bytes the largest layer has."""
     reuse = work["sop"] / weights * batch
     level = "L1" if weights <= 32 << 10 else "L2" if weights <= 1 << 20 else "L3"
-    best = max(rates["add_L1"], rates["add_L2"])
-    adding = work["sop"] / (best if reuse >= REUSED else rates[f"add_{level}"])
+    kind = "small" if work["together"] >= TOGETHER else "add"
+    best = max(rates[f"{kind}_L1"], rates[f"{kind}_L2"])
+    adding = work["sop"] / (best if reuse >= REUSED else rates[f"{kind}_{level}"])
     if rates["product"]:
         adding = min(adding, work["mac"] / rates["product"])
     scanning = work["scanned"] * rates["scan_place"] + work["events"] * rates["scan_spike"]

@@ -137,6 +137,9 @@ def _machine(results: Results) -> Iterator[str]:
             "add_L1": "int8 weights added to 16-bit sums, from L1, G/s",
             "add_L2": "the same from L2, G/s",
             "add_L3": "the same from L3 or memory, G/s",
+            "small_L1": "weights so small that bytes sum three rows, from L1, G/s",
+            "small_L2": "the same from L2, G/s",
+            "small_L3": "the same from L3 or memory, G/s",
             "update": "exact neuron updates, G/s",
             "product": "int8 products (VNNI), G/s",
         }

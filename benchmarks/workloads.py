@@ -267,7 +267,7 @@ def kept(cache: Path, name: str, make: Callable[[], Workload]) -> Path:
 def operations(workload: Workload, trace: Trace) -> dict[str, float]:
     """Return per sample: synaptic operations, multiply-adds of dense tools, updates, spikes.
 
-    A synaptic operation is one weight that a spike reaches; edges of pictures count as
+    ``together`` is how many rows of the weights bytes can sum. A synaptic operation is one weight that a spike reaches; edges of pictures count as
     they are.
     """
     samples, steps = workload.spikes.shape[:2]
@@ -300,7 +300,13 @@ def operations(workload: Workload, trace: Trace) -> dict[str, float]:
         "updates": float(neurons * steps),
         "scanned": float(extracted * steps),
         "events": events / samples,
+        "together": float(min(_together(weight) for _, _, weight, _ in sources)),
     }
+
+
+def _together(weight: Array) -> int:
+    """Return of how many rows of even weights bytes hold the sum."""
+    return 127 // max(1, int(np.abs(weight).max()) // 2)
 
 
 def _fan_out(

@@ -667,7 +667,7 @@ def _taking_reals(clips: bool) -> Any:
         store(voltage, at, as_lanes(after))
         return clipped
 
-    return _jit(take)
+    return _placed(take)
 
 
 _take_reals: Any = _taking_reals(clips=False)

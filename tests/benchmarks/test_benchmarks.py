@@ -84,6 +84,8 @@ def test_operations_are_the_synapses_that_spikes_reach(workloads: ModuleType) ->
     found = workloads.operations(work, trace)
     assert found["sop"] * 3 == pytest.approx(count)
     assert found["updates"] == (48 + 7 + 4) * 12
+    largest = max(int(np.abs(layer.weight).max()) for layer in work.layers)
+    assert found["together"] == 127 // (largest // 2)
 
 
 def test_a_workload_comes_back_from_its_file(workloads: ModuleType, tmp_path: Path) -> None:
@@ -349,12 +351,17 @@ def test_a_batch_reuses_weights_that_one_sample_streams(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(FOLDER))
     from bound import bound_seconds
 
-    rates = {"add_L1": 100.0, "add_L2": 50.0, "add_L3": 10.0, "product": 0.0, "update": 1e9,
-             "scan_place": 0.0, "scan_spike": 0.0}  # fmt: skip
+    rates = {"add_L1": 100.0, "add_L2": 50.0, "add_L3": 10.0, "small_L1": 200.0, "small_L2": 80.0,
+             "small_L3": 20.0, "product": 0.0, "update": 1e9, "scan_place": 0.0,
+             "scan_spike": 0.0}  # fmt: skip
     work = {"sop": float(1 << 24), "mac": 0.0, "updates": 0.0, "scanned": 0.0, "events": 0.0}
-    alone, together = (bound_seconds(rates, work, 1 << 24, batch) for batch in (1, 64))
-    assert alone == pytest.approx((1 << 24) / 10)
-    assert together == pytest.approx((1 << 24) / 100)
+    for together, slow, fast in ((1.0, 10, 100), (7.0, 20, 200)):
+        alone, shared = (
+            bound_seconds(rates, {**work, "together": together}, 1 << 24, batch)
+            for batch in (1, 64)
+        )
+        assert alone == pytest.approx((1 << 24) / slow)
+        assert shared == pytest.approx((1 << 24) / fast)
 
 
 def test_spikes_that_differ_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
