@@ -267,8 +267,8 @@ def kept(cache: Path, name: str, make: Callable[[], Workload]) -> Path:
 def operations(workload: Workload, trace: Trace) -> dict[str, float]:
     """Return per sample: synaptic operations, multiply-adds of dense tools, updates, spikes.
 
-    ``together`` is how many rows of the weights bytes can sum. A synaptic operation is one weight that a spike reaches; edges of pictures count as
-    they are.
+    A synaptic operation is one weight that a spike reaches; edges of pictures count as
+    they are. ``together`` is how many rows of the weights bytes can sum.
     """
     samples, steps = workload.spikes.shape[:2]
     sources: list[tuple[Array, Layer, Array, int]] = []

@@ -59,8 +59,9 @@ class Product:
             for begin in range(0, len(flat), size):
                 part = operator.apply(flat[begin : begin + size].astype(self.dtype))
                 result[begin : begin + size, neurons] = part.reshape(len(part), -1)
-        ordered = result if self.target.order is None else result[:, self.target.order]
-        return ordered.reshape(samples, rows, -1)
+        if self.target.order is not None:  # not by index: that leaves gaps, for other loops to read
+            result = result.take(self.target.order, axis=1)
+        return result.reshape(samples, rows, -1)
 
     def _parts(self) -> Iterator[tuple[slice, Weighted]]:
         """Yield some neurons and what brings their input, so that few weights are there twice."""

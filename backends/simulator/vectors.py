@@ -18,8 +18,8 @@ from typing import Any
 
 import numba as nb
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
-from numba.core import cgutils
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -31,13 +31,23 @@ __all__ = [
     "store", "store_bytes", "total", "widened", "write_to", "zeros",
 ]  # fmt: skip
 
+
+def _features() -> set[str]:
+    """Return what the processor that Numba compiles for can do: this one, or one it was told."""
+    numba: Any = config  # its settings have no types
+    told = numba.CPU_FEATURES
+    if told is None:
+        told = "" if numba.CPU_NAME == "generic" else get_host_cpu_features()
+    return {item[1:] for item in told.split(",") if item.startswith("+")}
+
+
 _ARM = platform.machine().lower() in ("arm64", "aarch64")
-_FEATURES = get_host_cpu_features()
+_FEATURES = _features()
 #: Whether this processor multiplies and adds floats with one rounding, and can be told which;
 #: what to set in its word to round toward zero.
-FUSED, TOWARD_ZERO = _ARM or bool(_FEATURES.get("fma")), 3 << 22 if _ARM else 3 << 13
+FUSED, TOWARD_ZERO = _ARM or "fma" in _FEATURES, 3 << 22 if _ARM else 3 << 13
 #: Whether it writes the bytes that a mask chooses one behind the other.
-COMPRESSES = bool(_FEATURES.get("avx512vbmi2"))
+COMPRESSES = "avx512vbmi2" in _FEATURES
 
 
 #: What LLVM is to write for a call; the second kind knows numbers that the call names.

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.random_programs import random_inputs, random_program
 
-from spikec.backends.simulator import codes, fast, golden
+from spikec.backends.simulator import codes, fast, golden, kernels
 from spikec.backends.simulator.layout import Layout, laid_out
 from spikec.compiler.arrays import Array, aligned, sealed
-from spikec.compiler.operators import Dense, Sparse
+from spikec.compiler.operators import Conv2d, Dense, Sparse
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.trace import Probe, Trace
 
@@ -93,6 +93,30 @@ def test_inputs_that_are_mostly_not_zero_are_an_exact_product(seed: int) -> None
             wanted = "synapse by synapse" if sparse else "one exact matrix product"
             assert ways[connection.name].density == 1
             assert ways[connection.name].way == wanted
+
+
+def test_loops_are_compiled_once_for_each_width() -> None:
+    """Whatever serves a connection: compiling takes half a minute, and versions get mixed up."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-50, 50, (3, 2, 3, 3)) * 2
+    program, _ = _crowd(2, neurons=2 * 8 * 8)
+    picture = replace(program.inputs[0], shape=(2, 8, 8))
+    neurons = Neurons(
+        name="pop0", shape=(3, 6, 6), du=np.array(300), dv=np.array(100), vth=np.array(90),
+        reset="zero", reset_order="at_spike",
+    )  # fmt: skip
+    connection = replace(program.connections[0], operator=Conv2d(weight=weight))
+    program = replace(program, inputs=(picture,), populations=(neurons,), connections=(connection,))
+    layout = laid_out(program)
+    kept = fast.Kept(layout)
+    for share in (0.1, 0.95):
+        inputs = {"in": (rng.random((4, 7, 2, 8, 8)) < share).astype(np.uint8)}
+        expected = golden.run(program, inputs, probes=all_probes(program))
+        found = fast.run(layout, inputs, all_probes(program), threads=2, kept=kept)
+        assert_same(found, expected, share)
+    assert kept.ways()["c"].way == "one exact matrix product"
+    signatures = kernels.run.signatures
+    assert len(signatures) == len({str(item[10].dtype) for item in signatures})  # of ``room``
 
 
 def test_the_random_programs_reach_every_kernel() -> None:
