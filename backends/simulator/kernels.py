@@ -614,6 +614,14 @@ def _smaller(values: Any, others: Any) -> Any:
 def _taking_reals(clips: bool) -> Any:
     """Return what takes steps in float32, where voltages may saturate or do not."""
 
+    @_placed
+    def bounded(drive: Any, highest: Any, lowest: Any) -> tuple[Any, Any, Any, int]:
+        """Return a voltage, its extremes so far where it is not clipped, and how many saturated."""
+        if not clips:
+            return drive, _larger(drive, highest), _smaller(drive, lowest), plain(0)
+        voltage = _smaller(_larger(drive, real(-_MAX, _SIDE)), real(_MAX, _SIDE))
+        return voltage, highest, lowest, number_of_bits(as_word(voltage != drive))
+
     def take(
         population: Any, steps: int, arriving: Any, first: int, current: Any, voltage: Any,
         sent: Any, values: Any, at: int, shown: int,
@@ -641,21 +649,13 @@ def _taking_reals(clips: bool) -> Any:
             if late == SUBTRACT:
                 driven = select(fires, bias - amount, bias)
             drive = kept_part(after, keep_voltage) + state + driven
-            if clips:
-                after = _smaller(_larger(drive, least), most)
-                clipped += number_of_bits(as_word(after != drive))
-            else:
-                highest, lowest = _larger(drive, highest), _smaller(drive, lowest)
-                after = drive
+            after, highest, lowest, saturated = bounded(drive, highest, lowest)
+            clipped += saturated
             fires = after > threshold
             if now == SUBTRACT:
                 drive = select(fires, after - amount, after)
-                if clips:
-                    after = _smaller(_larger(drive, least), most)
-                    clipped += number_of_bits(as_word(after != drive))
-                else:
-                    highest, lowest = _larger(drive, highest), _smaller(drive, lowest)
-                    after = drive
+                after, highest, lowest, saturated = bounded(drive, highest, lowest)
+                clipped += saturated
             if now == REPLACE:
                 after = select(fires, reset, after)
             store_bytes(sent, shown + t * line, fires)
