@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +63,23 @@ def test_golden_fast_and_c_are_one(block: int) -> None:
         compiled = engine.run(inputs, probes=probes)
     assert_same(compiled, expected, what)
     assert dict(compiled.events) == dict(expected.events), what
+
+
+@pytest.mark.parametrize("features", ["", "+avx2,+fma,+bmi,+bmi2,+popcnt,+lzcnt"])
+def test_the_fast_engine_needs_nothing_that_this_processor_has(
+    features: str, tmp_path: Path
+) -> None:
+    """Integers where there is no fused multiplication, spikes listed one by one: compiled anew."""
+    tests = Path(__file__).parent.parent / "properties" / "test_fast.py"
+    told = {
+        "NUMBA_CPU_NAME": "haswell" if features else "generic",
+        "NUMBA_CPU_FEATURES": features,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+    environment = {**os.environ, **told}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 @pytest.mark.lava

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from support.c_programs import run_package
 from support.random_programs import merged, merged_inputs, random_inputs, random_program
 
-from spikec.backends.c import run
+from spikec.backends.c import compiler, run
 from spikec.backends.c.plan import plan
 from spikec.backends.c.run import CBackend
 from spikec.backends.simulator import fast, golden
@@ -18,6 +19,12 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.program import Program
 from spikec.compiler.trace import QUANTITIES, Probe
 
+#: Whether this is an x86 processor that has all that the tests ask compilers for.
+ALL_X86 = platform.machine() in ("x86_64", "AMD64") and (
+    " avx2 " in Path("/proc/cpuinfo").read_text("utf-8")
+    if Path("/proc/cpuinfo").is_file()
+    else False
+)
 SANITIZED = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
 
 
@@ -58,6 +65,22 @@ def assert_native_equals(program: Program, inputs: dict[str, Array]) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_the_native_engine_equals_golden(seed: int) -> None:
     assert_native_equals(*drawn(1, seed))
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not ALL_X86, reason="asks for x86's processors, and runs what is made for them")
+@pytest.mark.parametrize("processor", ["x86-64", "haswell"])  # without floats; with fewer at once
+def test_engines_for_lesser_processors_equal_golden(
+    processor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [f"-march={processor}" if item == "-march=native" else item for item in compiler._FLAGS]
+    monkeypatch.setattr(compiler, "_FLAGS", tuple(flags))
+    compiler._find.cache_clear()
+    for number in range(4):
+        drawn_here = [drawn_for_a_block(40 + number, each) for each in range(10)]
+        programs, inputs = zip(*drawn_here, strict=True)
+        assert_native_equals(merged(programs), merged_inputs(inputs))
+    compiler._find.cache_clear()
 
 
 @pytest.mark.once
