@@ -148,7 +148,7 @@ __all__ = ["APART", "MADE_OF", "judge", "run"]
 
 #: What these loops are made of besides, as a digest: Numba keeps compiled loops for as long as
 #: this file alone stays as it is. A test says what it has to be.
-MADE_OF = "8ade7e94aa957ca6"
+MADE_OF = "7b3374a60aca7db3"
 #: Sums of 16 bits take this many rows of int8.
 _ROWS = 255
 #: Neurons that take steps side by side: two vectors where they are of 512 bits, so that one
@@ -573,8 +573,6 @@ def _whole_steps(
         after = drive
         for t in range(steps):
             arrived = loaded(arriving, t * pitch + first + j, _SIDE, 32) << 6
-            # Factors are read again in each step: LLVM takes products of 16 bits only where it
-            # sees, just before, that these suffice.
             keep_current = loaded(values, V_KEEP_CURRENT * neurons + at, _SIDE, 32)
             state = _kept(state, keep_current) + arrived
             over, under = state > _MAX + 1, state < -_MAX
@@ -582,6 +580,8 @@ def _whole_steps(
             state = state - (_one_where(over) << 24) + (_one_where(under) << 24)
             if late == REPLACE:
                 after = select(fires, reset, after)
+            # Read again in each step: LLVM takes products of 16 bits only where it sees, just
+            # before, that these suffice.
             keep_voltage = loaded(values, V_KEEP_VOLTAGE * neurons + at, _SIDE, 32)
             drive = _kept_of_24(after, keep_voltage) + state + bias
             if late == SUBTRACT:

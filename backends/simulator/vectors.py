@@ -423,17 +423,22 @@ def masked(_context: Any, lanes: Any, _first: Any) -> Any:
     return lanes(lanes, nb.int64), generate
 
 
+def _shifted(context: Any, builder: Any, sig: Any, args: Any) -> tuple[Any, Any, int]:
+    """Return where lanes go in an array, these shifted and in its type, and how it is aligned."""
+    element = context.get_value_type(sig.args[0].dtype)
+    kind = Lanes(sig.args[2].count, element.width)
+    place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
+    values = builder.shl(_resized(builder, args[2], kind), _spread(builder, kind, args[3]))
+    return place, values, element.width // 8
+
+
 @_intrinsic
 def add_to(_context: Any, array: Any, _at: Any, lanes: Any, _shift: Any) -> Any:
     """Add ``lanes << shift`` to an array from ``at``, in the array's type."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        element = context.get_value_type(sig.args[0].dtype)
-        kind = Lanes(sig.args[2].count, element.width)
-        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
-        added = builder.shl(_resized(builder, args[2], kind), _spread(builder, kind, args[3]))
-        align = element.width // 8
-        builder.store(builder.add(builder.load(place, align=align), added), place, align=align)
+        place, values, align = _shifted(context, builder, sig, args)
+        builder.store(builder.add(builder.load(place, align=align), values), place, align=align)
         return context.get_dummy_value()
 
     return nb.void(array, nb.int64, lanes, nb.int64), generate
@@ -444,11 +449,8 @@ def write_to(_context: Any, array: Any, _at: Any, lanes: Any, _shift: Any) -> An
     """Write ``lanes << shift`` to an array from ``at``, in the array's type."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        element = context.get_value_type(sig.args[0].dtype)
-        kind = Lanes(sig.args[2].count, element.width)
-        place = _address(context, builder, sig.args[0], args[0], args[1], kind.llvm)
-        values = builder.shl(_resized(builder, args[2], kind), _spread(builder, kind, args[3]))
-        builder.store(values, place, align=element.width // 8)
+        place, values, align = _shifted(context, builder, sig, args)
+        builder.store(values, place, align=align)
         return context.get_dummy_value()
 
     return nb.void(array, nb.int64, lanes, nb.int64), generate
