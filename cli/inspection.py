@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from spikec.cli import drawing
@@ -12,17 +13,23 @@ from spikec.compiler.ir import Graph
 from spikec.compiler.mapping.report import core_table
 from spikec.compiler.printer import describe, operator_text, switches
 from spikec.compiler.program import CoreMap, Populated, Program
+from spikec.compiler.program_file import digest_of, recognises
 from spikec.compiler.quantize import QuantizationReport
 from spikec.compiler.quantize.report import WeightLoss, report_from
 from spikec.compiler.resonator import Resonator
 from spikec.compiler.sigma_delta import SigmaDelta
 
 __all__ = [
+    "NO_DIGEST",
+    "file_summary",
     "placement",
     "show",
     "show_quantization",
     "summary",
 ]
+
+#: What to say of a program file of version 1.
+NO_DIGEST = "none (a file of version 1: nothing covers its header)"
 
 
 def summary(network: Graph | Program) -> dict[str, Any]:
@@ -30,12 +37,20 @@ def summary(network: Graph | Program) -> dict[str, Any]:
     return graph_summary(network) if isinstance(network, Graph) else program_summary(network)
 
 
-def show(network: Graph | Program) -> None:
-    """Print a network as a drawing and as tables."""
+def file_summary(network: Graph | Program, file: Path) -> dict[str, Any]:
+    """Return :func:`summary`, for a program file with the digest of its content."""
+    digest = {"digest": digest_of(file)} if recognises(file) else {}
+    return summary(network) | digest
+
+
+def show(network: Graph | Program, file: Path) -> None:
+    """Print a network that ``file`` holds as a drawing and as tables."""
     if isinstance(network, Graph):
         show_graph(network)
-    else:
-        show_program(network)
+        return
+    show_program(network)
+    if recognises(file):
+        say(f"digest of the whole file: {digest_of(file) or NO_DIGEST}")
 
 
 def graph_summary(graph: Graph) -> dict[str, Any]:

@@ -251,9 +251,9 @@ def inspect(
 
         write_svg(network, svg)
     if as_json:
-        print_json(inspection.summary(network))
+        print_json(inspection.file_summary(network, file))
         return
-    inspection.show(network)
+    inspection.show(network, file)
     if svg is not None:
         tables.say(f"wrote {svg}")
 

@@ -1,8 +1,9 @@
 """One safetensors file for graphs and programs: raw arrays and one JSON header.
 
 The header is canonical JSON with a schema name and version and a SHA-256 digest
-per tensor; equal content gives equal bytes. Array fields of equal values are
-kept as one number. Nothing in a file is executed.
+per tensor, and from version 2 on one of all that the file says: no field, name,
+type or shape can change unseen. Equal content gives equal bytes. Array fields of
+equal values are kept as one number. Nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,15 @@ from spikec.compiler.operators import (
 )
 from spikec.compiler.pages import blocks, of_file
 
-__all__ = ["BROKEN", "Packer", "Unpacker", "read_container", "read_header", "write_container"]
+__all__ = [
+    "BROKEN",
+    "Packer",
+    "Unpacker",
+    "content_digest",
+    "read_container",
+    "read_header",
+    "write_container",
+]
 
 #: Classes that may stand in a field, by the name they have in files.
 _NESTED: dict[str, type[Any]] = {
@@ -52,6 +61,8 @@ _NESTED: dict[str, type[Any]] = {
 _NESTED_NAMES = {kind: name for name, kind in _NESTED.items()}
 
 _MAX_HEADER = 100 << 20
+#: Headers of this version and later have a digest of the whole content.
+_WHOLE = 2
 
 #: The types of arrays, by the name they have in safetensors files.
 _TYPES = {"BOOL": "?"} | {
@@ -175,6 +186,9 @@ def write_container(
 
     digests = {name: _digest(values) for name, values in tensors.items()}
     header = {"schema": schema, "version": version, "digests": digests, "body": body}
+    if version >= _WHOLE:
+        # As a reader will see it: JSON turns every key into text.
+        header["digest"] = content_digest(json.loads(canonical_json(header)), tensors)
     with written(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata={"spikec": canonical_json(header)})
@@ -196,8 +210,19 @@ def read_header(path: Path) -> dict[str, Any] | None:
     return header if isinstance(header, dict) and "schema" in header else None
 
 
+def content_digest(header: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
+    """Return the SHA-256 of a header without its own ``digest``, and of each tensor's type and
+    shape; what the tensors hold is in the header's ``digests``.
+
+    Raises ``ValueError`` for a header of numbers that JSON lacks.
+    """
+    said = {key: value for key, value in header.items() if key != "digest"}
+    forms = {name: [item.dtype.str, list(item.shape)] for name, item in tensors.items()}
+    return hashlib.sha256(canonical_json([said, forms]).encode()).hexdigest()
+
+
 def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[str, Array]]:
-    """Return body and tensors of a file of ours; every digest is checked.
+    """Return body and tensors of a file of ours, of ``version`` or before; digests are checked.
 
     Raises :class:`FrontendError` naming the file and what is wrong with it.
     """
@@ -206,10 +231,10 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
         raise _damaged(path, "it is not a spikec file")
     if header["schema"] != schema:
         raise _damaged(path, f"it holds '{header['schema']}', not '{schema}'")
-    if header.get("version") != version:
+    found = header.get("version")
+    if not isinstance(found, int) or not 1 <= found <= version:
         raise _damaged(
-            path,
-            f"it has version {header.get('version')} of '{schema}'; this spikec reads {version}",
+            path, f"it has version {found} of '{schema}'; this spikec reads up to {version}"
         )
     tensors = _tensors(path)
     digests = {name: _digest(values) for name, values in tensors.items()}
@@ -217,7 +242,16 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
         raise _damaged(path, "its header has no body")
     if digests != header.get("digests"):
         raise _damaged(path, "a tensor does not match its digest")
+    if found >= _WHOLE and not _is_whole(header, tensors):
+        raise _damaged(path, "its header does not match its digest: it was changed")
     return header["body"], tensors
+
+
+def _is_whole(header: Mapping[str, Any], tensors: Mapping[str, Array]) -> bool:
+    try:
+        return content_digest(header, tensors) == header.get("digest")
+    except ValueError:
+        return False
 
 
 def _tensors(path: Path) -> dict[str, Array]:

@@ -21,6 +21,7 @@ from spikec.cli.main import app
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
+from spikec.compiler.container import read_container, read_header, write_container
 from spikec.compiler.event_file import read_events
 from spikec.compiler.ir import Graph
 from spikec.compiler.program import Program
@@ -529,6 +530,19 @@ def test_a_damaged_program_is_refused() -> None:
     Path(PROGRAM).write_bytes(content)
     for command in (["inspect", PROGRAM], ["run", PROGRAM, "--data", DATA]):
         assert "a tensor does not match its digest" in failed(*command)
+
+
+def test_inspect_says_whether_a_digest_covers_the_file() -> None:
+    fine("compile", GRAPH, "-o", PROGRAM)
+    whole = read_header(Path(PROGRAM))
+    assert whole is not None
+    assert whole["digest"] in fine("inspect", PROGRAM)
+    assert json.loads(fine("inspect", PROGRAM, "--json"))["digest"] == whole["digest"]
+    body, tensors = read_container(Path(PROGRAM), schema="spikec.program", version=2)
+    write_container(Path("old.spk"), schema="spikec.program", version=1, body=body, tensors=tensors)
+    assert "digest of the whole file: none" in fine("inspect", "old.spk")
+    assert json.loads(fine("inspect", "old.spk", "--json"))["digest"] is None
+    assert "digest" not in json.loads(fine("inspect", GRAPH, "--json"))
 
 
 OUR_MISTAKES: dict[str, list[str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -88,16 +89,29 @@ def test_files_are_recognised_by_their_content(tmp_path: Path) -> None:
         native.read(program)
 
 
-def rebuilt(content: bytes, edit: Edit) -> bytes:
+def rebuilt(content: bytes, edit: Edit, *, renewed: bool = True) -> bytes:
     """Return a file of ours with its JSON header edited and everything else consistent."""
     (length,) = struct.unpack("<Q", content[:8])
     outer = json.loads(content[8 : 8 + length])
     header = json.loads(outer["__metadata__"]["spikec"])
     edit(header)
+    if renewed and "digest" in header:
+        del header["digest"]
+        forms = {
+            name: [TYPES[part["dtype"]], part["shape"]]
+            for name, part in outer.items()
+            if name != "__metadata__"
+        }
+        text = json.dumps([header, forms], sort_keys=True, separators=(",", ":"))
+        header["digest"] = hashlib.sha256(text.encode()).hexdigest()
     outer["__metadata__"]["spikec"] = json.dumps(header)
     text = json.dumps(outer).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+#: How a digest spells the types of arrays that programs hold.
+TYPES = {"I16": "<i2", "I32": "<i4", "I64": "<i8", "F64": "<f8"}
 
 
 def program_bytes(tmp_path: Path, seed: int = 3) -> bytes:
@@ -124,7 +138,7 @@ def everywhere(table: Any, change: Callable[[Header], None]) -> None:
 
 
 EDITS: dict[str, tuple[Edit, str]] = {
-    "wrong version": (lambda h: h.update(version=2), "has version 2"),
+    "wrong version": (lambda h: h.update(version=3), "has version 3"),
     "no version": (lambda h: h.pop("version"), "has version None"),
     "other schema": (lambda h: h.update(schema="spikec.image"), "holds 'spikec.image'"),
     "no schema": (lambda h: h.pop("schema"), "not a spikec file"),
@@ -158,7 +172,8 @@ EDITS: dict[str, tuple[Edit, str]] = {
         lambda h: everywhere(h["body"], lambda t: t.update(all=1 << 70)), "too large",
     ),
     "infinite extent": (
-        lambda h: everywhere(h["body"], lambda t: t.update(shape=[float("inf")])), "infinity",
+        lambda h: everywhere(h["body"], lambda t: t.update(shape=[float("inf")])),
+        "its header does not match its digest",  # JSON has no such number
     ),
     "population larger than memory": (
         lambda h: h["body"]["populations"][0].update(
@@ -201,6 +216,67 @@ def test_tensors_that_do_not_fit_the_file_are_refused(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
     with pytest.raises(FrontendError, match="F020"):
         program_file.read_program(path)
+
+
+#: What is looked at before digests are.
+EARLY = {"wrong version", "no version", "other schema", "no schema", "wrong digests", "no body"}
+
+
+@pytest.mark.parametrize("case", [name for name in EDITS if name not in EARLY])
+def test_a_header_is_refused_for_its_digest_whatever_was_changed(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "edited.spk"
+    path.write_bytes(rebuilt(program_bytes(tmp_path), EDITS[case][0], renewed=False))
+    with pytest.raises(FrontendError, match="its header does not match its digest"):
+        program_file.read_program(path)
+
+
+#: Changes that every other rule lets pass.
+PLAUSIBLE: dict[str, Edit] = {
+    "a threshold": lambda h: h["body"]["populations"][0].update(
+        vth={"all": 70, "shape": [], "dtype": "int64"}
+    ),
+    "what a unit is worth": lambda h: h["body"]["populations"][0].update(lsb=0.5),
+    "a delay": lambda h: h["body"]["connections"][0].update(delay=7),
+    "provenance": lambda h: h["body"]["provenance"].update(spikec="9.9"),
+    "no digest": lambda h: h.pop("digest"),
+    "a digest that is no text": lambda h: h.update(digest=["x"]),
+    "something more": lambda h: h.update(colour=1),
+}
+
+
+@pytest.mark.parametrize("case", PLAUSIBLE)
+def test_a_plausible_change_of_a_header_is_refused(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "edited.spk"
+    path.write_bytes(rebuilt(program_bytes(tmp_path), PLAUSIBLE[case], renewed=False))
+    with pytest.raises(FrontendError, match="its header does not match its digest"):
+        program_file.read_program(path)
+
+
+def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
+    """The same bytes in another order of axes mean another network."""
+    content = program_bytes(tmp_path)
+    (length,) = struct.unpack("<Q", content[:8])
+    outer = json.loads(content[8 : 8 + length])
+    name = next(key for key, part in outer.items() if len(part.get("shape", ())) > 1)
+    outer[name]["shape"].reverse()
+    text = json.dumps(outer).encode()
+    path = tmp_path / "turned.spk"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    with pytest.raises(FrontendError, match="its header does not match its digest"):
+        program_file.read_program(path)
+
+
+def test_a_program_of_version_1_is_read_and_has_no_digest(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.spk", tmp_path / "old.spk"
+    program_file.write_program(drawn_program(3), new)
+    body, tensors = read_container(new, schema="spikec.program", version=2)
+    write_container(old, schema="spikec.program", version=1, body=body, tensors=tensors)
+    assert program_file.digest_of(old) is None
+    digest = program_file.digest_of(new)
+    assert digest is not None
+    assert len(digest) == 64
+    program_file.write_program(program_file.read_program(old), tmp_path / "again.spk")
+    assert (tmp_path / "again.spk").read_bytes() == new.read_bytes()
 
 
 def test_an_unedited_header_is_accepted(tmp_path: Path) -> None:
