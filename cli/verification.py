@@ -147,11 +147,12 @@ def verdict(report: VerificationReport) -> str:
     equal = [item for item in report.comparisons if item.must_agree]
     same = ", ".join(f"{item.upper} ({item.samples} samples)" for item in equal)
     promise = f"every recorded value of I equals {same}" if equal else "no backend was compared"
+    result = "; but ".join(["passed", *report.reservations])
     lower, integers = report.rungs[0], report.rung("I")
     if lower.accuracy is None or integers.accuracy is None or lower.name != "F":
-        return f"passed: {promise}."
+        return f"{result}: {promise}."
     change = 100 * (integers.accuracy - lower.accuracy)
-    return f"passed: {promise}; integers change accuracy by {change:+.2f} points."
+    return f"{result}: {promise}; integers change accuracy by {change:+.2f} points."
 
 
 def _silent(item: Drift) -> str:

@@ -105,11 +105,13 @@ def _digest(script: str) -> str:
 
 def _body(found: Examination, rows: int) -> Iterator[str]:
     parts = sections(found)
-    passed = found.report.passed
+    passed, reservations = found.report.passed, found.report.reservations
+    word = ("passed, but" if reservations else "passed") if passed else "FAILED"
+    mood = "good" if passed and not reservations else "bad"
     yield "<header>\n<p class='kind'>spikec verification</p>\n"
     yield f"<h1>{_text(found.name)}</h1>\n"
-    yield f"<p class='verdict {'good' if passed else 'bad'}'>{'passed' if passed else 'FAILED'}</p>"
-    if not passed:
+    yield f"<p class='verdict {mood}'>{word}</p>"
+    if mood == "bad":
         yield f"\n<p class='failure'>{_text(verdict(found.report), 4000)}</p>"
     yield f"\n<p class='summary'>{_text(summary(found), 4000)}</p>\n"
     yield f"<div class='tiles'>{''.join(map(_tile, tiles(found)))}</div>\n"

@@ -23,9 +23,10 @@ _SPECIAL = str.maketrans({
 
 def text(found: Examination) -> str:
     """Return the report: verdict and summary, then the tables, most of them folded."""
-    mark = "✅ passed" if found.report.passed else "❌ FAILED"
+    passed, reservations = found.report.passed, found.report.reservations
+    mark = ("⚠️ passed, but" if reservations else "✅ passed") if passed else "❌ FAILED"
     lines = [f"## spikec: {mark}", "", _plain(summary(found)), ""]
-    if not found.report.passed:
+    if reservations or not passed:
         lines += [f"**{_plain(verdict(found.report))}**", ""]
     first, *others = sections(found)
     for item in (first, *(other for other in others if other.tables or other.points)):

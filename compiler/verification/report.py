@@ -18,6 +18,10 @@ __all__ = [
 ]
 
 
+#: What is said of values that left their range on rung I, by the name of the event.
+_LEFT = {"voltage saturated": "voltages clipped at 24 bits", "current wrapped": "currents wrapped"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rung:
     """One way to run the network: ``accuracy`` (with labels) over ``samples``.
@@ -131,6 +135,35 @@ class VerificationReport:
         return sum(item.unexplained for item in self.certificates)
 
     @property
+    def saturations(self) -> dict[str, int]:
+        """How often the integers' voltages were clipped at 24 bits, by population."""
+        return self._events("voltage saturated")
+
+    @property
+    def wraps(self) -> dict[str, int]:
+        """How often the integers' currents wrapped at 24 bits, by population."""
+        return self._events("current wrapped")
+
+    def _events(self, what: str) -> dict[str, int]:
+        """Return the counts of one kind of event on rung I, by what it happened to."""
+        found = {}
+        for event, count in self.rung("I").events.items():
+            name, _, kind = event.rpartition("/")
+            if kind == what and count:
+                found[name] = count
+        return found
+
+    @property
+    def reservations(self) -> tuple[str, ...]:
+        """What a verdict must not leave out although nothing failed: what left its range."""
+        found: dict[str, list[str]] = {}
+        for event, count in self.rung("I").events.items():
+            name, _, kind = event.rpartition("/")
+            if count:
+                found.setdefault(_LEFT.get(kind, kind), []).append(f"{name} {count:,} times")
+        return tuple(f"{what} ({', '.join(places)})" for what, places in found.items())
+
+    @property
     def passed(self) -> bool:
         """Whether everything that must be equal is, and every integer is explained."""
         return self.unexplained == 0 and all(item.passed for item in self.comparisons)
@@ -153,5 +186,8 @@ class VerificationReport:
             "comparisons": comparisons,
             "certificates": certificates,
             "unexplained": self.unexplained,
+            "saturations": self.saturations,
+            "wraps": self.wraps,
+            "reservations": list(self.reservations),
             "passed": self.passed,
         }

@@ -12,6 +12,7 @@ import pytest
 
 from spikec.backends import open_backend
 from spikec.backends.simulator import golden
+from spikec.cli.verification import verdict
 from spikec.compiler import batches, reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Executable, Progress
@@ -329,6 +330,28 @@ def test_events_are_counted_on_the_rung_that_has_them() -> None:
     assert report.rung("I").events == expected
     assert report.rung("Q").events == {}
     assert expected  # this network does saturate
+    assert report.saturations == {"layer1": expected["layer1/voltage saturated"]}
+    assert report.wraps == {}
+    assert report.passed
+    assert verdict(report).startswith("passed; but voltages clipped at 24 bits (layer1 ")
+    assert report.as_dict()["saturations"] == report.saturations
+    assert report.as_dict()["reservations"] == list(report.reservations)
+
+
+def test_nothing_that_left_its_range_is_left_out_of_the_verdict() -> None:
+    report = climb(program_of(chain()), samples())
+    clean, left = (
+        replace(report, rungs=(replace(report.rung("I"), events=events),))
+        for events in (
+            {"a/voltage saturated": 0},
+            {"a/current wrapped": 2, "b/left 24 bits": 1_000, "in/input clipped": 3},
+        )
+    )
+    assert verdict(clean) == "passed: no backend was compared."
+    assert left.wraps == {"a": 2}
+    for words in ("currents wrapped (a 2 times)", "left 24 bits (b 1,000 times)", "input clipped"):
+        assert words in verdict(left)
+    assert "passed: " not in verdict(left)
 
 
 @pytest.mark.parametrize("readout", ["max-voltage", "last-voltage", "mean-voltage", None])
