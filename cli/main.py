@@ -810,6 +810,15 @@ def emit(
             "which runs on CPUs only, faster, and records voltages.",
         ),
     ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--prefix",
+            metavar="NAME",
+            help="For C: what all its names and its files begin with, so that several networks "
+            "link into one program.",
+        ),
+    ] = None,
     spike_exp: SpikeExp = None,
     input_bits: InputBits = None,
     as_json: AsJson = False,
@@ -828,6 +837,7 @@ def emit(
         backend=backend,
         options=options,
         soft_reset=None if soft_reset is None else soft_reset.value,
+        prefix=prefix,
     )
     if as_json:
         print_json({"output": str(output), **report})

@@ -412,10 +412,12 @@ def emit(
     backend: str,
     options: CompileOptions,
     soft_reset: str | None = None,
+    prefix: str | None = None,
 ) -> dict[str, Any]:
     """Write a self-contained program for ``backend``; return what there is to say about it.
 
-    ``soft_reset`` is ``own-model`` to have Lava run all soft resets with our model.
+    ``soft_reset`` is ``own-model`` to have Lava run all soft resets with our model; ``prefix``
+    begins all names of a program in C.
     """
     if backend not in ("lava", "c", "sanafe"):
         raise UsageError(
@@ -428,6 +430,12 @@ def emit(
         )
     if soft_reset is not None and backend != "lava":
         raise UsageError(idle("--soft-reset", f"{backend} has one way only"))
+    if prefix is not None and backend != "c":
+        raise UsageError(idle("--prefix", "only --backend c writes names that meet others"))
+    if backend == "c":
+        from spikec.backends.c.symbols import symbols
+
+        symbols(prefix)  # refused before anything is read
     emitter = import_module(f"spikec.backends.{backend}.emit")
     check_replaceable(output, schema=emitter.SCHEMA)
     program = load(file, options).program
@@ -435,7 +443,7 @@ def emit(
         return {"differences": list(emitter.emit(program, output))}
     raise_if_any(BackendError, open_backend(backend).check(program))
     if backend == "c":
-        return {"bytes": asdict(emitter.emit(program, output))}
+        return {"bytes": asdict(emitter.emit(program, output, prefix=prefix))}
     from spikec.backends.lava.placement import placement
 
     own = [item.name for item in program.populations] if soft_reset == "own-model" else []

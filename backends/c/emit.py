@@ -13,6 +13,7 @@ from pathlib import Path
 
 from spikec.backends.c.plan import plan
 from spikec.backends.c.portable import PortableWriter, Sizes
+from spikec.backends.c.symbols import Symbols, symbols
 from spikec.backends.c.text import fill
 from spikec.backends.names import one_line
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
@@ -24,30 +25,34 @@ SCHEMA = "spikec.c"
 VERSION = 1
 
 
-def emit(program: Program, directory: Path) -> Sizes:
+def emit(program: Program, directory: Path, *, prefix: str | None = None) -> Sizes:
     """Write ``program`` to ``directory`` as C99, all or nothing; return what it takes.
 
+    ``prefix`` begins all its names and is the name of its header and source, so that several
+    networks can be linked into one program.
     An empty directory or one written by this function before is replaced.
     Raises :class:`BackendError` for a program that C cannot hold and
-    :class:`UsageError` when there is no place to write.
+    :class:`UsageError` when there is no place to write, or for a prefix that is none.
     """
-    content, sizes = package(program)
+    content, sizes = package(program, symbols(prefix))
     write_folder(directory, content, schema=SCHEMA)
     return sizes
 
 
-def package(program: Program) -> tuple[dict[str, bytes], Sizes]:
+def package(program: Program, named: Symbols) -> tuple[dict[str, bytes], Sizes]:
     """Return every file by its path, and the sizes."""
-    writer = PortableWriter(plan(program))
+    writer = PortableWriter(plan(program), named)
     sizes = writer.sizes
     blanks = {"title": _title(program), **writer.blanks(), **_readme(writer, sizes)}
-    names = ("network.h", "network.c", "main.c", "Makefile", "README.md")
-    content = {name: fill(name, **blanks).encode() for name in names}
+    names = {"network.h": f"{named.stem}.h", "network.c": f"{named.stem}.c"}
+    names |= {name: name for name in ("main.c", "Makefile", "README.md")}
+    content = {to: fill(name, **blanks).encode() for name, to in names.items()}
     manifest = {
         "version": VERSION,
         "target": program.target,
         "dt": program.dt,
         "outputs": list(program.outputs),
+        "prefix": named.prefix,
         "names": {item.ident: item.name for item in writer.plan.sources},
         "bytes": asdict(sizes),
         "provenance": dict(program.provenance),

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from spikec.backends.c.symbols import KEYWORDS
 from spikec.backends.names import identifiers
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.bounds import MOST, arriving, current_bound
@@ -30,12 +31,6 @@ _NARROW = 1 << 29
 _WIDE = MOST << ACTIVATION_SHIFT
 #: Elements of one array: indices are 32-bit.
 _MOST_ELEMENTS = (1 << 31) - 1
-
-_KEYWORDS = frozenset(
-    """asm auto bool break case char const continue default do double else enum extern false float
-    for goto if inline int long register restrict return short signed sizeof static struct
-    switch true typedef union unsigned void volatile while""".split()  # noqa: SIM905 - readable
-)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -210,7 +205,7 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
     program, unwritten = _without_sparse(program)
     senders: list[ProgramInput | Neurons] = [*program.inputs, *program.neurons]
     names = [item.name for item in senders]
-    idents = identifiers(names, is_taken=_KEYWORDS.__contains__)
+    idents = identifiers(names, is_taken=KEYWORDS.__contains__)
     links_of = identifiers([item.name for item in program.connections], is_taken=lambda _: False)
     shifts = {item.name: item.shift for item in program.inputs}
     bounds = program.message_bounds

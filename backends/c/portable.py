@@ -9,6 +9,7 @@ import numpy as np
 
 from spikec.backends.c.neuron import parameters, update_lines
 from spikec.backends.c.plan import Cell, Link, Plan, Source, integer_type
+from spikec.backends.c.symbols import Symbols
 from spikec.backends.c.text import fill, indented
 from spikec.backends.names import one_line
 from spikec.compiler.arrays import Array
@@ -51,8 +52,10 @@ class _Field:
 class PortableWriter:
     """Turns a plan into the blanks of the templates."""
 
-    def __init__(self, built: Plan) -> None:
+    def __init__(self, built: Plan, named: Symbols) -> None:
         self.plan = built
+        self.named = named
+        self._spk, self._macro = named.prefix, named.macro
         self._rows = {item.name: item.depth + 1 for item in built.sources}
         for cell in built.cells:
             if cell.remembers:
@@ -79,14 +82,17 @@ class PortableWriter:
         setters = "\n\n".join(map(self._setter, inputs))
         getters = "\n\n".join(map(self._getter, populations))
         return {
-            "sizes": "\n".join(
-                f"    spk_size_{item.ident} = {item.size}," for item in self.plan.sources
+            "spk": self._spk,
+            "SPK": self._macro,
+            "stem": self.named.stem,
+            "sizes": ",\n".join(
+                f"    {self._spk}_size_{item.ident} = {item.size}" for item in self.plan.sources
             ),
             "fields": "\n".join(item.text() for item in self._fields()),
             "counters": "\n".join(f"    uint32_t {name};" for name in self._counters()),
-            "setters": "\n".join(map(_setter_declared, inputs)),
+            "setters": "\n".join(map(self._setter_declared, inputs)),
             "getters": "\n".join(
-                f"int32_t spk_get_{item.ident}(const spk_net *net, uint32_t index);"
+                f"{self._getter_head(item)};"
                 for item in populations
             ),
             "constants": "\n\n".join(_constant(*item) for item in self._constants),
@@ -97,11 +103,12 @@ class PortableWriter:
             "cells": "\n\n".join(self._steps),
             "step": "\n".join(self._step()),
             "input_rows": "\n".join(
-                f'    {{"{item.ident}", {item.size}, spk_set_{item.ident}}},' for item in inputs
+                f'    {{"{item.ident}", {item.size}, {self._spk}_set_{item.ident}}},'
+                for item in inputs
             ),
             "population_rows": "\n".join(map(self._table_row, self.plan.cells)),
             "counter_rows": "\n".join(
-                f'    {{"{name}", offsetof(spk_net, {name})}},' for name in self._counters()
+                f'    {{"{name}", offsetof({self._spk}_net, {name})}},' for name in self._counters()
             )
             or '    {"", 0},',
         }
@@ -170,10 +177,10 @@ class PortableWriter:
 
     def _table_row(self, cell: Cell) -> str:
         name, spiking = cell.ident, int(cell.neurons.vth is not None)
-        states = ", ".join(f"offsetof(spk_net, {name}_{letter})" for letter in "vu")
-        return (
-            f'    {{"{name}", {cell.size}, {spiking}, spk_get_{name}, {states}, {int(cell.wide)}}},'
-        )
+        spk = self._spk
+        states = ", ".join(f"offsetof({spk}_net, {name}_{letter})" for letter in "vu")
+        get, wide = f"{spk}_get_{name}", int(cell.wide)
+        return f'    {{"{name}", {cell.size}, {spiking}, {get}, {states}, {wide}}},'
 
     # --- functions ---
 
@@ -190,12 +197,13 @@ class PortableWriter:
                 yield f"        net->{cell.ident}_{letter}[i] = {value};"
             yield "    }"
 
-    @staticmethod
-    def _setter(item: Source) -> str:
+    def _setter(self, item: Source) -> str:
         row = f"net->{item.ident}_s[net->{item.ident}_row]"
         put = f"{row}[index] = ({_row_type(item)})value" if item.graded else ""
         return fill(
             "setter.c",
+            spk=self._spk,
+            SPK=self._macro,
             name=item.ident,
             size=item.size,
             low=item.low,
@@ -207,15 +215,26 @@ class PortableWriter:
         row = f"net->{item.ident}_s[net->{item.ident}_row]"
         sent = f"(int32_t){row}[index]" if item.graded else f"get_bit({row}, index)"
         return (
-            f"int32_t spk_get_{item.ident}(const spk_net *net, uint32_t index)\n{{\n"
+            f"{self._getter_head(item)}\n{{\n"
             f"    return index < {item.size}u ? {sent} : 0;\n}}"
+        )
+
+    def _getter_head(self, item: Source) -> str:
+        spk = self._spk
+        return f"int32_t {spk}_get_{item.ident}(const {spk}_net *net, uint32_t index)"
+
+    def _setter_declared(self, item: Source) -> str:
+        spk = self._spk
+        return (
+            f"/* {one_line(item.name)}: {item.low} to {item.high} */\n"
+            f"int {spk}_set_{item.ident}({spk}_net *net, uint32_t index, int32_t value);"
         )
 
     def _step(self) -> Iterator[str]:
         for cell in self.plan.cells:
             yield from self._advance_row(self.plan.source(cell.neurons.name))
         for cell in self.plan.cells:
-            call = f"step_{cell.ident}(net);"
+            call = f"{self._spk}_step_{cell.ident}(net);"
             if cell.neurons.start:
                 call = f"if (net->step >= {cell.neurons.start}u) {{\n        {call}\n    }}"
             yield f"    {call}"
@@ -245,6 +264,7 @@ class PortableWriter:
             pointers.append(f"{_row_type(item)} *const sent = {row};")
         return fill(
             "cell.c",
+            spk=self._spk,
             title=f"{one_line(cell.neurons.name)}: {cell.size} neurons",
             name=cell.ident,
             type=cell.type,
@@ -261,7 +281,7 @@ class PortableWriter:
         yield from update_lines(
             cell,
             value=lambda name: self._value(cell, name),
-            count=lambda event, when: f"SPK_COUNT({cell.ident}_{event}, {when});",
+            count=lambda event, when: f"{self._macro}_COUNT({cell.ident}_{event}, {when});",
         )
         if cell.neurons.vth is not None:
             kind = _row_type(item)
@@ -274,7 +294,7 @@ class PortableWriter:
             number = int(flat[0]) if flat.size else 0
             unsigned = "u" if name.startswith("keep_") else ""
             return f"({number})" if number < 0 else f"{number}{unsigned}"
-        key = f"{cell.ident}_{name}"
+        key = f"{self._spk}_of_{cell.ident}_{name}"
         if key not in dict(self._constants):
             dtype = integer_type(int(flat.min()), int(flat.max()))[1]
             self._constants.append((key, flat.astype(dtype)))
@@ -307,15 +327,18 @@ class PortableWriter:
             body=indented([write(cell, link, scale)], 2),
         )
 
+    def _weights(self, link: Link) -> str:
+        return f"{self._spk}_{link.ident}_weights"
+
     def _keep_weights(self, link: Link, weights: Array) -> str:
         kind, dtype = integer_type(int(weights.min()), int(weights.max()))
-        self._constants.append((f"{link.ident}_weights", weights.reshape(-1).astype(dtype)))
+        self._constants.append((self._weights(link), weights.reshape(-1).astype(dtype)))
         return kind
 
     def _dense(self, cell: Cell, link: Link, scale: str) -> str:
         kind = self._keep_weights(link, link.weights.T)
         lines = [
-            f"const {kind} *const w = &{link.ident}_weights[j * {cell.size}u];",
+            f"const {kind} *const w = &{self._weights(link)}[j * {cell.size}u];",
             f"for (i = 0; i < {cell.size}; ++i) {{",
             f"    sum[i] += ({cell.type})w[i] * {scale};",
             "}",
@@ -333,7 +356,7 @@ class PortableWriter:
         return fill(
             "conv.c",
             kind=self._keep_weights(link, grouped.transpose(0, 2, 3, 4, 1)),
-            weights=f"{link.ident}_weights",
+            weights=self._weights(link),
             type=cell.type,
             scale=scale,
             rows=rows,
@@ -360,13 +383,6 @@ class PortableWriter:
 def _row_type(item: Source) -> str:
     """Return the type of what a source sent: values, or bits in bytes."""
     return integer_type(min(item.low, 0), max(item.high, 0))[0] if item.graded else "uint8_t"
-
-
-def _setter_declared(item: Source) -> str:
-    return (
-        f"/* {one_line(item.name)}: {item.low} to {item.high} */\n"
-        f"int spk_set_{item.ident}(spk_net *net, uint32_t index, int32_t value);"
-    )
 
 
 def _constant(name: str, values: Array) -> str:

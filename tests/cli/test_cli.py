@@ -203,6 +203,9 @@ def test_emit_c() -> None:
     assert set(document["bytes"]) == {"weights", "parameters", "ram"}
     assert document["bytes"]["weights"] == INPUTS * HIDDEN + HIDDEN * HIDDEN + HIDDEN * CLASSES
     assert Path("emitted", "network.c").is_file()
+    as_json("emit", GRAPH, "--backend", "c", "-o", "emitted", "--prefix", "own")
+    assert Path("emitted", "own.c").is_file()
+    assert not Path("emitted", "network.c").exists()
     shown = fine("emit", GRAPH, "--backend", "c", "-o", "emitted")
     assert "weights" in shown
     assert "emitted/README.md" in shown
@@ -450,6 +453,10 @@ BAD_WORDS: dict[str, tuple[list[str], str]] = {
     "emitter": (["emit", GRAPH, "-o", "x", "--backend", "simulator"], "U071"),
     "soft reset in C": (
         ["emit", GRAPH, "-o", "x", "--backend", "c", "--soft-reset", "stock"], "U081",
+    ),
+    "prefix for no C": (["emit", GRAPH, "-o", "x", "--prefix", "net"], "U081"),
+    "prefix that is a keyword": (
+        ["emit", GRAPH, "-o", "x", "--backend", "c", "--prefix", "int"], "U131",
     ),
     "zoo": (["zoo", "mnist-cnn"], "mnist-feedforward, mnist-recurrent"),
     "no folder": (["compile", GRAPH, "-o", "no/x.spk"], "U030 at no/x.spk"),

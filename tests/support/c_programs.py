@@ -16,7 +16,7 @@ from spikec.compiler.inputs import to_integers
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.trace import QUANTITIES, Quantity
 
-__all__ = ["STRICT", "build", "events_text", "run_package"]
+__all__ = ["STRICT", "build", "events_text", "run_package", "shifted"]
 
 #: The promise: no warning under any of these.
 STRICT = (
@@ -81,7 +81,7 @@ def run_package(
     }
     events = _read(result.stdout, raw, names)
     values = {
-        (item.name, quantity): _shifted(raw[item.name, quantity], item, quantity, steps)
+        (item.name, quantity): shifted(raw[item.name, quantity], item, quantity, steps)
         for item in program.populations
         for quantity in QUANTITIES
     }
@@ -111,7 +111,7 @@ def _read(
     return events
 
 
-def _shifted(raw: Array, neurons: Neurons, quantity: Quantity, steps: int) -> Array:
+def shifted(raw: Array, neurons: Neurons, quantity: Quantity, steps: int) -> Array:
     """Undo a lag; steps before the first one show the initial state."""
     lag = neurons.view.current_lag if quantity == "current" else neurons.view.lag
     initial = {
