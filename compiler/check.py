@@ -23,6 +23,7 @@ from spikec.compiler.ir import (
     Reset,
     ResetOrder,
 )
+from spikec.compiler.names import fault
 from spikec.compiler.operators import weights_of
 
 __all__ = ["check_parts"]
@@ -46,13 +47,8 @@ def _names(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Diagnostic]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield _finding("G010", f"{kind} '{name}'", "the name is used twice", "rename one")
         for name in names:
-            if not name or "/" in name or "\x00" in name:
-                yield _finding(
-                    "G011",
-                    f"{kind} '{name}'",
-                    "a name must not be empty or hold '/' (traces use it as separator)",
-                    "rename it",
-                )
+            if (why := fault(name)) is not None:
+                yield _finding("G011", f"{kind} '{name}'", why, "rename it")
 
 
 def _values(nodes: Sequence[Node], dt: float | None) -> Iterator[Diagnostic]:

@@ -211,10 +211,10 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 def content_digest(header: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
-    """Return the SHA-256 of a header (but for its ``digest``) and of each tensor's form.
+    """Return the SHA-256 of a header without its own ``digest``, and of each tensor's type and
+    shape; what the tensors hold is in the header's ``digests``.
 
-    What the tensors hold is in the header's ``digests``. Raises ``ValueError`` for a header of
-    numbers that JSON lacks.
+    Raises ``ValueError`` for a header of numbers that JSON lacks.
     """
     said = {key: value for key, value in header.items() if key != "digest"}
     forms = {name: [item.dtype.str, list(item.shape)] for name, item in tensors.items()}

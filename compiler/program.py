@@ -36,6 +36,7 @@ from spikec.compiler.arrays import Array, Shape, frozen, integers, per_neuron, s
 from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
 from spikec.compiler.ir import MOST_SPIKES, InputKind, Reset, ResetOrder, SourceView
+from spikec.compiler.names import fault
 from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.pages import span
 from spikec.compiler.resonator import Resonator, check_resonator
@@ -323,6 +324,7 @@ def _check(program: Program) -> Iterator[Diagnostic]:
     shapes |= {item.name: item.shape for item in program.populations}
     if len(shapes) < len(program.inputs) + len(program.populations):
         yield _finding("P010", "program", f"a name is used twice among {', '.join(shapes)}")
+    yield from _check_names(program)
     counted = Counter(item.name for item in program.connections)
     for name in (name for name, count in counted.items() if count > 1):
         # A file keeps weights by these names.
@@ -342,6 +344,18 @@ def _check(program: Program) -> Iterator[Diagnostic]:
             yield _finding("P013", "program", f"output '{output}' is not a population")
     if program.core_map is not None:
         yield from _check_core_map(program.core_map, program.populations)
+
+
+def _check_names(program: Program) -> Iterator[Diagnostic]:
+    parts = (
+        ("input", program.inputs),
+        ("population", program.populations),
+        ("connection", program.connections),
+    )
+    for kind, items in parts:
+        for item in items:
+            if (why := fault(item.name)) is not None:
+                yield _finding("P010", f"{kind} '{item.name}'", why, "rename it")
 
 
 def _check_population(item: Populated, program: Program) -> Iterator[Diagnostic]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from spikec.compiler.container import (
@@ -14,6 +15,7 @@ from spikec.compiler.container import (
     write_container,
 )
 from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.names import SEPARATOR, joined
 from spikec.compiler.program import (
     Connection,
     CoreMap,
@@ -90,7 +92,7 @@ def read_program(path: str | Path) -> Program:
             provenance=dict(body["provenance"]),
             inputs=tuple(unpacker.unpack(ProgramInput, item) for item in body["inputs"]),
             populations=tuple(_population(unpacker, item) for item in body["populations"]),
-            connections=tuple(unpacker.unpack(Connection, item) for item in body["connections"]),
+            connections=tuple(_connection(unpacker, item) for item in body["connections"]),
             core_map=unpacker.unpack(CoreMap, body["core_map"]) if "core_map" in body else None,
         )
     except BROKEN as error:
@@ -104,6 +106,20 @@ def _packed(packer: Packer, item: Populated) -> object:
 
 
 def _population(unpacker: Unpacker, table: dict[str, object]) -> Populated:
-    if isinstance(table, dict) and table.get("is") in _KINDS:
-        return unpacker.unpack(_KINDS[str(table["is"])], table)
-    return unpacker.unpack(Neurons, table)
+    if not (isinstance(table, dict) and table.get("is") in _KINDS):
+        return unpacker.unpack(Neurons, table)
+    item = unpacker.unpack(_KINDS[str(table["is"])], table)
+    if isinstance(item, Resonator):
+        return replace(item, imaginary=tuple(map(_named_now, item.imaginary)))
+    return item
+
+
+def _connection(unpacker: Unpacker, table: dict[str, object]) -> Connection:
+    item = unpacker.unpack(Connection, table)
+    return replace(item, name=_named_now(item.name))
+
+
+def _named_now(name: str) -> str:
+    """Return the name of a connection; files of version 1 say ``a-b/delay5`` for a part."""
+    first, *labels = name.split(SEPARATOR)
+    return joined(first, *labels)

@@ -46,7 +46,7 @@ def delayed(
             target=population.name,
             operator=part,
             delay=1 + int(value),
-            label=f"/delay{value}" if delays.any() else "",
+            label=f"delay{value}" if delays.any() else "",
         )
     return result
 

@@ -33,6 +33,7 @@ from spikec.compiler.frontends.lava_weights import LARGEST_WEIGHT, connections
 from spikec.compiler.frontends.options import ReadOptions, no_effect
 from spikec.compiler.hdf5 import read_tree, top_level_names
 from spikec.compiler.ir import SourceView
+from spikec.compiler.names import joined
 from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.program import Connection, Neurons, Populated, Program, ProgramInput
 from spikec.compiler.resonator import Resonator
@@ -337,11 +338,11 @@ def _resonate(draft: _Draft, record: LayerRecord) -> None:
 
     population = built(())
     incoming = [
-        replace(one, name=f"{one.name}/{part}")
+        replace(one, name=joined(one.name, part))
         for part, operator in found
         for one in delayed(draft.settled, layer, draft.source, operator, population)
     ]
-    imaginary = tuple(one.name for one in incoming if one.name.endswith("/imag"))
+    imaginary = tuple(one.name for one in incoming if one.name.endswith(".imag"))
     draft.add(built(imaginary), incoming)
     draft.settled.note(f"{name} voltage, current", "real and imaginary part", "Lava's RF")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikec.compiler.arrays import Array
+from spikec.compiler.names import joined
 from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.program import Connection, SignMode
 
@@ -26,7 +27,7 @@ LARGEST_WEIGHT = (1 << 16) - 1
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    suffix: str
+    labels: tuple[str, ...]
     mantissa: Array
     exponent: int
     sign_mode: SignMode
@@ -36,10 +37,9 @@ def connections(
     *, source: str, target: str, operator: Weighted, delay: int, label: str = ""
 ) -> list[Connection]:
     """Return the connections whose sum is ``operator``, an operator with integer weights."""
-    name = f"{source}-{target}{label}"
     return [
         Connection(
-            name=f"{name}{part.suffix}",
+            name=joined(f"{source}-{target}", label, *part.labels),
             source=source,
             target=target,
             operator=with_weight(operator, part.mantissa),
@@ -54,28 +54,28 @@ def connections(
 
 def _parts(weight: Array) -> list[_Part]:
     if not weight.size or (weight >= 0).all():
-        return list(_one_signed(weight, "", "excitatory"))
+        return list(_one_signed(weight, (), "excitatory"))
     if (weight <= 0).all():
-        return list(_one_signed(weight, "", "inhibitory"))
+        return list(_one_signed(weight, (), "inhibitory"))
     exponent = _shift(weight, _MIXED_LOW, _MIXED_HIGH, step=2)
     if exponent is not None:
-        return [_Part("", weight >> exponent, exponent, "mixed")]
+        return [_Part((), weight >> exponent, exponent, "mixed")]
     return [
-        *_one_signed(np.maximum(weight, 0), "/positive", "excitatory"),
-        *_one_signed(np.minimum(weight, 0), "/negative", "inhibitory"),
+        *_one_signed(np.maximum(weight, 0), ("positive",), "excitatory"),
+        *_one_signed(np.minimum(weight, 0), ("negative",), "inhibitory"),
     ]
 
 
-def _one_signed(weight: Array, suffix: str, mode: SignMode) -> Iterator[_Part]:
+def _one_signed(weight: Array, labels: tuple[str, ...], mode: SignMode) -> Iterator[_Part]:
     sign = -1 if mode == "inhibitory" else 1
     magnitude = weight * sign
     exponent = _shift(magnitude, 0, _ONE_SIGNED, step=1)
     if exponent is not None:
-        yield _Part(suffix, sign * (magnitude >> exponent), exponent, mode)
+        yield _Part(labels, sign * (magnitude >> exponent), exponent, mode)
         return
     assert magnitude.max() <= LARGEST_WEIGHT
-    yield _Part(f"{suffix}/low", sign * (magnitude & 255), 0, mode)
-    yield _Part(f"{suffix}/high", sign * (magnitude >> 8), 8, mode)
+    yield _Part((*labels, "low"), sign * (magnitude & 255), 0, mode)
+    yield _Part((*labels, "high"), sign * (magnitude >> 8), 8, mode)
 
 
 def _shift(weight: Array, low: int, high: int, *, step: int) -> int | None:

@@ -52,9 +52,10 @@ from spikec.compiler.ir import (
     Source,
     SourceView,
 )
+from spikec.compiler.names import cleaned, distinct
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
 
-__all__ = ["clean", "opened", "read", "recognises", "refusing"]
+__all__ = ["opened", "read", "recognises", "refusing"]
 
 _STATE_ENDING = re.compile(
     r"[_./]?(mem|membrane|voltage|syn|current|state|spk|[vViIuUsz])([_.]?\d+)?$"
@@ -243,6 +244,8 @@ class _Lowering:
 
     def __init__(self, model: StepModel) -> None:
         self._model = model
+        #: The names of inputs, by the file's.
+        self._entries = distinct(model.signals)
         self._found: dict[_Key, Neuron] = {}
         self._names: dict[_Key, str] = {}
         self._keys: dict[str, _Key] = {}
@@ -371,7 +374,10 @@ class _Lowering:
         return sorted(self._found, key=lambda key: place.get(key, len(place)))
 
     def _inputs(self) -> list[Input]:
-        return [Input(name=clean(name), shape=shape) for name, shape in self._model.signals.items()]
+        return [
+            Input(name=self._entries[name], shape=shape)
+            for name, shape in self._model.signals.items()
+        ]
 
     def _population(self, name: str) -> LIF | LI:
         neuron = self._neurons[name]
@@ -414,7 +420,7 @@ class _Lowering:
     def _edge(self, target: str, neuron: Neuron, index: int, image: Image, weight: Array) -> Edge:
         source, delay = self._resolved(image.source)
         if isinstance(source, Signal):
-            name, shape = clean(source.name), self._model.signals[source.name]
+            name, shape = self._entries[source.name], self._model.signals[source.name]
         else:
             name = self._names[source]
             shape = self._neurons[name].shape
@@ -454,7 +460,7 @@ class _Lowering:
         )
 
     def _unused(self, wanted: str) -> str:
-        taken = {*self._neurons, *map(clean, self._model.signals)}
+        taken = {*self._neurons, *self._entries.values()}
         taken |= {node.name for node in self._constants}
         name, number = wanted, 2
         while name in taken:
@@ -547,10 +553,5 @@ def _title(neuron: Neuron, otherwise: str) -> str:
         if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,23}", name) and not name.startswith("onnx"):
             return name
     if scope and "surrogate" not in scope.group(1):
-        return clean(scope.group(1))
+        return cleaned(scope.group(1))
     return otherwise
-
-
-def clean(name: str) -> str:
-    """Return a name without the separator of traces."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_") or "input"

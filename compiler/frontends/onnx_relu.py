@@ -23,12 +23,13 @@ from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form, Image, Signal
 from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_forms import one_sample
-from spikec.compiler.frontends.onnx_graph import clean, opened, recognises, refusing
+from spikec.compiler.frontends.onnx_graph import opened, recognises, refusing
 from spikec.compiler.frontends.onnx_layers import LAYERS
 from spikec.compiler.frontends.onnx_operators import as_form
 from spikec.compiler.frontends.onnx_relu_probe import compare_layers
 from spikec.compiler.frontends.onnx_step import NotAStepError, Step, Value, attributes
 from spikec.compiler.ir import Choice, Input, Source
+from spikec.compiler.names import distinct
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
 from spikec.compiler.relu import Branch, Layer, ReluNetwork
 
@@ -121,7 +122,7 @@ def read_relu(path: Path) -> ReluNetwork:
             reading.network(),
             source=Source(path=path.name, format="onnx", sha256=sha256_of_file(path)),
         )
-        checked = compare_layers(network, file, reading.tensors, path)
+        checked = compare_layers(network, file, reading.entries, reading.tensors, path)
     return replace(network, choices=(*network.choices, *assumed, checked))
 
 
@@ -217,7 +218,9 @@ class _Reading:
         self._shapes: dict[str, Shape] = {
             entry.name: one_sample(entry) for entry in graph.input if entry.name not in constants
         }
-        self._names = {name: clean(name) for name in self._shapes}
+        #: The names of inputs, by the file's.
+        self.entries = distinct(self._shapes)
+        self._names = dict(self.entries)
         self._symbols = _Symbols(opset)
         signals = {name: affine.atom(Signal(name), (1, *s)) for name, s in self._shapes.items()}
         self._values = self._symbols.run(graph, {**file.weights, **signals})

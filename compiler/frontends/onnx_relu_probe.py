@@ -11,7 +11,6 @@ import onnx
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.frontends.onnx_file import OnnxFile
-from spikec.compiler.frontends.onnx_graph import clean
 from spikec.compiler.frontends.onnx_probe import BatchNormalization
 from spikec.compiler.frontends.onnx_step import NotAStepError
 from spikec.compiler.ir import Choice
@@ -25,11 +24,16 @@ _TOLERANCE = 1e-4
 
 
 def compare_layers(
-    network: ReluNetwork, file: OnnxFile, tensors: Mapping[str, str], path: Path
+    network: ReluNetwork,
+    file: OnnxFile,
+    entries: Mapping[str, str],
+    tensors: Mapping[str, str],
+    path: Path,
 ) -> Choice:
     """Return what comparing ``network`` with ``file`` on random input said; raise on a difference.
 
-    ``tensors`` names the value of the file that holds each layer. What lies in the
+    ``entries`` are the names of its inputs by the file's; ``tensors`` names the value of the file
+    that holds each layer. What lies in the
     branch of an ``If`` cannot be seen from outside.
     """
     rng = np.random.default_rng(0)
@@ -38,7 +42,8 @@ def compare_layers(
         inputs = {node.name: rng.normal(size=(1, *node.shape)) for node in network.inputs}
         values = _finite(network, inputs, tensors)
         try:
-            expected = file.runner([BatchNormalization])(_feeds(file.model, inputs), None)
+            feeds = _feeds(file.model, {name: inputs[ours] for name, ours in entries.items()})
+            expected = file.runner([BatchNormalization])(feeds, None)
         except Exception as error:  # noqa: BLE001 - the evaluator raises what its operators raise
             why = f"onnx's reference evaluator cannot run it ({type(error).__name__}: {error})"
             return _outcome(f"no: {why}")
@@ -73,7 +78,7 @@ def _feeds(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Arr
     """Return ``inputs`` by the file's names, types and shapes; an open batch is one."""
     feeds = {}
     for entry in model.graph.input:
-        values = inputs.get(clean(entry.name))
+        values = inputs.get(entry.name)
         if values is not None:
             tensor = entry.type.tensor_type
             kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)

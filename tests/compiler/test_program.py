@@ -124,6 +124,13 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "name twice": (
         lambda: program(entry(), neurons(), neurons()), "P010", "program", "used twice",
     ),
+    "name with a separator": (
+        lambda: program(connection(name="a/b")), "P010", "connection 'a/b'", "hold '/'",
+    ),
+    "name of an input": (
+        lambda: program(entry(name="in\0"), connection(source="in\0")), "P010", "input 'in\0'",
+        "must not",
+    ),
     "integrator that sends": (
         lambda: program(
             neurons(), neurons(name="r", vth=None, reset="none"), connection(source="r")

@@ -42,7 +42,7 @@ def factors(alpha: float, period: float) -> dict[str, int]:
 
 def both(source: str, target: str, real: Array, imaginary: Array) -> list[Connection]:
     return [
-        replace(one, name=f"{one.name}/{part}")
+        replace(one, name=f"{one.name}.{part}")
         for part, weight in (("real", real), ("imag", imaginary))
         for one in connections(source=source, target=target, operator=Dense(weight=weight), delay=1)
     ]
@@ -51,7 +51,7 @@ def both(source: str, target: str, real: Array, imaginary: Array) -> list[Connec
 def block(real: Array, imaginary: Array, **fields: object) -> Program:
     entry = ProgramInput(name="in", shape=real.shape[1:], kind="binary", low=0, high=1)
     links = both("in", "n", real, imaginary)
-    parts = tuple(item.name for item in links if item.name.endswith("/imag"))
+    parts = tuple(item.name for item in links if item.name.endswith(".imag"))
     neurons = Resonator(name="n", shape=(len(real),), imaginary=parts, **fields)  # type: ignore[arg-type]
     return Program(
         target="loihi2", inputs=(entry,), populations=(neurons,), connections=tuple(links),
@@ -136,7 +136,7 @@ def draw(seed: int) -> tuple[Program, dict[str, Array]]:
                 sin_decay=int(4096 * decay * np.sin(angle)),
                 cos_decay=int(4096 * decay * np.cos(angle)),
                 vth=int(rng.integers(1, 40)) << 6,
-                imaginary=tuple(item.name for item in found if item.name.endswith("/imag")),
+                imaginary=tuple(item.name for item in found if item.name.endswith(".imag")),
             )
         )  # fmt: skip
         links += found

@@ -47,7 +47,7 @@ def random_encoders(
         for number, (source, operator, delay) in enumerate(operators):
             links.extend(
                 connections(
-                    source=source, target=name, operator=operator, delay=delay, label=f"/{number}"
+                    source=source, target=name, operator=operator, delay=delay, label=str(number)
                 )
             )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.lava_files import Fields, cuba, layer, sdnn, write
 
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array, size
@@ -18,35 +20,11 @@ from spikec.compiler.frontends.lava_weights import connections
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Program
 from spikec.compiler.program_file import read_program, write_program
+from spikec.compiler.resonator import Resonator
 
 h5py = pytest.importorskip("h5py")
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-Fields = dict[str, Any]
-
-
-def cuba(i_decay: int = 1024, v_decay: int = 300, vth: int = 9, **more: object) -> Fields:
-    fields = {"type": b"CUBA", "iDecay": i_decay, "vDecay": v_decay, "vThMant": vth, "refDelay": 1}
-    return {f"neuron/{name}": value for name, value in {**fields, **more}.items()}
-
-
-def sdnn(vth: int = 3, **more: object) -> Fields:
-    fields = {"type": b"SDNN", "activation": b"relu", "vThMant": vth}
-    return {f"neuron/{name}": value for name, value in {**fields, **more}.items()}
-
-
-def layer(kind: str, **fields: object) -> Fields:
-    return {"type": kind.encode(), **fields}
-
-
-def write(path: Path, *layers: Fields) -> Path:
-    with h5py.File(path, "w") as file:
-        file.create_group("layer")
-        for index, fields in enumerate(layers):
-            file.create_group(f"layer/{index}")
-            for name, value in fields.items():
-                file[f"layer/{index}/{name}"] = value
-    return path
 
 
 @pytest.fixture
@@ -375,6 +353,37 @@ def test_a_program_is_saved_and_read_back(net: Callable[..., Program], tmp_path:
     write_program(program, tmp_path / "saved.spk")
     again = read_program(tmp_path / "saved.spk")
     assert again.provenance == program.provenance
+    np.testing.assert_array_equal(run(again, spikes_in(2)), run(program, spikes_in(2)))
+
+
+def test_files_with_the_names_of_before_are_read(
+    net: Callable[..., Program], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of a connection were ``a-b/delay2``, which no graph could be made of."""
+    complex_weights = {"weight/real": [[3, -401]], "weight/imag": [[3, 4]]}
+    rf = {"type": b"RF_PHASE", "vThMant": 5, "sinDecay": 2103, "cosDecay": 3273}
+    program = net(
+        layer("input", shape=[2]),
+        layer("dense", shape=[1], **complex_weights, **{f"neuron/{k}": v for k, v in rf.items()}),
+        profile="slayer",
+    )
+    names = [item.name for item in program.connections]
+    assert names == ["input-layer1.positive.real", "input-layer1.negative.low.real",
+                     "input-layer1.negative.high.real", "input-layer1.imag"]  # fmt: skip
+    (neurons,) = program.populations
+    assert isinstance(neurons, Resonator)
+    with monkeypatch.context() as patch:
+        patch.setattr("spikec.compiler.program.fault", lambda _: None)
+        old = replace(
+            program,
+            connections=tuple(
+                replace(item, name=item.name.replace(".", "/")) for item in program.connections
+            ),
+            populations=(replace(neurons, imaginary=("input-layer1/imag",)),),
+        )
+        write_program(old, tmp_path / "old.spk")
+    again = read_program(tmp_path / "old.spk")
+    assert [item.name for item in again.connections] == names
     np.testing.assert_array_equal(run(again, spikes_in(2)), run(program, spikes_in(2)))
 
 
