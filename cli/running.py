@@ -31,11 +31,12 @@ from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.batches import batch_size, run_in_batches
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.event_file import EventWriter
-from spikec.compiler.files import make_folder, write_atomically, write_npz
+from spikec.compiler.files import make_folder, write_atomically
 from spikec.compiler.folders import check_replaceable
 from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, Stream, open_stream, to_integers
 from spikec.compiler.ir import LI, Graph, Input
+from spikec.compiler.npz import write_npz
 from spikec.compiler.program import Neurons, Populated, Program, refused_encoders
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.sigma_delta import SigmaDelta

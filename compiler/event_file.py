@@ -26,7 +26,8 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, IntArray, Shape, size
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.files import read_npz, unwritable, written
+from spikec.compiler.files import unwritable, written
+from spikec.compiler.npz import read_npz
 from spikec.compiler.trace import Trace
 
 __all__ = ["EventWriter", "Events", "read_events"]

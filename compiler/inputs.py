@@ -11,8 +11,8 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
-from spikec.compiler.files import map_npz, read_npz
 from spikec.compiler.ir import Input
+from spikec.compiler.npz import map_npz, read_npz
 from spikec.compiler.program import Program, ProgramInput
 
 __all__ = ["Dataset", "Stream", "check_inputs", "open_stream", "read_dataset", "to_integers"]

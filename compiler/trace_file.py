@@ -17,7 +17,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.files import read_npz, write_npz
+from spikec.compiler.npz import read_npz, write_npz
 from spikec.compiler.program import Populated
 from spikec.compiler.trace import QUANTITIES, Probe, Trace
 

@@ -91,10 +91,7 @@ class PortableWriter:
             "fields": "\n".join(item.text() for item in self._fields()),
             "counters": "\n".join(f"    uint32_t {name};" for name in self._counters()),
             "setters": "\n".join(map(self._setter_declared, inputs)),
-            "getters": "\n".join(
-                f"{self._getter_head(item)};"
-                for item in populations
-            ),
+            "getters": "\n".join(f"{self._getter_head(item)};" for item in populations),
             "constants": "\n\n".join(_constant(*item) for item in self._constants),
             "helpers": self._helpers("".join([*self._steps, setters, getters])),
             "reset": "\n".join(self._reset_lines),
@@ -214,10 +211,7 @@ class PortableWriter:
     def _getter(self, item: Source) -> str:
         row = f"net->{item.ident}_s[net->{item.ident}_row]"
         sent = f"(int32_t){row}[index]" if item.graded else f"get_bit({row}, index)"
-        return (
-            f"{self._getter_head(item)}\n{{\n"
-            f"    return index < {item.size}u ? {sent} : 0;\n}}"
-        )
+        return f"{self._getter_head(item)}\n{{\n    return index < {item.size}u ? {sent} : 0;\n}}"
 
     def _getter_head(self, item: Source) -> str:
         spk = self._spk

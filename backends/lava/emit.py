@@ -26,9 +26,10 @@ from spikec.backends.lava.placement import MAX_VTH, Placement, placement
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.convolutions import parts_into, summed
-from spikec.compiler.files import canonical_json, npz_bytes
+from spikec.compiler.files import canonical_json
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
 from spikec.compiler.mapping.report import core_table
+from spikec.compiler.npz import npz_bytes
 from spikec.compiler.operators import Conv2d, Dense, Operator, Sparse, written_out
 from spikec.compiler.program import (
     Connection,

@@ -25,8 +25,8 @@ from spikec.backends.lava.placement import edge_refusal
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
-from spikec.compiler.files import npz_bytes, read_npz
 from spikec.compiler.inputs import to_integers
+from spikec.compiler.npz import npz_bytes, read_npz
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.program import Connection, Neurons, Populated, Program, ProgramInput
 from spikec.compiler.sigma_delta import SigmaDelta

@@ -19,9 +19,10 @@ import numpy as np
 from spikec.backends.names import one_line
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
-from spikec.compiler.files import canonical_json, npz_bytes
+from spikec.compiler.files import canonical_json
 from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
 from spikec.compiler.folders import MANIFEST, manifest_bytes, write_folder
+from spikec.compiler.npz import npz_bytes
 from spikec.compiler.operators import Conv2d, Dense, Sparse
 from spikec.compiler.program import Connection, CoreMap, Neurons, Program, refused_encoders
 

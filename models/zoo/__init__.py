@@ -12,10 +12,10 @@ from pathlib import Path
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, UsageError
-from spikec.compiler.files import read_npz
 from spikec.compiler.frontends import native
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import Graph
+from spikec.compiler.npz import read_npz
 from spikec.models.encoding import rate_code, scan_code
 
 __all__ = ["ZOO", "ZooEntry", "data", "entry", "graph"]

@@ -20,9 +20,10 @@ from spikec.backends.simulator import golden
 from spikec.compiler import pages, program_file, reference
 from spikec.compiler.container import read_container, read_header, write_container
 from spikec.compiler.errors import FrontendError, GraphError, SpikecError, UsageError
-from spikec.compiler.files import canonical_json, read_npz, sha256_of, write_atomically, write_npz
+from spikec.compiler.files import canonical_json, sha256_of, write_atomically
 from spikec.compiler.frontends import native
 from spikec.compiler.ir import Choice, Graph
+from spikec.compiler.npz import read_npz, write_npz
 from spikec.compiler.operators import Sparse
 from spikec.compiler.program import Program
 

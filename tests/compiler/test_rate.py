@@ -20,10 +20,10 @@ from spikec.backends.simulator import golden
 from spikec.compiler import rate, reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import UsageError
-from spikec.compiler.files import read_npz
 from spikec.compiler.frontends.onnx_relu import read_relu
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LI, LIF, Graph, Input, Source
+from spikec.compiler.npz import read_npz
 from spikec.compiler.operators import Dense
 from spikec.compiler.quantize import compile_graph
 from spikec.compiler.relu import Branch, Layer, ReluNetwork

@@ -10,8 +10,8 @@ import onnx
 
 from spikec.cli.running import writer_for
 from spikec.compiler.arrays import Array, Shape
-from spikec.compiler.files import write_npz
 from spikec.compiler.ir import Graph
+from spikec.compiler.npz import write_npz
 from spikec.compiler.program_file import write_program
 from spikec.compiler.quantize import compile_graph
 from spikec.compiler.targets import load_target

@@ -11,7 +11,7 @@ import pytest
 
 from spikec.backends.lava.emit import emit, matrix_of, message_bits
 from spikec.compiler.errors import UsageError
-from spikec.compiler.files import npz_bytes
+from spikec.compiler.npz import npz_bytes
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.program import ProgramInput
 

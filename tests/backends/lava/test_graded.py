@@ -18,7 +18,7 @@ from spikec.backends.lava.emit import emit
 from spikec.backends.lava.placement import edge_placement, placement
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array
-from spikec.compiler.files import npz_bytes
+from spikec.compiler.npz import npz_bytes
 from spikec.compiler.program import Neurons, Program
 
 SOFT = (("subtract", "at_spike"), ("subtract", "next_step"))

@@ -18,8 +18,8 @@ from spikec.backends.lava.placement import placement
 from spikec.backends.lava.run import LavaBackend, aligned
 from spikec.backends.simulator import golden
 from spikec.compiler.errors import BackendError, GraphError
-from spikec.compiler.files import npz_bytes
 from spikec.compiler.ir import SourceView
+from spikec.compiler.npz import npz_bytes
 from spikec.compiler.operators import Dense, Sparse, Synapses
 from spikec.compiler.program import Connection, Program
 
