@@ -211,8 +211,9 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 def content_digest(header: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
-    """Return the SHA-256 of a header without its own ``digest``, and of each tensor's type and
-    shape; what the tensors hold is in the header's ``digests``.
+    """Return the SHA-256 of a header without its own ``digest``, and of the tensors' forms.
+
+    A form is a type and a shape; what tensors hold is in the header's ``digests``.
 
     Raises ``ValueError`` for a header of numbers that JSON lacks.
     """

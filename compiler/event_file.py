@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, IntArray, Shape, size
-from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.arrays import MAX_NEURONS, Array, IntArray, Shape, size
+from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
 from spikec.compiler.files import unwritable, written
+from spikec.compiler.limits import allowance
 from spikec.compiler.npz import read_npz
 from spikec.compiler.trace import Trace
 
@@ -61,9 +62,23 @@ class Events:
         return ordered
 
     def spikes(self, population: str, *, samples: slice = slice(None)) -> Array:
-        """Return the dense spikes of some samples, ``[sample, step, *neurons]``."""
+        """Return the dense spikes of some samples, ``[sample, step, *neurons]``.
+
+        Raises :class:`UsageError` where they would take far more memory than the events.
+        """
         columns, shape = self.columns[population], self.shapes[population]
         first, end, _ = samples.indices(self.num_samples)
+        end = max(first, end)
+        needed = (end - first) * self.num_steps * size(shape)
+        if needed > allowance(sum(values.nbytes for values in columns.values())):
+            raise UsageError(
+                Diagnostic(
+                    code="U117",
+                    where=f"events of '{population}'",
+                    message=f"as a dense array they would take {needed:,} bytes",
+                    hint="take fewer samples at a time, or work with the events",
+                )
+            )
         kept = (columns["sample"] >= first) & (columns["sample"] < end)
         dense = np.zeros((end - first, self.num_steps, size(shape)), np.uint8)
         place = (columns["sample"][kept] - first, columns["step"][kept], columns["neuron"][kept])
@@ -155,26 +170,28 @@ def _append_column(archive: zipfile.ZipFile, name: str, part: Path, dtype: np.dt
 
 
 def read_events(path: str | Path) -> Events:
-    """Load events that :class:`EventWriter` wrote; :class:`FrontendError` if it holds none."""
-    arrays = read_npz(Path(path))
+    """Load events that :class:`EventWriter` wrote.
+
+    Raises :class:`FrontendError` where a file holds none, and where its columns are not those
+    of one run: integers, of one length, within its samples, steps and neurons.
+    """
+    path = Path(path)
+    arrays = read_npz(path)
     names = [key.removesuffix("/shape") for key in arrays if key.endswith("/shape")]
     try:
+        samples, steps = (_length(arrays, name) for name in ("samples", "steps"))
+        shapes = {name: _shape(arrays, f"{name}/shape") for name in names}
         return Events(
             columns={
-                name: {
-                    column: arrays[f"{name}/{column}"]
-                    for column in _COLUMNS
-                    if column != "count" or f"{name}/count" in arrays
-                }
-                for name in names
+                name: _columns(arrays, name, (samples, steps, size(shapes[name]))) for name in names
             },
-            shapes={name: tuple(arrays[f"{name}/shape"].tolist()) for name in names},
-            num_samples=int(arrays["samples"]),
-            num_steps=int(arrays["steps"]),
-            outputs=tuple(str(name) for name in arrays["output"]),
-            predictions=arrays.get("predictions"),
+            shapes=shapes,
+            num_samples=samples,
+            num_steps=steps,
+            outputs=_texts(arrays, "output"),
+            predictions=_predictions(arrays, samples),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise FrontendError(
             Diagnostic(
                 code="F031",
@@ -183,3 +200,59 @@ def read_events(path: str | Path) -> Events:
                 hint="events are written by 'spikec run --events'",
             )
         ) from error
+
+
+def _array(arrays: Mapping[str, Array], key: str, kinds: str, axes: int) -> Array:
+    """Return an array of a file, of such types and so many axes, or raise ``ValueError``."""
+    if key not in arrays:
+        raise ValueError(f"'{key}' is missing")
+    values = arrays[key]
+    if values.dtype.kind not in kinds or values.ndim != axes:
+        raise ValueError(f"'{key}' holds {values.dtype}{list(values.shape)}")
+    return values
+
+
+def _length(arrays: Mapping[str, Array], key: str) -> int:
+    value = int(_array(arrays, key, "iu", 0))
+    if value < 0:
+        raise ValueError(f"'{key}' is {value}")
+    return value
+
+
+def _shape(arrays: Mapping[str, Array], key: str) -> Shape:
+    shape = tuple(_array(arrays, key, "iu", 1).tolist())
+    if not shape or min(shape) < 1 or size(shape) > MAX_NEURONS:
+        raise ValueError(f"'{key}' is {list(shape)[:8]}")
+    return shape
+
+
+def _texts(arrays: Mapping[str, Array], key: str) -> tuple[str, ...]:
+    return tuple(str(name) for name in _array(arrays, key, "U", 1))
+
+
+def _predictions(arrays: Mapping[str, Array], samples: int) -> Array | None:
+    if "predictions" not in arrays:
+        return None
+    values = _array(arrays, "predictions", "iu", 1)
+    if len(values) != samples:
+        raise ValueError(f"'predictions' are {len(values)}, of {samples} samples")
+    return values
+
+
+def _columns(
+    arrays: Mapping[str, Array], name: str, ends: tuple[int, int, int]
+) -> dict[str, Array]:
+    """Return the columns of a population, whose samples, steps and neurons lie below ``ends``."""
+    columns = {
+        column: _array(arrays, f"{name}/{column}", "iu", 1)
+        for column in _COLUMNS
+        if column != "count" or f"{name}/count" in arrays
+    }
+    lengths = {column: len(values) for column, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns of '{name}' differ in length: {lengths}")
+    for column, end in zip(_COLUMNS, ends, strict=False):
+        values = columns[column]
+        if values.size and (values.min() < 0 or values.max() >= end):
+            raise ValueError(f"'{name}/{column}' spans {values.min()}..{values.max()} of {end}")
+    return columns

@@ -9,14 +9,15 @@ current ``lsb * current / current_scale``, under ``<population>/`` too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spikec.compiler.arrays import Array
-from spikec.compiler.errors import Diagnostic, FrontendError
+from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
 from spikec.compiler.npz import read_npz, write_npz
 from spikec.compiler.program import Populated
 from spikec.compiler.trace import QUANTITIES, Probe, Trace
@@ -54,13 +55,18 @@ def write_trace(
 
 
 def read_trace(path: str | Path) -> Trace:
-    """Load a trace that :func:`write_trace` saved."""
+    """Load a trace that :func:`write_trace` saved; raises as :func:`read_trace_and_units`."""
     return read_trace_and_units(path)[0]
 
 
 def read_trace_and_units(path: str | Path) -> tuple[Trace, dict[str, Unit]]:
-    """Load a trace, and what the voltages of an integer run are worth, by population."""
-    arrays = read_npz(Path(path))
+    """Load a trace, and what the voltages of an integer run are worth, by population.
+
+    Raises :class:`FrontendError` for a file that is none, and for arrays whose types or shapes
+    are not those of one run.
+    """
+    path = Path(path)
+    arrays = read_npz(path)
     if "output" not in arrays:
         raise FrontendError(
             Diagnostic(
@@ -71,29 +77,67 @@ def read_trace_and_units(path: str | Path) -> tuple[Trace, dict[str, Unit]]:
             )
         )
     values: dict[Probe, Array] = {}
-    units: dict[str, Unit] = {}
     for key, recorded in arrays.items():
         name, _, ending = key.rpartition("/")
         for quantity in QUANTITIES:
             if quantity == ending:
                 values[name, quantity] = recorded
-        if ending == "lsb":
-            units[name] = _unit(Path(path), name, arrays)
+    raise_if_any(FrontendError, [*_wrong_values(path, values), *_wrong_texts(path, arrays)])
+    units = {
+        key.removesuffix("/lsb"): _unit(path, key.removesuffix("/lsb"), arrays)
+        for key in arrays
+        if key.endswith("/lsb")
+    }
     trace = Trace(values=values, outputs=tuple(str(name) for name in arrays["output"]))
     return trace, units
+
+
+def _wrong_values(path: Path, values: Mapping[Probe, Array]) -> Iterator[Diagnostic]:
+    """Yield what is no ``[sample, step, neurons...]`` of numbers, as long as all others."""
+    run: tuple[int, ...] | None = None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for (name, quantity), recorded in values.items():
+        where = f"{path}, '{name}/{quantity}'"
+        if recorded.dtype.kind not in "biuf" or recorded.ndim < 3:
+            found = f"it holds {recorded.dtype}{list(recorded.shape)}"
+            yield _finding(where, f"{found}, not numbers of [sample, step, neurons...]")
+            continue
+        run = recorded.shape[:2] if run is None else run
+        shape = shapes.setdefault(name, recorded.shape[2:])
+        if recorded.shape != (*run, *shape):
+            yield _finding(where, f"it has shape {list(recorded.shape)}, not {[*run, *shape]}")
+
+
+def _wrong_texts(path: Path, arrays: Mapping[str, Array]) -> Iterator[Diagnostic]:
+    names = arrays["output"]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        yield _finding(
+            f"{path}, 'output'", f"it holds {names.dtype}{list(names.shape)}, not a list of names"
+        )
+
+
+def _finding(where: str, message: str) -> Diagnostic:
+    return Diagnostic(
+        code="F031", where=where, message=message, hint="traces are written by 'spikec run'"
+    )
 
 
 def _unit(path: Path, name: str, arrays: Mapping[str, Array]) -> Unit:
     lsb, offset = arrays[f"{name}/lsb"], arrays.get(f"{name}/voltage_offset", np.zeros(()))
     neurons = {values.shape[2:] for key, values in arrays.items()
                if key in (f"{name}/{quantity}" for quantity in QUANTITIES)}  # fmt: skip
-    if lsb.size != 1 or (offset.ndim and neurons != {offset.shape}):
+    numbers = all(values.dtype.kind in "biuf" for values in (lsb, offset))
+    if not numbers or lsb.size != 1 or (offset.ndim and neurons != {offset.shape}):
         raise FrontendError(
             Diagnostic(
                 code="F031",
                 where=f"{path}, '{name}'",
-                message=f"lsb has shape {list(lsb.shape)} and voltage_offset {list(offset.shape)}",
+                message=f"lsb is {lsb.dtype}{list(lsb.shape)} and voltage_offset "
+                f"{offset.dtype}{list(offset.shape)}",
                 hint="one number, and one per neuron, as 'spikec run' writes them",
             )
         )
-    return Unit(lsb=float(lsb.item()), voltage_offset=offset)
+    unit = Unit(lsb=float(lsb.item()), voltage_offset=offset)
+    if not (math.isfinite(unit.lsb) and np.isfinite(offset).all()):
+        raise FrontendError(_finding(f"{path}, '{name}'", "lsb or voltage_offset is not finite"))
+    return unit

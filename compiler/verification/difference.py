@@ -122,7 +122,7 @@ class Differences:
 
     def _count(self, probe: Probe, distance: Array, different: Array) -> None:
         known = self._found.get(probe)
-        rows = different.reshape(len(different), -1).any(axis=1)
+        rows = different.any(axis=tuple(range(1, different.ndim)))
         self._found[probe] = QuantityDifference(
             population=probe[0],
             quantity=probe[1],
