@@ -55,13 +55,14 @@ def core_activity(network: Network, mapped: Mapped, activity: Activity) -> list[
         ]
     )
     sent = network.rates(dict(activity.sent))
+    came, went = mapped.between.received() + mapped.outside, mapped.between.sent()
     return [
         CoreActivity(
             operations=_operations(network, members, sent),
             updates=len(members),
             spikes=float(spikes[members].sum()),
-            messages_in=float(mapped.between[:, core].sum() + mapped.outside[core]),
-            messages_out=float(mapped.between[core].sum()),
+            messages_in=float(came[core]),
+            messages_out=float(went[core]),
         )
         for core, members in enumerate(pieces_of(core_of))
     ]

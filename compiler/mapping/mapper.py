@@ -12,7 +12,8 @@ from spikec.compiler.errors import Diagnostic, MappingError, UsageError, raise_i
 from spikec.compiler.mapping.advice import advice, unmappable
 from spikec.compiler.mapping.orders import orders
 from spikec.compiler.mapping.partition import cut, labels, pieces_of, uses
-from spikec.compiler.mapping.sites import hops, placed
+from spikec.compiler.mapping.sites import apart, placed
+from spikec.compiler.mapping.traffic import Traffic
 from spikec.compiler.mapping.use import CoreUse, Network
 from spikec.compiler.program import CoreMap, Program, refused_encoders
 from spikec.compiler.targets import Cores, Target
@@ -33,7 +34,7 @@ class Tried:
 class Mapped:
     """A program with its core map, and what that map costs.
 
-    ``between`` holds messages a step from core to core (``[from, to]``), ``outside`` those that
+    ``between`` holds messages a step from core to core, ``outside`` those that
     inputs send to every core: one for each source neuron where no ``rates`` were given.
     ``bound`` is a number of cores that no mapping can be below.
     """
@@ -42,7 +43,7 @@ class Mapped:
     target: Target
     chips: int
     uses: tuple[CoreUse, ...]
-    between: Array
+    between: Traffic
     outside: Array
     bound: int
     tried: tuple[Tried, ...]
@@ -57,13 +58,14 @@ class Mapped:
     @property
     def crossing(self) -> float:
         """Messages a step that leave their core."""
-        return float(self.between.sum() - np.trace(self.between))
+        return self.between.crossing
 
     @property
     def hops(self) -> float:
         """Tiles a step that all messages pass."""
-        sites = self.core_map.sites
-        return float((self.between * hops(sites, sites, cores_of(self.target))).sum())
+        sites, pairs = self.core_map.sites, self.between
+        far = apart(sites[pairs.senders], sites[pairs.receivers], cores_of(self.target))
+        return float(pairs.amounts @ far)
 
 
 def cores_of(target: Target) -> Cores:
@@ -110,14 +112,18 @@ def map_program(
     limits = cores_of(target)
     raise_if_any(MappingError, list(_too_wide(program, limits)))
     network = Network(program, limits)
+    # What one core can never hold shows in one neuron as well, and long before all are cut.
+    middle = [np.array([number]) for number in _middle(network)]
+    nothing_sent = np.zeros(network.num_neurons, np.int64)
+    alone = [network.use(neuron, nothing_sent) for neuron in middle]
+    raise_if_any(MappingError, unmappable(network, middle, alone))
     bound = least_cores(network)
     best: tuple[tuple[int, float], list[Array]] | None = None
     tried = []
     sent = network.rates(None if rates is None else dict(rates))
     for name, order in orders(network, bound):
         pieces = cut(network, order, bound)
-        between, _ = network.messages(labels(network, pieces), len(pieces), sent)
-        crossing = float(between.sum() - np.trace(between))
+        crossing = network.crossing(labels(network, pieces), len(pieces), sent)
         tried.append(Tried(order=name, cores=len(pieces), messages=crossing))
         if best is None or (len(pieces), crossing) < best[0]:
             best = (len(pieces), crossing), pieces
@@ -143,6 +149,12 @@ def map_program(
         tried=tuple(tried),
         measured=rates is not None,
     )
+
+
+def _middle(network: Network) -> Iterator[int]:
+    """Yield a neuron of every population, away from the borders of a picture."""
+    for begin, item in zip(network.offsets.tolist(), network.program.populations, strict=False):
+        yield begin + int(np.ravel_multi_index([n // 2 for n in item.shape], item.shape))
 
 
 def recorded(

@@ -9,22 +9,25 @@ from __future__ import annotations
 import numpy as np
 
 from spikec.compiler.arrays import Array
+from spikec.compiler.mapping.traffic import Traffic
 from spikec.compiler.targets import Cores
 
-__all__ = ["distances", "hops", "placed"]
+__all__ = ["apart", "distances", "hops", "placed"]
 
 #: Above so many cores, they stay on the curve: a round of swaps costs their third power.
 _MOST_SWAPPED = 512
 _ROUNDS = 8
 
 
-def placed(between: Array, limits: Cores, chips: int) -> Array:
-    """Return the site of every core, int32; ``between`` are messages, ``[from, to]``."""
-    number = len(between)
-    sites = _curve(limits, chips)[:number].astype(np.int32)
+def placed(between: Traffic, limits: Cores, chips: int) -> Array:
+    """Return the site of every core, int32."""
+    number = between.number
+    in_use = min(chips, -(-number // limits.count))
+    sites = _curve(limits, in_use)[:number].astype(np.int32)
     if number > _MOST_SWAPPED:
         return sites
-    talk = between + between.T
+    table = between.dense()
+    talk = table + table.T
     np.fill_diagonal(talk, 0)
     far = hops(sites, sites, limits)
     for _ in range(_ROUNDS):
@@ -53,9 +56,14 @@ def distances(sites: Array, limits: Cores) -> tuple[Array, Array]:
 
 def hops(sites: Array, others: Array, limits: Cores) -> Array:
     """Return the tiles that a message passes between sites, ``[site, other]``."""
+    return apart(sites[:, None], others[None, :], limits)
+
+
+def apart(sites: Array, others: Array, limits: Cores) -> Array:
+    """Return the tiles that a message passes between each site and the other beside it."""
     (x, y), (u, v) = distances(sites, limits), distances(others, limits)
-    apart: Array = np.abs(x[:, None] - u) + np.abs(y[:, None] - v)
-    return apart.astype(np.float64)
+    tiles: Array = np.abs(x - u) + np.abs(y - v)
+    return tiles.astype(np.float64)
 
 
 def _curve(limits: Cores, chips: int) -> Array:

@@ -24,6 +24,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from spikec.compiler.arrays import Array, sealed, size
+from spikec.compiler.mapping.traffic import Traffic
 from spikec.compiler.mapping.wires import ConvWires, Reach, Wires, wires_of
 from spikec.compiler.program import Connection, Neurons, Program
 from spikec.compiler.targets import Cores
@@ -146,7 +147,7 @@ class Network:
 
         ``fan_out`` is the number of axons that go out from every neuron, ``[neuron]``.
         """
-        return replace(self._use(members), axons_out=int(fan_out[members].sum()))
+        return self._use(members, int(fan_out[members].sum()))
 
     def uses(self, pieces: Sequence[Array], fan_out: Array) -> list[CoreUse]:
         """Return what every core takes, with :meth:`use`.
@@ -158,13 +159,14 @@ class Network:
         found = []
         for members in pieces:
             key = members.tobytes()
-            use = before.get(key) or self._use(members)
+            axons_out = int(fan_out[members].sum())
+            use = before.get(key) or self._use(members, axons_out)
             self._before[key] = use
-            found.append(replace(use, axons_out=int(fan_out[members].sum())))
+            found.append(use if use.axons_out == axons_out else replace(use, axons_out=axons_out))
         return found
 
-    def _use(self, members: Array) -> CoreUse:
-        """Return what a core with ``members`` takes, but for the axons that go out."""
+    def _use(self, members: Array, axons_out: int) -> CoreUse:
+        """Return what a core with ``members`` takes."""
         members = np.sort(members)
         index_bits = _stored(max(1, (len(members) - 1).bit_length()), self.limits.index_widths)
         bits = axons_in = formats = 0
@@ -182,7 +184,7 @@ class Network:
             accumulators=len(members) * slots,
             synapse_bits=bits,
             axons_in=axons_in,
-            axons_out=0,
+            axons_out=axons_out,
             profiles=_distinct(profiles[members]),
             thresholds=_distinct(thresholds[members]),
             formats=formats,
@@ -224,22 +226,40 @@ class Network:
             for item in into:
                 yield item, item.wires.reach(groups, number)
 
-    def messages(self, core_of: Array, number: int, rates: Sequence[Array]) -> tuple[Array, Array]:
-        """Return messages a step between cores, ``[from, to]``, and from outside, ``[to]``.
+    def messages(
+        self, core_of: Array, number: int, rates: Sequence[Array]
+    ) -> tuple[Traffic, Array]:
+        """Return messages a step between cores, and from outside, ``[to]``.
 
-        ``rates`` are those of :meth:`uniform_rates`, or measured ones.
+        ``rates`` are those of :meth:`rates`.
         """
-        between, outside = np.zeros((number, number)), np.zeros(number)
+        between, outside = [], np.zeros(number)
         for (item, reached), rate in zip(self.reached(core_of, number), rates, strict=True):
             if item.source_offset is None:
-                outside += np.bincount(reached.rows, rate, len(reached.groups)) @ reached.groups
+                row = np.bincount(reached.rows, rate, len(reached.begins) - 1)
+                outside += np.bincount(
+                    reached.groups, np.repeat(row, np.diff(reached.begins)), number
+                )
                 continue
             cores = core_of[item.source_offset : item.source_offset + item.wires.sources]
             order = np.argsort(cores, kind="stable")
             for here in np.split(order, np.flatnonzero(np.diff(cores[order])) + 1):
                 rows, place = np.unique(reached.rows[here], return_inverse=True)
-                between[cores[here[0]]] += np.bincount(place, rate[here]) @ reached.groups[rows]
-        return between, outside
+                groups, counts = reached.of_rows(rows)
+                sent = np.repeat(np.bincount(place.reshape(-1), rate[here]), counts)
+                to, place = np.unique(groups, return_inverse=True)
+                amounts = np.bincount(place.reshape(-1), sent, len(to))
+                between.append((np.full(len(to), cores[here[0]]), to, amounts))
+        return Traffic.joined(number, between), outside
+
+    def crossing(self, core_of: Array, number: int, rates: Sequence[Array]) -> float:
+        """Return the messages a step that leave their core."""
+        total = 0.0
+        for (item, reached), rate in zip(self.reached(core_of, number), rates, strict=True):
+            if item.source_offset is not None:
+                cores = core_of[item.source_offset : item.source_offset + item.wires.sources]
+                total += float((reached.counts() - reached.holds(cores)) @ rate)
+        return total
 
     def rates(self, spikes: dict[str, Array] | None) -> list[Array]:
         """Return messages a step of every source, by connection in the order of ``reached``.

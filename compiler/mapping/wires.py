@@ -20,6 +20,9 @@ from spikec.compiler.program import Connection, Program
 
 __all__ = ["ConvWires", "DenseWires", "Reach", "SparseWires", "Wires", "wires_of"]
 
+#: So many pairs are told apart by a mark each; more, and few among many, are sorted.
+_MOST_MARKS = 1 << 24
+
 
 class Wires(Protocol):
     """The synapses of one operator on flat, local indices of its ends."""
@@ -55,18 +58,42 @@ class Wires(Protocol):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reach:
-    """The groups that sources reach: bool ``[row, group]``, and the row of every source.
+    """The groups that sources reach: ``groups[begins[row] : begins[row + 1]]``, rising.
 
-    Sources that reach the same share a row: those of a picture's channels are many.
+    ``rows`` holds the row of every source. Sources that reach the same share one: those of a
+    picture's channels are many.
     """
 
     rows: Array
+    begins: Array
     groups: Array
+
+    @classmethod
+    def of_pairs(cls, rows: Array, pairs: Array, number: int) -> Reach:
+        """Return the reach of distinct, rising ``row * number + group``."""
+        per_row = np.bincount(pairs // number, minlength=int(rows.max(initial=-1)) + 1)
+        begins = np.concatenate([[0], np.cumsum(per_row)])
+        return cls(rows=rows, begins=begins, groups=(pairs % number).astype(np.int32))
 
     def counts(self) -> Array:
         """Return how many groups each source reaches."""
-        counts: Array = np.count_nonzero(self.groups, axis=1)[self.rows]
+        counts: Array = np.diff(self.begins)[self.rows]
         return counts
+
+    def holds(self, group_of: Array) -> Array:
+        """Say for each source whether it reaches the group ``group_of[source]``."""
+        number = int(max(group_of.max(initial=0), self.groups.max(initial=0))) + 1
+        row = np.repeat(np.arange(len(self.begins) - 1), np.diff(self.begins))
+        pairs, wanted = row * number + self.groups, self.rows * number + group_of
+        place = np.minimum(np.searchsorted(pairs, wanted), max(0, len(pairs) - 1))
+        return pairs[place] == wanted if len(pairs) else np.zeros(len(wanted), bool)
+
+    def of_rows(self, rows: Array) -> tuple[Array, Array]:
+        """Return the groups of ``rows``, one row after the other, and how many each has."""
+        counts = self.begins[rows + 1] - self.begins[rows]
+        first = np.cumsum(counts) - counts
+        places = np.arange(counts.sum()) + np.repeat(self.begins[rows] - first, counts)
+        return self.groups[places], counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +133,15 @@ class DenseWires:
     def reach(self, groups: Array, number: int) -> Reach:
         """Return which groups each source reaches."""
         if self._full:
-            everyone = np.zeros((1, number), bool)
-            everyone[:, groups] = True
-            return Reach(rows=np.zeros(self.sources, np.int64), groups=everyone)
-        reached = np.zeros((self.sources, number), bool)
-        for group in np.unique(groups):
-            reached[:, group] = self.counts(np.flatnonzero(groups == group)) > 0
-        return Reach(rows=np.arange(self.sources), groups=reached)
+            rows = np.zeros(self.sources, np.int64)
+            return Reach.of_pairs(rows, _distinct(groups, number), number)
+        order = np.argsort(groups, kind="stable")
+        ends = np.flatnonzero(np.diff(groups[order])) + 1
+        pairs = [
+            np.flatnonzero(self.operator.weight[members].any(axis=0)) * number + groups[members[0]]
+            for members in np.split(order, ends)
+        ]
+        return Reach.of_pairs(np.arange(self.sources), np.sort(np.concatenate(pairs)), number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,10 +193,17 @@ class SparseWires:
 
     def reach(self, groups: Array, number: int) -> Reach:
         """Return which groups each source reaches."""
-        sources, begins = self._by_target
-        reached = np.zeros((self.sources, number), bool)
-        reached[sources, np.repeat(groups, np.diff(begins))] = True
-        return Reach(rows=np.arange(self.sources), groups=reached)
+        synapses, weight = self.operator.synapses, self.operator.weight
+        at_once = max(1, _MOST_MARKS // number)
+        pairs = []
+        for begin in range(0, self.sources, at_once):
+            pointers = synapses.pointers[begin : begin + at_once + 1]
+            part = slice(pointers[0], pointers[-1])
+            sources = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
+            keys = sources * number + groups[synapses.targets[part]]
+            found = _distinct(keys[weight[part] != 0], (len(pointers) - 1) * number)
+            pairs.append(found + begin * number)
+        return Reach.of_pairs(np.arange(self.sources), np.concatenate(pairs), number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +241,12 @@ class ConvWires:
         """Return the synapses of one channel of each group: ``[group, row, column]`` of sources."""
         groups, places = self.operator.groups, size(self.source[1:]) + 1
         group, position = self._places(targets)
-        met = self._met[position] + (group * places)[:, None]
-        counts = np.bincount(met.reshape(-1), minlength=groups * places)
+        counts = np.zeros(groups * places, np.int64)
+        at_once = max(1, _MOST_MARKS // max(1, self._met.shape[1]))
+        for begin in range(0, len(targets), at_once):
+            some = slice(begin, begin + at_once)
+            met = self._met[position[some]] + (group[some] * places)[:, None]
+            counts += np.bincount(met.reshape(-1), minlength=groups * places)
         return counts.reshape(groups, places)[:, :-1].reshape(groups, *self.source[1:])
 
     def _places(self, targets: Array) -> tuple[Array, Array]:
@@ -230,23 +270,24 @@ class ConvWires:
 
     def channels(self, targets: Array) -> Array:
         """Return the number of channels of each group that have any of ``targets``."""
-        channels = np.unique(targets // size(self.target[1:]))
+        channels = np.flatnonzero(np.bincount(targets // size(self.target[1:])))
         out = self.target[0] // self.operator.groups
         return np.bincount(channels // out, minlength=self.operator.groups)
 
     def reach(self, groups: Array, number: int) -> Reach:
         """Return which groups each source reaches: its channel does not matter, only the group."""
         kinds, places = self.operator.groups, size(self.source[1:])
-        kind, position = self._places(np.arange(self.targets))
-        reached = np.zeros((kinds, places + 1, number), bool)
-        for tap in range(self._met.shape[1]):
-            reached[kind, self._met[position, tap], groups] = True
+        per_position = groups.reshape(kinds, -1, size(self.target[1:]))
+        pairs = []
+        for kind in range(kinds):
+            at, here = _distinct_pairs(per_position[kind], number)
+            met = self._met[at].reshape(-1)
+            inside = met < places
+            keys = met[inside] * np.int64(number) + np.repeat(here, self._met.shape[1])[inside]
+            pairs.append(_distinct(keys, places * number) + kind * places * number)
         shape = (kinds, self._per_group, places)
-        rows = np.arange(kinds * places).reshape(kinds, 1, places)
-        return Reach(
-            rows=np.broadcast_to(rows, shape).reshape(-1),
-            groups=reached[:, :-1].reshape(-1, number),
-        )
+        rows = np.broadcast_to(np.arange(kinds * places).reshape(kinds, 1, places), shape)
+        return Reach.of_pairs(rows.reshape(-1), np.concatenate(pairs), number)
 
     def tap(self, row: int, column: int) -> Array:
         """Return how often each source position meets this tap of the kernel: 0 or 1."""
@@ -257,6 +298,23 @@ class ConvWires:
     @property
     def _per_group(self) -> int:
         return self.source[0] // self.operator.groups
+
+
+def _distinct(keys: Array, extent: int) -> Array:
+    """Return the distinct ``keys``, which are below ``extent``, in rising order."""
+    if extent > min(_MOST_MARKS, 64 * len(keys)):
+        return np.unique(keys)
+    marks = np.zeros(extent, bool)
+    marks[keys] = True
+    return np.flatnonzero(marks)
+
+
+def _distinct_pairs(groups: Array, number: int) -> tuple[Array, Array]:
+    """Return the position and the group of every distinct pair of ``groups[channel, position]``."""
+    positions = groups.shape[1]
+    keys = (np.arange(positions) * number + groups).reshape(-1)
+    at, here = np.divmod(_distinct(keys, positions * number), number)
+    return at, here
 
 
 def wires_of(program: Program, connection: Connection) -> Wires:

@@ -24,6 +24,7 @@ from spikec.compiler.mapping.orders import flat, tiles
 from spikec.compiler.mapping.partition import cut
 from spikec.compiler.mapping.report import report_on
 from spikec.compiler.mapping.sites import hops, placed
+from spikec.compiler.mapping.traffic import Traffic
 from spikec.compiler.mapping.use import Network, packed_bits
 from spikec.compiler.operators import Conv2d, Dense, Sparse, Synapses
 from spikec.compiler.program import Connection, CoreMap, Neurons, Program, ProgramInput
@@ -329,9 +330,13 @@ def test_cores_that_talk_are_neighbours() -> None:
     order = np.random.default_rng(0).permutation(number)
     between[order[:-1], order[1:]] = 1.0  # a chain, shuffled
     limits = replace(CORES, cores_per_tile=1)
-    sites = placed(between, limits, 1)
+    chain = Traffic(
+        number=number, senders=order[:-1], receivers=order[1:], amounts=np.ones(number - 1)
+    )
+    np.testing.assert_array_equal(chain.dense(), between)
+    sites = placed(chain, limits, 1)
     assert len(set(sites.tolist())) == number
-    start = placed(np.zeros_like(between), limits, 1)
+    start = placed(Traffic.joined(number, []), limits, 1)
     found = (between * hops(sites, sites, limits)).sum()
     assert found < 0.7 * (between * hops(start, start, limits)).sum()
 

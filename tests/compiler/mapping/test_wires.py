@@ -77,7 +77,12 @@ def test_wires_answer_as_the_matrix_does(drawn: tuple[Wires, Array], seed: int) 
     groups = rng.integers(0, 4, wires.targets)
     reached = np.array([there[groups == group].any(axis=0) for group in range(5)]).T
     reach = wires.reach(groups, 5)
-    np.testing.assert_array_equal(reach.groups[reach.rows], reached)
+    groups_of, counts = reach.of_rows(reach.rows)
+    found = np.zeros((wires.sources, 5), bool)
+    found[np.repeat(np.arange(wires.sources), counts), groups_of] = True
+    np.testing.assert_array_equal(found, reached)
+    mine = rng.integers(0, 5, wires.sources)
+    np.testing.assert_array_equal(reach.holds(mine), reached[np.arange(wires.sources), mine])
     np.testing.assert_array_equal(reach.counts(), reached.sum(axis=1))
 
 
@@ -102,9 +107,9 @@ def test_cores_that_did_not_change_are_not_counted_anew(monkeypatch: pytest.Monk
     counted: list[int] = []
     whole = Network._use
 
-    def counting(self: Network, members: Array) -> CoreUse:
+    def counting(self: Network, members: Array, axons_out: int) -> CoreUse:
         counted.append(len(members))
-        return whole(self, members)
+        return whole(self, members, axons_out)
 
     monkeypatch.setattr(Network, "_use", counting)
     pieces = np.split(np.arange(asked.num_neurons), 8)
