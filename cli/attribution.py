@@ -32,7 +32,9 @@ def attribute(
     graph = network_of(loaded, file, source, options.read)
     if graph is None:
         raise no_source(file)
-    data = data_for(graph, data_file, samples=samples, steps=options.steps)
+    data = data_for(
+        loaded.program, data_file, samples=samples, steps=options.steps, layouts=options.layouts
+    )
     return measure(
         canonicalise(graph),
         loaded.program,

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from spikec.backends import open_backend
-from spikec.cli.loading import data_for, refuse_given
+from spikec.cli.loading import CompileOptions, data_for, refuse_given, steps_compiled_for
 from spikec.cli.tables import say, table
 from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.errors import Diagnostic, UsageError
-from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LIF, Graph
 from spikec.compiler.program import Program
@@ -34,9 +33,8 @@ def diff(
     *,
     data: Path | None,
     samples: int | None,
-    steps: int | None,
     tolerance: float,
-    options: ReadOptions,
+    options: CompileOptions,
     progress: Progress | None,
 ) -> DifferenceReport:
     """Compare two traces, or the runs of two networks or programs on ``data``."""
@@ -50,7 +48,7 @@ def diff(
         )
     differences = Differences(tolerance=tolerance)
     if all(traces):
-        _refuse_data(data, samples, steps, options)
+        _refuse_data(data, samples, options)
         differences.add(*(_read(path, name) for path, name in _named(lower, upper)))
         return differences.report()
     if data is None:
@@ -60,9 +58,8 @@ def diff(
             "networks are compared by what they do",
             "add --data D.npz; without it two traces (.npz) are compared",
         )
-    sides = [_Side(frontends.load(path, options), name) for path, name in _named(lower, upper)]
-    dataset = data_for(sides[0].network, data, samples=samples, steps=steps)
-    data_for(sides[1].network, data, samples=1, steps=steps)  # it fits both
+    sides = [_Side(frontends.load(path, options.read), name) for path, name in _named(lower, upper)]
+    dataset = _data_for_both(sides[0].network, sides[1].network, data, samples, options)
     size = batch_size(4 * max(side.neurons for side in sides), dataset.num_steps)
     for part in in_batches(dataset.num_samples, size):
         batch = dataset.samples(part.start, part.stop)
@@ -72,17 +69,30 @@ def diff(
     return differences.report()
 
 
+def _data_for_both(
+    lower: Graph | Program,
+    upper: Graph | Program,
+    path: Path,
+    samples: int | None,
+    options: CompileOptions,
+) -> Dataset:
+    """Read data that fit both, for the steps that either was compiled for."""
+    known = steps_compiled_for(lower) or steps_compiled_for(upper)
+    steps, layouts = options.steps, options.layouts
+    data_for(upper, path, samples=1, steps=steps, layouts=layouts, known=known, quiet=True)
+    return data_for(lower, path, samples=samples, steps=steps, layouts=layouts, known=known)
+
+
 def _refusal(lower: Path, upper: Path, message: str, hint: str) -> UsageError:
     return UsageError(
         Diagnostic(code="U112", where=f"{lower}, {upper}", message=message, hint=hint)
     )
 
 
-def _refuse_data(
-    data: Path | None, samples: int | None, steps: int | None, options: ReadOptions
-) -> None:
-    given = {"--data": data, "--samples": samples, "--steps": steps}
-    given |= {f"--{name.replace('_', '-')}": value for name, value in asdict(options).items()}
+def _refuse_data(data: Path | None, samples: int | None, options: CompileOptions) -> None:
+    given = {"--data": data, "--samples": samples, "--steps": options.steps,
+             "--layout": options.layouts}  # fmt: skip
+    given |= {f"--{name.replace('_', '-')}": value for name, value in asdict(options.read).items()}
     refuse_given(given, "two traces are compared as they are")
 
 

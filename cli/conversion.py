@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from spikec.cli import running
-from spikec.cli.loading import data_for
+from spikec.cli.loading import CompileOptions, data_for
 from spikec.cli.outputs import check_output
 from spikec.cli.tables import say, table
 from spikec.compiler import rate
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
-from spikec.compiler.frontends import ReadOptions
 
 __all__ = ["Conversion", "convert", "refuse_idle", "show"]
 
@@ -45,7 +44,7 @@ def convert(
     test: Path | None,
     percentile: float | None,
     samples: int | None,
-    options: ReadOptions,
+    options: CompileOptions,
     progress: Progress | None,
 ) -> Conversion:
     """Convert the ReLU network in ``file``, write it to ``output`` and measure it.
@@ -64,17 +63,19 @@ def convert(
                 hint="--data D.npz, with some hundred samples of what the network was trained on",
             )
         )
-    options.refuse_all_but((), "the conversion")
+    options.read.refuse_all_but((), "the conversion")
     write = running.writer_for(output)
     check_output(output, file, data, test)
     network = read_relu(file)
-    calibration = data_for(network, data, steps=1)
+    calibration = data_for(network, data, steps=1, layouts=options.layouts)
     graph, populations = rate.convert(
         network,
         calibration,
         percentile=rate.DEFAULT_PERCENTILE if percentile is None else percentile,
     )
-    judged = calibration if test is None else data_for(network, test, steps=1)
+    judged = (
+        calibration if test is None else data_for(network, test, steps=1, layouts=options.layouts)
+    )
     judged = judged if samples is None else judged.samples(0, samples)
     report = rate.measure(network, graph, judged, progress=progress)
     write(graph, output)

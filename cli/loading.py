@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from spikec.backends import BACKENDS, open_backend
+from spikec.cli.tables import say_aside
 from spikec.compiler import frontends
 from spikec.compiler.arrays import size
+from spikec.compiler.axes import CompiledFor, Layouts
 from spikec.compiler.backend import Backend
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import ReadOptions
-from spikec.compiler.inputs import Dataset, read_dataset
+from spikec.compiler.inputs import Dataset, Stream, read_dataset
 from spikec.compiler.ir import LI, Graph, Input
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import (
@@ -36,6 +38,7 @@ __all__ = [
     "backends_of",
     "calibration_of",
     "classes_of",
+    "compiled_for",
     "data_for",
     "idle",
     "lava_options",
@@ -44,7 +47,9 @@ __all__ = [
     "refuse_given",
     "refuse_idle",
     "refuse_steps_alone",
+    "say_notes",
     "source_of",
+    "steps_compiled_for",
 ]
 
 
@@ -61,6 +66,7 @@ class CompileOptions:
     weight_bits: str | None = None
     calibrate: Path | None = None
     steps: int | None = None
+    layouts: Layouts | None = None
     budget: str | None = None
     max_drop: str | None = None
 
@@ -80,8 +86,13 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     if isinstance(network, Program):
         refuse_idle(options, f"{path} is compiled already")
         return Loaded(graph=None, program=network)
-    compilation = _compiled(network, options, calibration_of(network, options))
-    return Loaded(graph=network, program=compilation.program, report=compilation.report)
+    calibration = calibration_of(network, options)
+    compilation = _compiled(network, options, calibration)
+    program = compilation.program
+    if calibration is not None:
+        steps = CompiledFor(calibration.num_steps, presented=options.steps is not None)
+        program = compiled_for(program, steps)
+    return Loaded(graph=network, program=program, report=compilation.report)
 
 
 def data_for(
@@ -90,10 +101,51 @@ def data_for(
     *,
     samples: int | None = None,
     steps: int | None = None,
+    layouts: Layouts | None = None,
+    known: CompiledFor | None = None,
+    quiet: bool = False,
 ) -> Dataset:
-    """Read data that fit the inputs of ``network``, with labels that its output can give."""
-    classes = classes_of(network)
-    return read_dataset(path, network.inputs, samples=samples, steps=steps, classes=classes)
+    """Read data that fit the inputs of ``network``, with labels that its output can give.
+
+    ``known`` are the steps of data that a network was fitted to which does not say so itself.
+    Says what it takes for granted, unless ``quiet``: then the caller says it.
+    """
+    data = read_dataset(
+        path,
+        network.inputs,
+        samples=samples,
+        steps=steps,
+        compiled_for=steps_compiled_for(network) or known,
+        layouts=layouts,
+        classes=classes_of(network),
+    )
+    if not quiet:
+        say_notes(data)
+    return data
+
+
+def say_notes(data: Dataset | Stream) -> None:
+    """Say what was taken for granted when ``data`` were read."""
+    for note in data.notes:
+        say_aside(note)
+
+
+#: Where a program's provenance says which data it was fitted to.
+_FITTED_TO = "data"
+
+
+def compiled_for(program: Program, steps: CompiledFor) -> Program:
+    """Return ``program`` with the steps of the data that it was fitted to."""
+    return replace(program, provenance={**program.provenance, _FITTED_TO: asdict(steps)})
+
+
+def steps_compiled_for(network: Graph | Program | ReluNetwork) -> CompiledFor | None:
+    """Return the steps of the data that a program was fitted to, if it says so."""
+    said = network.provenance.get(_FITTED_TO) if isinstance(network, Program) else None
+    steps = said.get("steps") if isinstance(said, dict) else None
+    if not isinstance(said, dict) or not isinstance(steps, int) or steps < 1:
+        return None
+    return CompiledFor(steps, presented=said.get("presented") is True)
 
 
 def classes_of(network: Graph | Program | ReluNetwork) -> int:
@@ -110,8 +162,11 @@ def calibration_of(network: Graph, options: CompileOptions) -> Dataset | None:
     """Read the data of ``--calibrate`` for ``network``."""
     if options.calibrate is None:
         return None
-    calibration = data_for(network, options.calibrate, steps=options.steps)
+    calibration = data_for(
+        network, options.calibrate, steps=options.steps, layouts=options.layouts, quiet=True
+    )
     _refuse_one_step(network, calibration)
+    say_notes(calibration)
     return calibration
 
 
@@ -234,16 +289,19 @@ def _refuse_one_step(graph: Graph, calibration: Dataset) -> None:
 
 
 def refuse_steps_alone(options: CompileOptions) -> None:
-    """Refuse ``--steps`` where no data are read that it would present."""
-    if options.steps is not None and options.calibrate is None:
-        raise UsageError(
-            Diagnostic(
-                code="U081",
-                where="option --steps",
-                message="it has no effect: it says how long --calibrate's data are presented",
-                hint="leave it out, or calibrate with data",
-            )
-        )
+    """Refuse ``--steps`` and ``--layout`` where no data are read that they would be for."""
+    if options.calibrate is not None:
+        return
+    why = {
+        "--steps": (options.steps, "it says how long --calibrate's data are presented"),
+        "--layout": (options.layouts, "it says the order of axes of --calibrate's data"),
+    }
+    findings = [
+        replace(idle(name, reason), hint="leave it out, or calibrate with data")
+        for name, (value, reason) in why.items()
+        if value is not None
+    ]
+    raise_if_any(UsageError, findings)
 
 
 def network_of(

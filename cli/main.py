@@ -169,6 +169,15 @@ Steps = Annotated[
     int | None,
     typer.Option("--steps", min=1, help="Present data of one step (images) for this many."),
 ]
+DataLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="NTCHW",
+        help="Axes of the data, a letter each, if not [sample, step, features...]: N sample, T "
+        "step, C H W or F features; TNF is time first. Of several inputs: a=TNF,b=NTHWC.",
+    ),
+]
 Samples = Annotated[
     int | None, typer.Option("--samples", min=1, help="Take only the first samples.")
 ]
@@ -195,10 +204,12 @@ def _options(
     max_spikes: int | None,
     steps: int | None = None,
     *,
+    layout: str | None = None,
     spike_exp: int | None = None,
     input_bits: int | None = None,
 ) -> CompileOptions:
     from spikec.cli.loading import CompileOptions
+    from spikec.compiler.axes import parse_layouts
     from spikec.compiler.frontends import ReadOptions
 
     read = ReadOptions(
@@ -213,7 +224,12 @@ def _options(
         input_bits=input_bits,
     )
     return CompileOptions(
-        read=read, target=target, weight_bits=weight_bits, calibrate=calibrate, steps=steps
+        read=read,
+        target=target,
+        weight_bits=weight_bits,
+        calibrate=calibrate,
+        steps=steps,
+        layouts=None if layout is None else parse_layouts(layout),
     )
 
 
@@ -275,6 +291,7 @@ def compile_command(
         typer.Option("--max-drop", metavar="0.5%", help="Choose bits that cost no more."),
     ] = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -293,7 +310,7 @@ def compile_command(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     options = replace(options, budget=budget, max_drop=max_drop)
     loading.refuse_steps_alone(options)
@@ -342,6 +359,7 @@ def run(
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -365,7 +383,7 @@ def run(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     lava = loading.lava_options([backend.value], python=lava_python, time_limit=time_limit)
     check_output(output, file, data, calibrate, ending=".npz")
@@ -459,6 +477,7 @@ def verify(
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -478,7 +497,7 @@ def verify(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     chosen = loading.backends_of(backends)
     lava = loading.lava_options(
@@ -534,6 +553,7 @@ def diff(
     ] = 0.0,
     samples: Samples = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -550,7 +570,7 @@ def diff(
 
     options = _options(
         None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
-        spike_exp=spike_exp, input_bits=input_bits,
+        steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     with progress_bar("comparing", quiet=as_json) as progress:
         report = comparison.diff(
@@ -558,9 +578,8 @@ def diff(
             second,
             data=data,
             samples=samples,
-            steps=steps,
             tolerance=tolerance,
-            options=options.read,
+            options=options,
             progress=progress,
         )
     print_json(report.as_dict()) if as_json else comparison.show(report)
@@ -583,6 +602,7 @@ def attribute(
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -599,7 +619,7 @@ def attribute(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     with progress_bar("running variants", quiet=as_json) as progress:
         report = attribution.attribute(
@@ -640,6 +660,7 @@ def sweep(
     samples: Samples = None,
     calibrate: Calibrate = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -658,7 +679,7 @@ def sweep(
 
     options = _options(
         None, None, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     check_output(plot, file, data, calibrate, ending=".png")
     with progress_bar("sweeping", quiet=as_json) as progress:
@@ -705,6 +726,7 @@ def map_command(
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -723,7 +745,7 @@ def map_command(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     if sanafe is not None:
         mapping.refuse_sanafe_alone(data)
@@ -737,7 +759,7 @@ def map_command(
     beside = None
     if sanafe is not None:
         beside = mapping.beside_sanafe(
-            report.mapped.program, data, samples=samples, steps=steps, python=sanafe
+            report.mapped.program, data, samples=samples, options=options, python=sanafe
         )
     if as_json:
         extra = {} if beside is None else {"sanafe": beside}
@@ -758,6 +780,7 @@ def check(
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -774,7 +797,7 @@ def check(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
     found = deployment.deployment(loading.load(file, options).program)
@@ -795,6 +818,7 @@ def emit(
     weight_bits: WeightBits = None,
     calibrate: Calibrate = None,
     steps: Steps = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -828,7 +852,7 @@ def emit(
 
     options = _options(
         target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, spike_exp=spike_exp, input_bits=input_bits,
+        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
     report = running.emit(
@@ -869,6 +893,7 @@ def convert(
         typer.Option("--test", metavar="D.npz", help="Accuracy on these. Default: on --data."),
     ] = None,
     samples: Samples = None,
+    layout: DataLayout = None,
     dt: Dt = None,
     reset: ResetOption = None,
     reset_order: ResetOrderOption = None,
@@ -886,10 +911,12 @@ def convert(
 
     options = _options(
         None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
-        spike_exp=spike_exp, input_bits=input_bits,
+        layout=layout, spike_exp=spike_exp, input_bits=input_bits,
     )  # fmt: skip
     if conversion is None:
-        rates.refuse_idle(data=data, percentile=percentile, test=test, samples=samples)
+        rates.refuse_idle(
+            data=data, percentile=percentile, test=test, samples=samples, layout=layout
+        )
         running.convert(file, output, options.read)
         print_json({"output": str(output)}) if as_json else tables.say(f"wrote {output}")
         return
@@ -901,7 +928,7 @@ def convert(
             test=test,
             percentile=percentile,
             samples=samples,
-            options=options.read,
+            options=options,
             progress=progress,
         )
     print_json(result.as_dict()) if as_json else rates.show(result)

@@ -58,7 +58,7 @@ def map_file(
         refuse_steps_alone(options)
     program, target = _program_and_target(file, options)
     cores_of(target)
-    activity = None if data is None else _run(program, data, samples, options.steps, progress)
+    activity = None if data is None else _run(program, data, samples, options, progress)
     rates = None if activity is None else activity.sent
     return report_on(map_program(program, target, chips=chips, rates=rates), activity)
 
@@ -72,9 +72,13 @@ def _program_and_target(file: Path, options: CompileOptions) -> tuple[Program, T
 
 
 def _run(
-    program: Program, data: Path, samples: int | None, steps: int | None, progress: Progress | None
+    program: Program,
+    data: Path,
+    samples: int | None,
+    options: CompileOptions,
+    progress: Progress | None,
 ) -> Activity:
-    dataset = data_for(program, data, samples=samples, steps=steps)
+    dataset = data_for(program, data, samples=samples, steps=options.steps, layouts=options.layouts)
     tally = ActivityTally(program)
     probes = tuple((item.name, "voltage") for item in program.populations)
     size = batch_size(2 * program.num_neurons, dataset.num_steps)
@@ -95,14 +99,21 @@ def refuse_sanafe_alone(data: Path | None) -> None:
 
 
 def beside_sanafe(
-    program: Program, data: Path | None, *, samples: int | None, steps: int | None, python: str
+    program: Program,
+    data: Path | None,
+    *,
+    samples: int | None,
+    options: CompileOptions,
+    python: str,
 ) -> dict[str, Any]:
     """Run the mapped program on SANA-FE too; return its means of a step, and differing spikes."""
     from spikec.backends.sanafe.run import simulate
 
     assert data is not None
-    few = min(_SANAFE_SAMPLES, samples or _SANAFE_SAMPLES)
-    inputs = data_for(program, data, samples=few, steps=steps).inputs
+    dataset = data_for(
+        program, data, samples=samples, steps=options.steps, layouts=options.layouts, quiet=True
+    )
+    inputs = dataset.samples(0, _SANAFE_SAMPLES).inputs
     theirs = simulate(program, inputs, python=python, timeout=_SANAFE_SECONDS)
     with open_backend("simulator").load(program) as chip:
         ours = chip.run(inputs)

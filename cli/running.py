@@ -22,6 +22,8 @@ from spikec.cli.loading import (
     idle,
     load,
     refuse_idle,
+    say_notes,
+    steps_compiled_for,
 )
 from spikec.cli.outputs import check_output
 from spikec.cli.tables import say, table
@@ -77,6 +79,7 @@ class EventResult:
     steps: int
     rates: Mapping[str, float]
     events: Mapping[str, int]
+    notes: Sequence[str] = ()
 
     def summary(self, path: Path | None) -> dict[str, Any]:
         """Return the numbers that one line of output would say."""
@@ -88,6 +91,7 @@ class EventResult:
             "predictions": self.predictions.tolist(),
             "rates": dict(self.rates),
             "events": dict(self.events),
+            "notes": list(self.notes),
         }
 
 
@@ -103,6 +107,8 @@ class RunResult:
     ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: Which engine of the simulator ran; empty for other backends.
     engine: str = ""
+    #: What was taken for granted of the data.
+    notes: Sequence[str] = ()
 
     def save(self, path: Path) -> None:
         """Write the trace to ``path``."""
@@ -123,6 +129,7 @@ class RunResult:
             "predictions": self.predictions.tolist(),
             "rates": rates,
             "events": dict(self.trace.events),
+            "notes": list(self.notes),
         }
 
 
@@ -147,11 +154,15 @@ def run(
         network = frontends.load(file, options.read)
         if isinstance(network, Graph):
             refuse_idle(options, "the float reference runs the network as it is")
-            data = data_for(network, data_file, samples=samples, steps=options.steps)
+            data = data_for(
+                network, data_file, samples=samples, steps=options.steps, layouts=options.layouts
+            )
             return _run_graph(network, data, probes, chosen, progress)
     loaded = load(file, options)
     program = loaded.program
-    data = data_for(program, data_file, samples=samples, steps=options.steps)
+    data = data_for(
+        program, data_file, samples=samples, steps=options.steps, layouts=options.layouts
+    )
     wanted = parse_probes(probes, [item.name for item in program.populations])
     chosen, wanted = _read_from(program, wanted, chosen)
     if backend == "reference":
@@ -215,8 +226,10 @@ def run_events(
         writer = stack.enter_context(EventWriter(output, spiking))
         data = open_stream(
             data_file, program.inputs, writer.folder, samples=samples, steps=options.steps,
+            compiled_for=steps_compiled_for(program), layouts=options.layouts,
             classes=classes_of(program),
         )  # fmt: skip
+        say_notes(data)
         opened = open_backend("simulator", engine=engine)
         executable = stack.enter_context(opened.load(program))
         assert isinstance(executable, SimulatorExecutable)
@@ -245,6 +258,7 @@ def run_events(
             for name, count in result.spikes.items()
         },
         events=result.events,
+        notes=data.notes,
     )
 
 
@@ -347,7 +361,9 @@ def _result(
 ) -> RunResult:
     predictions = read_out(trace, readout)
     accuracy = None if data.labels is None else float((predictions == data.labels).mean())
-    return RunResult(trace=trace, predictions=predictions, accuracy=accuracy, neurons=neurons)
+    return RunResult(
+        trace=trace, predictions=predictions, accuracy=accuracy, neurons=neurons, notes=data.notes
+    )
 
 
 def _rate(values: Array) -> float:
@@ -385,8 +401,11 @@ def show(result: RunResult | EventResult, path: Path | None) -> None:
     encodes = isinstance(result, RunResult) and _encodes(result.neurons)
     sent = "messages" if encodes else "spikes"
     table(f"{sent[:-1]} rates", ["population", f"{sent} per step"], rows)
-    if result.accuracy is not None:
-        say(f"accuracy {100 * result.accuracy:.2f} % of {len(result.predictions)} samples")
+    presented = f"{summary['samples']} samples of {summary['steps']} steps"
+    if result.accuracy is None:
+        say(presented)
+    else:
+        say(f"accuracy {100 * result.accuracy:.2f} % of {presented}")
     for event, count in summary["events"].items():
         say(f"out of range: {event}, {count} times")
     if path is not None:

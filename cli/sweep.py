@@ -106,7 +106,7 @@ def sweep(
         raise UsageError(_finding("U115", "option --targets", "it names none", "--targets loihi2"))
     ways = _policies(policies, calibrated=options.calibrate is not None)
     graph = frontends.load_graph(file, options.read)
-    data = data_for(graph, data_file, samples=samples, steps=options.steps)
+    data = data_for(graph, data_file, samples=samples, steps=options.steps, layouts=options.layouts)
     calibration = calibration_of(graph, options)
     chosen = cast("Readout | None", readout) or _readout_of(graph)
     float_run = _run_float(graph, data, chosen)

@@ -15,6 +15,7 @@ from spikec.compiler.targets import Target
 __all__ = [
     "Table",
     "say",
+    "say_aside",
     "show",
     "show_emitted",
     "show_targets",
@@ -35,6 +36,11 @@ class Table:
 def say(text: str) -> None:
     """Print one line as it is."""
     Console(soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def say_aside(text: str) -> None:
+    """Print one line to the error stream: standard output is the result's."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"note: {text}", markup=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

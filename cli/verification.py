@@ -13,6 +13,7 @@ __all__ = [
     "certificates",
     "differences",
     "drifts",
+    "heading",
     "ladder",
     "margins",
     "sentences",
@@ -147,12 +148,23 @@ def verdict(report: VerificationReport) -> str:
     equal = [item for item in report.comparisons if item.must_agree]
     same = ", ".join(f"{item.upper} ({item.samples} samples)" for item in equal)
     promise = f"every recorded value of I equals {same}" if equal else "no backend was compared"
-    result = "; but ".join(["passed", *report.reservations])
+    result = "; but ".join([_passed(report), *report.reservations])
     lower, integers = report.rungs[0], report.rung("I")
     if lower.accuracy is None or integers.accuracy is None or lower.name != "F":
         return f"{result}: {promise}."
     change = 100 * (integers.accuracy - lower.accuracy)
     return f"{result}: {promise}; integers change accuracy by {change:+.2f} points."
+
+
+def heading(report: VerificationReport) -> str:
+    """Return the verdict in a few words; ``, but`` says that :func:`verdict` has more."""
+    if not report.passed:
+        return "FAILED"
+    return _passed(report) + (", but" if report.reservations else "")
+
+
+def _passed(report: VerificationReport) -> str:
+    return f"passed without {' and '.join(report.missing)}" if report.missing else "passed"
 
 
 def _silent(item: Drift) -> str:

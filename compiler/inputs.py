@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, size
+from spikec.compiler.axes import Axes, CompiledFor, Layouts
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.ir import Input
 from spikec.compiler.npz import map_npz, read_npz
@@ -25,6 +26,8 @@ class Dataset:
     inputs: Mapping[str, Array]
     labels: Array | None = None
     events: Mapping[str, int] = field(default_factory=dict)
+    #: What a reader of a file assumed that the file does not say.
+    notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -57,6 +60,7 @@ class Stream:
     labels: Array | None = None
     where: str = "inputs"
     maps: tuple[mmap.mmap, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -70,7 +74,10 @@ class Stream:
 
     def read(self, samples: slice, steps: slice) -> dict[str, Array]:
         """Return a chunk, checked as :func:`check_inputs` does."""
-        part = {name: values[samples, steps].copy() for name, values in self.inputs.items()}
+        part = {}
+        for entry in self.entries:
+            values = self.inputs[entry.name][samples, steps]
+            part[entry.name] = values.copy().reshape(*values.shape[:2], *entry.shape)
         for mapped in self.maps:
             if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which frees pages by itself
                 mapped.madvise(mmap.MADV_DONTNEED)
@@ -85,6 +92,8 @@ def open_stream(
     *,
     samples: int | None = None,
     steps: int | None = None,
+    compiled_for: CompiledFor | None = None,
+    layouts: Layouts | None = None,
     classes: int | None = None,
 ) -> Stream:
     """Open what :func:`read_dataset` reads without holding it; ``folder`` is for temporary files.
@@ -93,30 +102,106 @@ def open_stream(
     """
     path = Path(path)
     arrays, maps = map_npz(path, folder)
-    arrays, labels = _arrays_for(arrays, inputs, steps)
-    check_inputs({name: item[:1, :1] for name, item in arrays.items()}, inputs, where=str(path))
-    named = {entry.name: arrays[entry.name][:samples] for entry in inputs}
-    if steps is not None:
-        named = {name: _lasting(values, steps, str(path)) for name, values in named.items()}
-    counts = {values.shape[:2] for values in named.values()}
-    if len(counts) > 1:
-        raise UsageError(_uneven(str(path), counts))
+    found = _placed(
+        arrays,
+        inputs,
+        steps=steps,
+        compiled_for=compiled_for,
+        layouts=layouts or Layouts(),
+        where=str(path),
+    )
+    check_inputs(
+        {name: item[:1, :1] for name, item in found.inputs.items()}, inputs, where=str(path)
+    )
+    named = {entry.name: found.inputs[entry.name] for entry in inputs}
+    _check_counts({values.shape[:2] for values in named.values()}, str(path))
+    named, notes = _lasting_for(named, steps, compiled_for, str(path))
+    labels = found.labels
     if labels is not None:
-        labels = _checked_labels(np.array(labels[:samples]), named, str(path), classes)
-    return Stream(inputs=named, entries=inputs, labels=labels, where=str(path), maps=maps)
+        labels = _checked_labels(np.array(labels), named, str(path), classes)
+    chosen = _first(samples, len(next(iter(named.values()))), str(path))
+    return Stream(
+        inputs={name: values[chosen] for name, values in named.items()},
+        entries=inputs,
+        labels=None if labels is None else labels[chosen],
+        where=str(path),
+        maps=maps,
+        notes=(*found.notes, *notes),
+    )
 
 
-def _arrays_for(
-    arrays: Mapping[str, Array], inputs: Sequence[Input | ProgramInput], steps: int | None
-) -> tuple[dict[str, Array], Array | None]:
-    """Return a file's arrays by the names of ``inputs``, with a step axis, and its labels."""
+def _placed(
+    arrays: Mapping[str, Array],
+    inputs: Sequence[Input | ProgramInput],
+    *,
+    steps: int | None,
+    compiled_for: CompiledFor | None,
+    layouts: Layouts,
+    where: str,
+) -> Dataset:
+    """Return a file's arrays as ``[sample, step, *features]`` and its labels, not yet checked.
+
+    Raises :class:`UsageError` for axes that are those of data in another layout.
+    """
     named = dict(arrays)
     labels = named.pop("labels", None)
     if len(inputs) == 1 and "spikes" in named:
         named = {inputs[0].name: named["spikes"]}
-    if steps is not None:
-        named |= _one_step(named, inputs)
-    return named, labels
+    count = None if labels is None or labels.ndim != 1 else len(labels)
+    findings = list(layouts.unknown([entry.name for entry in inputs]))
+    notes: list[str] = []
+    for entry in inputs:
+        values = named.get(entry.name)
+        if values is None or values.dtype.kind not in "buif":
+            continue  # what is missing, or no numbers, is found by the checks of values
+        axes = Axes(
+            given=values.shape, wanted=entry.shape, samples=count, compiled_for=compiled_for,
+            layout=layouts.of(entry.name),
+        )  # fmt: skip
+        place = f"{where}, '{entry.name}'"
+        values = axes.arranged(values, place, with_steps=steps is not None)
+        named[entry.name] = values
+        findings += axes.problems(values.shape, place)
+        notes += axes.assumptions(values.shape, place)
+    raise_if_any(UsageError, findings)
+    return Dataset(inputs=named, labels=labels, notes=tuple(notes))
+
+
+def _lasting_for(
+    named: Mapping[str, Array], steps: int | None, compiled_for: CompiledFor | None, where: str
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Return samples of one step as they are presented, and what was assumed for that.
+
+    ``steps`` is what was asked for, ``compiled_for`` what the program was compiled for.
+    """
+    alone = all(values.shape[1] == 1 for values in named.values())
+    notes: tuple[str, ...] = ()
+    if steps is None and alone and compiled_for is not None and compiled_for.presented:
+        steps = compiled_for.steps
+        said = (
+            f"{where}: its samples of one step are presented for {steps}, as they were when the "
+            "program was compiled; --steps N says otherwise"
+        )
+        notes = (said,)
+    elif steps is None and alone:
+        notes = (f"{where}: its samples are one step long; --steps N presents them for N",)
+    if steps is None:
+        return dict(named), notes
+    return {name: _lasting(values, steps, where) for name, values in named.items()}, notes
+
+
+def _first(samples: int | None, available: int, where: str) -> slice:
+    """Return the samples to take; raise :class:`UsageError` where there are fewer."""
+    if samples is not None and samples > available:
+        raise UsageError(
+            _finding(
+                "U047",
+                "option --samples",
+                f"{samples} are more than the {available} of {where}",
+                f"give 1 to {available}, or leave it out to take all",
+            )
+        )
+    return slice(0, samples)
 
 
 def read_dataset(
@@ -125,24 +210,41 @@ def read_dataset(
     *,
     samples: int | None = None,
     steps: int | None = None,
+    compiled_for: CompiledFor | None = None,
+    layouts: Layouts | None = None,
     classes: int | None = None,
 ) -> Dataset:
     """Read a ``.npz`` of ``spikes`` ``[sample, step, features...]`` and optional ``labels``.
 
     A network with several inputs reads one array per input, by the input's
-    name. At most ``samples`` samples are kept. With ``steps``, samples of one step
-    (the step axis may be missing) are presented that often, without copying. Labels are
-    0 to ``classes`` - 1, where the number of outputs is given. Raises ``FrontendError`` for an
-    unreadable file and ``UsageError`` for data that does not fit the network.
+    name. Axes of another order are named by ``layouts``; without it, axes that are not the
+    network's are refused, and what the file leaves open is said in the data's ``notes``. The first
+    ``samples`` samples are kept. With ``steps``, samples of one step (the step axis may be missing)
+    are presented that often, without copying; without, as the program was
+    ``compiled_for``, if it was for such samples. Labels are 0 to ``classes`` - 1,
+    where the number of outputs is given.
+
+    Raises ``FrontendError`` for an unreadable file and ``UsageError`` for data that does not fit
+    the network.
     """
     path = Path(path)
-    arrays, labels = _arrays_for(read_npz(path), inputs, steps)
-    checked = check_inputs(arrays, inputs, where=str(path))
-    if steps is not None:
-        checked = {name: _lasting(values, steps, str(path)) for name, values in checked.items()}
-    labels = _checked_labels(labels, checked, str(path), classes)
-    data = Dataset(inputs=checked, labels=labels)
-    return data if samples is None else data.samples(0, samples)
+    found = _placed(
+        read_npz(path),
+        inputs,
+        steps=steps,
+        compiled_for=compiled_for,
+        layouts=layouts or Layouts(),
+        where=str(path),
+    )
+    checked = check_inputs(found.inputs, inputs, where=str(path))
+    checked, notes = _lasting_for(checked, steps, compiled_for, str(path))
+    labels = _checked_labels(found.labels, checked, str(path), classes)
+    notes = (*found.notes, *notes)
+    data = Dataset(inputs=checked, labels=labels, notes=notes)
+    chosen = _first(samples, data.num_samples, str(path))
+    return (
+        data if samples is None else replace(data.samples(chosen.start, chosen.stop), notes=notes)
+    )
 
 
 def check_inputs(
@@ -169,14 +271,14 @@ def check_inputs(
         message, hint = problem
         findings.append(_finding("U040", f"{where}, '{entry.name}'", message, hint))
     raise_if_any(UsageError, findings)
-    counts = {values.shape[:2] for values in checked.values()}
-    if len(counts) > 1:
-        raise UsageError(_uneven(where, counts))
+    _check_counts({values.shape[:2] for values in checked.values()}, where)
     return checked
 
 
-def _uneven(where: str, counts: Collection[tuple[int, ...]]) -> Diagnostic:
-    return _finding("U041", where, f"inputs differ in samples and steps: {sorted(counts)}")
+def _check_counts(counts: Collection[tuple[int, ...]], where: str) -> None:
+    if len(counts) > 1:
+        message = f"inputs differ in samples and steps: {sorted(counts)}"
+        raise UsageError(_finding("U041", where, message))
 
 
 def to_integers(
@@ -198,19 +300,6 @@ def to_integers(
             events[f"{entry.name}/input clipped"] = count
         integers[entry.name] = clipped.astype(np.int32)
     return integers, events
-
-
-def _one_step(
-    arrays: Mapping[str, Array], inputs: Sequence[Input | ProgramInput]
-) -> dict[str, Array]:
-    """Return those arrays that hold one step per sample, with a step axis."""
-    return {
-        entry.name: arrays[entry.name].reshape(len(arrays[entry.name]), 1, *entry.shape)
-        for entry in inputs
-        if entry.name in arrays
-        and arrays[entry.name].ndim > 1
-        and size(arrays[entry.name].shape[1:]) == size(entry.shape)
-    }
 
 
 def _lasting(values: Array, steps: int, where: str) -> Array:

@@ -16,6 +16,7 @@ from spikec.cli.loading import CompileOptions, LavaOptions, Loaded, data_for, lo
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of_file
+from spikec.compiler.frontends import lava_net
 from spikec.compiler.inputs import Dataset, to_integers
 from spikec.compiler.ir import Graph
 from spikec.compiler.mapping.activity import Activity, ActivityTally
@@ -114,9 +115,12 @@ def examine(
     graph = network_of(loaded, file, source, options.read)
     if with_attribution and graph is None:
         raise no_source(file)
-    data = data_for(loaded.program, data_file, samples=samples, steps=options.steps)
+    data = data_for(
+        loaded.program, data_file, samples=samples, steps=options.steps,
+        layouts=options.layouts, quiet=True,
+    )  # fmt: skip
     _refuse_absent(drawn, data, data_file)
-    return look_into(
+    found = look_into(
         Loaded(graph=graph, program=loaded.program),
         data,
         name=file.name,
@@ -128,6 +132,24 @@ def examine(
         with_attribution=with_attribution,
         drawn=drawn,
         progress=progress,
+    )
+    notes = (*data.notes, *_without_floats(loaded.program, graph), *found.report.notes)
+    return replace(found, report=replace(found.report, notes=notes))
+
+
+def _without_floats(program: Program, graph: Graph | None) -> Iterator[str]:
+    """Say why there is no float network, where there is none."""
+    if graph is not None:
+        return
+    origin = program.provenance.get("source")
+    name = str(origin.get("path", "")) if isinstance(origin, dict) else ""
+    integers = isinstance(origin, dict) and origin.get("format") == lava_net.FORMAT
+    if integers or not name:
+        yield "no rung F: no float network stands behind these integers"
+        return
+    yield (
+        f"no rung F: '{Path(name).name}', which the program was compiled from, is neither beside "
+        "it nor in this folder, or has changed; --source FILE names it"
     )
 
 

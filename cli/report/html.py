@@ -17,7 +17,7 @@ from spikec.cli.report.examination import Examination
 from spikec.cli.report.figures import figures
 from spikec.cli.report.sections import Section, Tile, sections, summary, tiles
 from spikec.cli.tables import Table
-from spikec.cli.verification import verdict
+from spikec.cli.verification import heading, verdict
 from spikec.compiler.version import VERSION
 
 __all__ = ["MOST_BYTES", "page"]
@@ -106,7 +106,7 @@ def _digest(script: str) -> str:
 def _body(found: Examination, rows: int) -> Iterator[str]:
     parts = sections(found)
     passed, reservations = found.report.passed, found.report.reservations
-    word = ("passed, but" if reservations else "passed") if passed else "FAILED"
+    word = heading(found.report)
     mood = "good" if passed and not reservations else "bad"
     yield "<header>\n<p class='kind'>spikec verification</p>\n"
     yield f"<h1>{_text(found.name)}</h1>\n"

@@ -8,7 +8,7 @@ from spikec.cli.diagram import printable
 from spikec.cli.report.examination import Examination
 from spikec.cli.report.sections import Section, sections, summary
 from spikec.cli.tables import Table
-from spikec.cli.verification import verdict
+from spikec.cli.verification import heading, verdict
 
 __all__ = ["text"]
 
@@ -24,8 +24,8 @@ _SPECIAL = str.maketrans({
 def text(found: Examination) -> str:
     """Return the report: verdict and summary, then the tables, most of them folded."""
     passed, reservations = found.report.passed, found.report.reservations
-    mark = ("⚠️ passed, but" if reservations else "✅ passed") if passed else "❌ FAILED"
-    lines = [f"## spikec: {mark}", "", _plain(summary(found)), ""]
+    mark = ("⚠️" if reservations else "✅") if passed else "❌"
+    lines = [f"## spikec: {mark} {heading(found.report)}", "", _plain(summary(found)), ""]
     if reservations or not passed:
         lines += [f"**{_plain(verdict(found.report))}**", ""]
     first, *others = sections(found)

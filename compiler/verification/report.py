@@ -154,6 +154,12 @@ class VerificationReport:
         return found
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """The rungs below the integers that were not climbed: what they would show is unknown."""
+        climbed = {item.name for item in self.rungs}
+        return tuple(name for name in ("F", "Q") if name not in climbed)
+
+    @property
     def reservations(self) -> tuple[str, ...]:
         """What a verdict must not leave out although nothing failed: what left its range."""
         found: dict[str, list[str]] = {}
@@ -189,5 +195,6 @@ class VerificationReport:
             "saturations": self.saturations,
             "wraps": self.wraps,
             "reservations": list(self.reservations),
+            "missing": list(self.missing),
             "passed": self.passed,
         }
