@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
 import networkx as nx
 import numpy as np
 
+from spikec.compiler.arrays import MAX_NEURONS, Array, size
 from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.ir import (
     LI,
@@ -23,10 +25,14 @@ from spikec.compiler.ir import (
     Reset,
     ResetOrder,
 )
+from spikec.compiler.limits import MOST_STEPS
 from spikec.compiler.names import fault
 from spikec.compiler.operators import weights_of
 
 __all__ = ["check_parts"]
+
+#: What float32 holds: sums and products of such values stay far from the ends of float64.
+_LARGEST = 3.5e38
 
 
 def check_parts(
@@ -44,7 +50,7 @@ def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
 
 def _names(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Diagnostic]:
     for kind, names in (("node", [n.name for n in nodes]), ("edge", [e.name for e in edges])):
-        for name in sorted({name for name in names if names.count(name) > 1}):
+        for name in sorted(name for name, count in Counter(names).items() if count > 1):
             yield _finding("G010", f"{kind} '{name}'", "the name is used twice", "rename one")
         for name in names:
             if (why := fault(name)) is not None:
@@ -59,6 +65,9 @@ def _values(nodes: Sequence[Node], dt: float | None) -> Iterator[Diagnostic]:
         if not node.shape or min(node.shape) < 1:
             yield _finding("G021", where, f"shape {node.shape} is empty")
             continue
+        if size(node.shape) > MAX_NEURONS:
+            yield _finding("G021", where, f"shape {node.shape} is larger than any network")
+            continue
         if isinstance(node, Input):
             yield from _input_values(node, where)
         else:
@@ -67,8 +76,7 @@ def _values(nodes: Sequence[Node], dt: float | None) -> Iterator[Diagnostic]:
 
 def _input_values(node: Input, where: str) -> Iterator[Diagnostic]:
     yield from _member(where, "kind", node.kind, get_args(InputKind))
-    if node.shift < 0:
-        yield _finding("G022", where, f"shift is {node.shift}", "give 0 or more steps")
+    yield from _steps(where, "shift", node.shift)
     bounds = (node.low, node.high)
     if None in bounds:
         if node.kind != "analog" or bounds != (None, None):
@@ -89,8 +97,8 @@ def _population_values(node: LIF | LI, where: str) -> Iterator[Diagnostic]:
     yield from _member(where, "coupling", node.coupling, get_args(Coupling))
     for name in node.PER_NEURON:
         values = getattr(node, name)
-        if values is not None and not np.isfinite(values).all():
-            yield _finding("G024", where, f"{name} holds NaN or infinity")
+        if values is not None:
+            yield from _magnitude(where, f"{name} holds", values)
     if node.alpha is not None and not ((node.alpha >= 0) & (node.alpha < 1)).all():
         yield _finding(
             "G025", where, "alpha leaves [0, 1)", "alpha = exp(-dt / tau_syn); None for no filter"
@@ -99,8 +107,8 @@ def _population_values(node: LIF | LI, where: str) -> Iterator[Diagnostic]:
         yield _finding("G025", where, "beta leaves [0, 1]", "beta = exp(-dt / tau_mem)")
     if (node.gain == 0).any():
         yield _finding("G026", where, "gain is 0: the input would have no effect")
-    if node.start < 0:
-        yield _finding("G022", where, f"start is {node.start}", "give 0 or more steps")
+    yield from _steps(where, "start", node.start)
+    yield from _view_values(node, where)
     if node.floor is not None and (node.initial_state[1] < node.floor).any():
         yield _finding("G028", where, "initial_voltage lies below floor", "start at or above it")
     if isinstance(node, LIF):
@@ -111,8 +119,7 @@ def _spiking_values(node: LIF, where: str) -> Iterator[Diagnostic]:
     yield from _member(where, "reset", node.reset, get_args(Reset))
     yield from _member(where, "reset_order", node.reset_order, get_args(ResetOrder))
     yield from _member(where, "compare", node.compare, get_args(Compare))
-    if node.refractory < 0:
-        yield _finding("G022", where, f"refractory is {node.refractory}", "give 0 or more steps")
+    yield from _steps(where, "refractory", node.refractory)
     if node.reset == "value" and node.reset_value is None:
         yield _finding("G027", where, "reset is 'value' without reset_value", "give reset_value")
     if node.reset in ("zero", "none") and node.reset_value is not None:
@@ -159,6 +166,43 @@ def _spiking_values(node: LIF, where: str) -> Iterator[Diagnostic]:
         )
 
 
+def _view_values(node: LIF | LI, where: str) -> Iterator[Diagnostic]:
+    view = node.view
+    for name, steps in (("view.lag", view.lag), ("view.current_lag", view.current_lag)):
+        yield from _steps(where, name, steps, low=-MOST_STEPS)
+    for name, values in (
+        ("view.voltage_offset", view.voltage_offset), ("view.current_scale", view.current_scale)
+    ):  # fmt: skip
+        yield from _magnitude(where, f"{name} holds", values)
+        if values.ndim and values.shape != node.shape:
+            yield _finding(
+                "G024", where, f"{name} has shape {values.shape}, not {node.shape}",
+                "give a number, or one per neuron",
+            )  # fmt: skip
+
+
+def _steps(
+    where: str, field: str, steps: int, *, low: int = 0, code: str = "G022"
+) -> Iterator[Diagnostic]:
+    """Yield why a field is no number of steps that a run can wait or be late."""
+    if not low <= steps <= MOST_STEPS:
+        least = "0 or more" if low == 0 else f"{low} or more"
+        yield _finding(code, where, f"{field} is {steps}", f"{least} steps, {MOST_STEPS} at most")
+
+
+def _magnitude(where: str, holder: str, values: Array) -> Iterator[Diagnostic]:
+    largest = float(np.abs(values).max(initial=0))
+    if not math.isfinite(largest):
+        yield _finding("G024", where, f"{holder} NaN or infinity")
+    elif largest > _LARGEST:
+        yield _finding(
+            "G024",
+            where,
+            f"{holder} {largest:g}, beyond all of float32",
+            "express voltages and weights in another unit",
+        )
+
+
 def _member(where: str, field: str, value: str, allowed: tuple[str, ...]) -> Iterator[Diagnostic]:
     if value not in allowed:
         yield _finding("G029", where, f"{field} is '{value}'", f"one of {', '.join(allowed)}")
@@ -187,10 +231,9 @@ def _connection(edge: Edge, source: Node, target: Node, where: str) -> Iterator[
             f"'{source.name}' is a leaky integrator and gives no spikes to send",
             "read its voltage as an output, or make it a LIF",
         )
-    if edge.delay < 0:
-        yield _finding("G032", where, f"delay is {edge.delay}", "give 0 or more steps")
-    if not all(np.isfinite(weight).all() for weight in weights_of(edge.operator)):
-        yield _finding("G024", where, "the weights hold NaN or infinity")
+    yield from _steps(where, "delay", edge.delay, code="G032")
+    for weight in weights_of(edge.operator):
+        yield from _magnitude(where, "the weights hold", weight)
     try:
         shape = edge.operator.output_shape(source.shape)
     except ValueError as error:

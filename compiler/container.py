@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from spikec.compiler.arrays import MAX_NEURONS, Array, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError
 from spikec.compiler.files import canonical_json, unwritable, written
 from spikec.compiler.ir import SourceView
@@ -106,10 +106,15 @@ class Packer:
 
 
 class Unpacker:
-    """Turns JSON tables and tensors back into dataclasses."""
+    """Turns JSON tables and tensors back into dataclasses.
 
-    def __init__(self, tensors: Mapping[str, Array]) -> None:
+    What they take beside the tensors is at most ``allowed`` bytes: a field of one value for
+    millions of neurons is short in a file.
+    """
+
+    def __init__(self, tensors: Mapping[str, Array], allowed: int) -> None:
         self._tensors = tensors
+        self._allowed = allowed
 
     def unpack(self, kind: type[_T], table: Mapping[str, Any]) -> _T:
         """Build ``kind`` from its table; ``ValueError`` names what is missing or unknown."""
@@ -122,7 +127,14 @@ class Unpacker:
         for name, value in values.items():
             if not _fits(value, hints[name]):
                 raise ValueError(f"field '{name}' cannot be {value!r:.60}")
-        return kind(**values)
+        self._allowed -= _needed(kind, values)
+        if self._allowed < 0:
+            what = f"{kind.__name__.lower()} '{values.get('name', '')!s:.60}'"
+            raise ValueError(f"with {what} it is larger than a file of its size may describe")
+        written_out = {
+            name: frozen(value) for name, value in values.items() if isinstance(value, np.ndarray)
+        }
+        return kind(**values | written_out)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -132,18 +144,37 @@ class Unpacker:
         if "tensor" in value:
             return self._tensors[value["tensor"]]
         if "all" in value:
-            shape = tuple(int(extent) for extent in value["shape"])
-            if size(shape) > MAX_NEURONS:
-                raise ValueError(f"a field of shape {shape} is larger than any network")
-            dtype = np.dtype(value["dtype"])
-            if dtype.kind not in "iuf" or not _is_finite(value["all"]):
-                raise ValueError(f"a field of {value['dtype']} filled with {value['all']}")
-            return np.full(shape, value["all"], dtype=dtype)
+            return _filled(value["all"], value["shape"], value["dtype"])
         return self.unpack(_NESTED[value["is"]], value)
 
 
-def _is_finite(value: Any) -> bool:
-    return _fits(value, float) and math.isfinite(value)
+def _needed(kind: type[Any], values: Mapping[str, Any]) -> int:
+    """Return the bytes that fields of one value repeated take once they are written out."""
+    arrays = (value for value in values.values() if isinstance(value, np.ndarray))
+    repeated = sum(value.nbytes for value in arrays if 0 in value.strides)
+    shape = values.get("shape")
+    if not isinstance(shape, tuple):
+        return repeated
+    # A population writes out one number per neuron in each of its fields, whatever the file
+    # says; what has a shape has a state or a value of each element at least.
+    return max(repeated, 8 * size(shape) * max(1, len(getattr(kind, "PER_NEURON", ()))))
+
+
+def _filled(value: Any, shape: Any, dtype: Any) -> Array:
+    """Return an array of one value repeated, which takes no memory yet."""
+    extents = tuple(shape)
+    if not all(_fits(extent, int) and extent >= 0 for extent in extents):
+        raise ValueError(f"a field of shape {extents!r:.60}")
+    if size(extents) > MAX_NEURONS:
+        raise ValueError(f"a field of shape {extents} is larger than any network")
+    kind = np.dtype(dtype)
+    if kind.kind not in "iuf" or not _fits(value, float):
+        raise ValueError(f"a field of {dtype!r:.20} filled with {value!r:.60}")
+    with np.errstate(over="ignore"):  # it is seen below
+        single = np.array(value, kind)
+    if single.item() != value:
+        raise ValueError(f"a field of {dtype} filled with {value}")
+    return np.broadcast_to(single, extents)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -154,7 +185,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, option) for option in arguments)
     if origin is Literal:
-        return value in arguments
+        return isinstance(value, str) and value in arguments
     if origin is tuple:
         options = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         return (
@@ -165,7 +196,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is np.ndarray:
         return isinstance(value, np.ndarray)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint) if isinstance(hint, type) else False
@@ -251,7 +283,7 @@ def read_container(path: Path, *, schema: str, version: int) -> tuple[Any, dict[
 def _is_whole(header: Mapping[str, Any], tensors: Mapping[str, Array]) -> bool:
     try:
         return content_digest(header, tensors) == header.get("digest")
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -288,7 +320,8 @@ def reading(path: Path, error: Exception) -> SpikecError:
     """Return the error to raise for ``error``, met while building what ``path`` holds."""
     if isinstance(error, SpikecError):
         return error
-    return _damaged(path, f"{type(error).__name__}: {error}")
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    return _damaged(path, f"{kind}{error}")
 
 
 def _damaged(path: Path, message: str) -> FrontendError:

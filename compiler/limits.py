@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["MOST_EXTENT", "MOST_STEPS", "allowance", "allowed_by"]
+__all__ = ["MOST_PADDED", "MOST_STEPS", "allowance", "allowed_by"]
 
 #: The longest delay, lag, shift, start and refractory time, in steps.
-MOST_STEPS = 1 << 16
-#: The largest stride, padding, dilation and kernel of a convolution or a pool.
-MOST_EXTENT = 1 << 16
-#: Values of one padded sample that a convolution may read.
-_MOST_PADDED = 1 << 26
+MOST_STEPS = (1 << 15) - 1
+#: Values of one padded sample that a convolution may read, unless its source has as many.
+MOST_PADDED = 1 << 22
 #: Bytes that the smallest file may become, and those for each byte of a larger one. Data that
 #: somebody uses seldom shrink to a thirtieth when they are compressed.
 _FREE, _GROWTH = 512 << 20, 100

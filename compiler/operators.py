@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikec.compiler.arrays import MAX_NEURONS, Array, FloatArray, Shape, frozen, sealed, size
+from spikec.compiler.limits import MOST_PADDED
 from spikec.compiler.pages import let_go
 
 __all__ = [
@@ -232,6 +233,9 @@ class Conv2d:
         ]
         if min(extents) < 1:
             raise ValueError(f"kernel {tuple(kernel)} does not fit into {source[1:]}")
+        padded = [length + 2 * pad for length, pad in zip(source[1:], self.padding, strict=True)]
+        if source[0] * padded[0] * padded[1] > max(MOST_PADDED, 9 * size(source)):
+            raise ValueError(f"padding {self.padding} makes {source} larger than any picture")
         return (out, *extents)
 
     def apply(self, values: Array) -> Array:

@@ -15,6 +15,7 @@ from spikec.compiler.container import (
     write_container,
 )
 from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.limits import allowed_by
 from spikec.compiler.names import SEPARATOR, joined
 from spikec.compiler.program import (
     Connection,
@@ -83,7 +84,7 @@ def read_program(path: str | Path) -> Program:
     """
     path = Path(path)
     body, tensors = read_container(path, schema=SCHEMA, version=VERSION)
-    unpacker = Unpacker(tensors)
+    unpacker = Unpacker(tensors, allowed_by(path))
     try:
         return Program(
             target=str(body["target"]),

@@ -6,10 +6,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from spikec.compiler.arrays import size
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import check_file
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import Graph
+from spikec.compiler.limits import allowed_by
 from spikec.compiler.program import Program
 
 __all__ = ["FRONTENDS", "Frontend", "ReadOptions", "load", "load_graph"]
@@ -47,7 +49,9 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
     for name in FRONTENDS:
         frontend = cast("Frontend", import_module(name))
         if frontend.recognises(path):
-            return frontend.read(path, options or ReadOptions())
+            network = frontend.read(path, options or ReadOptions())
+            _check_waiting(network, path)
+            return network
     raise FrontendError(
         Diagnostic(
             code="F002",
@@ -57,6 +61,28 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
             "use spikec.models",
         )
     )
+
+
+def _check_waiting(network: Graph | Program, path: Path) -> None:
+    """Refuse delays, shifts and lags that would keep more values than the file may ask for."""
+    nodes = (*network.inputs, *network.populations)
+    shifts = {item.name: item.shift for item in network.inputs}
+    edges = network.edges if isinstance(network, Graph) else network.connections
+    lags = [0, *(item.view.lag for item in network.populations)]
+    lags += [item.view.current_lag for item in network.populations]
+    longest = max([max(lags) - min(lags), *shifts.values(),
+                   *(edge.delay + shifts.get(edge.source, 0) for edge in edges)])  # fmt: skip
+    kept, most = longest * sum(size(item.shape) for item in nodes), allowed_by(path)
+    if kept > most:
+        raise FrontendError(
+            Diagnostic(
+                code="F021",
+                where=str(path),
+                message=f"a delay, shift or lag of {longest} steps would keep {kept:,} values of "
+                f"each sample, and a file of its size may ask for {most:,}",
+                hint="shorten delays, or split the network",
+            )
+        )
 
 
 def load_graph(path: str | Path, options: ReadOptions | None = None) -> Graph:

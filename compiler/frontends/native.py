@@ -17,6 +17,7 @@ from spikec.compiler.container import (
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph, Input, Node, Source
+from spikec.compiler.limits import allowed_by
 
 __all__ = ["SCHEMA", "read", "recognises", "write"]
 
@@ -59,7 +60,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     (options or ReadOptions()).refuse_all_but((), str(path))
     body, tensors = read_container(path, schema=SCHEMA, version=VERSION)
     try:
-        return _graph(body, Unpacker(tensors)).with_source(
+        return _graph(body, Unpacker(tensors, allowed_by(path))).with_source(
             Source(path=path.name, format=SCHEMA, sha256=sha256_of(path.read_bytes()))
         )
     except BROKEN as error:

@@ -13,7 +13,7 @@ from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.inputs import Dataset
-from spikec.compiler.ir import LIF, Edge, Graph, Input
+from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import weights_of, with_weight
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
@@ -190,6 +190,8 @@ def _input_bounds(
                     "compile with --calibrate DATA.npz, or declare low and high",
                 )
             )
+    for name, span in bounds.items():
+        findings += _beyond(f"input '{name}'", "its largest value", np.array(span))
     raise_if_any(QuantizationError, findings)
     return bounds, origins
 
@@ -209,6 +211,7 @@ def _unsupported(graph: Graph, target: Target) -> Iterator[Diagnostic]:
     for edge in graph.edges:
         yield from _unsupported_edge(edge, target)
     for population in graph.populations:
+        yield from _unsupported_values(population)
         if isinstance(population, LIF):
             yield from _unsupported_neuron(population, target)
 
@@ -257,14 +260,29 @@ def _unsupported_edge(edge: Edge, target: Target) -> Iterator[Diagnostic]:
             "split the delay over a relay population",
         )
     for weight in weights_of(edge.operator):
-        largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
-        if largest and not 1 / _LARGEST <= largest <= _LARGEST:
-            yield _finding(
-                "Q006",
-                f"edge '{edge.name}'",
-                f"its largest weight is {largest:g}, which no float32 network holds",
-                "express voltages and weights in another unit",
-            )
+        yield from _beyond(f"edge '{edge.name}'", "its largest weight", weight)
+
+
+def _unsupported_values(node: LIF | LI) -> Iterator[Diagnostic]:
+    where = f"population '{node.name}'"
+    for name in node.PER_NEURON:
+        values = getattr(node, name)
+        if values is not None and (np.abs(values) > 1).any():  # what is small rounds to nothing
+            yield from _beyond(where, f"the largest {name}", values)
+    if isinstance(node, LIF) and (node.vth > 0).any():
+        yield from _beyond(where, "the smallest vth", node.vth[node.vth > 0].min())
+
+
+def _beyond(where: str, what: str, values: Array) -> Iterator[Diagnostic]:
+    """Yield that the largest magnitude is none that a scale could bring to integers."""
+    largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+    if largest and not 1 / _LARGEST <= largest <= _LARGEST:
+        yield _finding(
+            "Q006",
+            where,
+            f"{what} is {largest:g}, which no float32 network holds",
+            "express voltages and weights in another unit",
+        )
 
 
 def _program_inputs(

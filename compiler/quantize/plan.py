@@ -44,6 +44,8 @@ _CALIBRATION_ROOM = 1.25
 #: A threshold mantissa must not round to 0.
 _LEAST_VTH = 0.500001
 _NO_EXPONENT = 10_000
+#: What is smaller limits no scale, and could not be divided by.
+_VANISHING = 1e-200
 _ANALOG_SLACK = 1 / (1 + 1 / _LEAST_LEVELS)
 
 
@@ -321,6 +323,8 @@ def _wishes(plan: Plan, bounds: Bounds, target: Target) -> Iterable[tuple[str, i
 
 def _largest(limit: float, at_zero: float) -> int:
     """Return the largest exponent e for which ``at_zero * 2**e`` stays within ``limit``."""
+    if at_zero < _VANISHING:
+        return _NO_EXPONENT
     return math.floor(math.log2(limit / at_zero))
 
 
@@ -384,7 +388,7 @@ def _does_not_fit(plan: Plan, limited_by: str, deficit: int) -> Diagnostic:
         "Q010",
         f"population '{plan.node.name}'",
         f"{_bits_text(plan)}-bit weights do not fit: the {limited_by} fails by a factor of "
-        f"{1 << deficit}",
+        f"{1 << deficit if deficit < 64 else f'2**{deficit}'}",
         "use fewer or smaller inputs, or a shorter synaptic time constant",
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spikec.compiler.errors import GraphError
-from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
+from spikec.compiler.ir import LI, LIF, Edge, Graph, Input, SourceView
 from spikec.compiler.operators import Conv2d, Dense
 
 ONE = Dense(weight=np.ones((2, 2)))
@@ -87,6 +87,54 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str, str]] = {
     ),
     "negative refractory": (
         lambda: graph(lif(refractory=-2)), "G022", "population 'n'", "refractory is -2",
+    ),
+    "input beyond any": (
+        lambda: graph(entry(shape=(1 << 29,)), lif()), "G021", "input 'in'", "larger than any",
+    ),
+    "endless shift": (
+        lambda: graph(entry(shift=1 << 31), lif()), "G022", "input 'in'", "32767 at most",
+    ),
+    "endless start": (
+        lambda: graph(lif(start=1 << 15)), "G022", "population 'n'", "start is 32768",
+    ),
+    "endless refractory": (
+        lambda: graph(lif(refractory=1 << 63)), "G022", "population 'n'", "32767 at most",
+    ),
+    "endless lag": (
+        lambda: graph(lif(view=SourceView(lag=1 << 16))),
+        "G022", "population 'n'", "view.lag is 65536",
+    ),
+    "endless lag of the current": (
+        lambda: graph(lif(view=SourceView(current_lag=-(10**30)))),
+        "G022", "population 'n'", "-32767 or more steps",
+    ),
+    "endless delay": (
+        lambda: graph(entry(), lif(), edges=(edge(delay=1 << 20),)),
+        "G032", "edge 'e'", "delay is 1048576",
+    ),
+    "view of other neurons": (
+        lambda: graph(lif(view=SourceView(voltage_offset=np.zeros(3)))),
+        "G024", "population 'n'", "view.voltage_offset has shape (3,), not (2,)",
+    ),
+    "view of no numbers": (
+        lambda: graph(lif(view=SourceView(current_scale=np.array(np.nan)))),
+        "G024", "population 'n'", "view.current_scale holds NaN",
+    ),
+    "resting voltage beyond float32": (
+        lambda: graph(lif(bias=-1e308)), "G024", "population 'n'", "bias holds 1e+308",
+    ),
+    "weights beyond float32": (
+        lambda: graph(entry(), lif(), edges=(edge(operator=Dense(weight=np.full((2, 2), 4e38))),)),
+        "G024", "edge 'e'", "the weights hold 4e+38",
+    ),
+    "padding beyond any picture": (
+        lambda: graph(
+            entry(shape=(1, 2, 2)), lif(),
+            edges=(edge(operator=Conv2d(
+                weight=np.ones((1, 1, 1, 1)), padding=(1 << 16, 1 << 16), stride=(1 << 17, 1 << 17)
+            )),),
+        ),
+        "G033", "edge 'e'", "padding (65536, 65536)",
     ),
     "no spike a step": (
         lambda: graph(lif(max_spikes=0)), "G022", "population 'n'", "max_spikes is 0",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import struct
+import tracemalloc
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -21,11 +22,12 @@ from spikec.compiler import pages, program_file, reference
 from spikec.compiler.container import read_container, read_header, write_container
 from spikec.compiler.errors import FrontendError, GraphError, SpikecError, UsageError
 from spikec.compiler.files import canonical_json, sha256_of, write_atomically
-from spikec.compiler.frontends import native
-from spikec.compiler.ir import Choice, Graph
+from spikec.compiler.frontends import load, native
+from spikec.compiler.ir import LI, Choice, Edge, Graph, Input, SourceView
 from spikec.compiler.npz import read_npz, write_npz
-from spikec.compiler.operators import Sparse
+from spikec.compiler.operators import Chain, Conv2d, Reshape, Sparse
 from spikec.compiler.program import Program
+from spikec.models import seed_lif
 
 Header = dict[str, Any]
 Edit = Callable[[Header], object]
@@ -161,16 +163,35 @@ EDITS: dict[str, tuple[Edit, str]] = {
         "larger than any network",
     ),
     "negative shape": (
-        lambda h: everywhere(h["body"], lambda t: t.update(shape=[-1])), "ValueError",
+        lambda h: everywhere(h["body"], lambda t: t.update(shape=[-1])), "a field of shape",
     ),
     "uniform text": (
-        lambda h: everywhere(h["body"], lambda t: t.update(all="x")), "ValueError",
+        lambda h: everywhere(h["body"], lambda t: t.update(all="x")), "filled with 'x'",
     ),
     "shape that is no list": (
         lambda h: everywhere(h["body"], lambda t: t.update(shape=3)), "TypeError",
     ),
     "uniform number beyond its type": (
         lambda h: everywhere(h["body"], lambda t: t.update(all=1 << 70)), "too large",
+    ),
+    "uniform fraction of a type of integers": (
+        lambda h: everywhere(h["body"], lambda t: t.update(all=0.5)), "filled with 0.5",
+    ),
+    "large array for a word": (
+        lambda h: h["body"]["populations"][0].update(
+            reset={"all": 0, "shape": [1 << 27], "dtype": "float64"}
+        ),
+        "field 'reset' cannot be",
+    ),
+    "large array for a small population": (
+        lambda h: h["body"]["populations"][0].update(
+            du={"all": 0, "shape": [1 << 27], "dtype": "int64"}
+        ),
+        "larger than a file of its size may describe",
+    ),
+    "input larger than memory": (
+        lambda h: h["body"]["inputs"][0].update(shape=[1 << 44]),
+        "larger than a file of its size may describe",
     ),
     "infinite extent": (
         lambda h: everywhere(h["body"], lambda t: t.update(shape=[float("inf")])),
@@ -180,7 +201,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
         lambda h: h["body"]["populations"][0].update(
             shape=[1 << 44], du={"all": 0, "shape": [], "dtype": "int64"}
         ),
-        "larger than any network",
+        "larger than a file of its size may describe",
     ),
     "delay that is a fraction": (
         lambda h: h["body"]["connections"][0].update(delay=1.5), "delay",
@@ -447,6 +468,47 @@ def test_npz_files_round_trip_byte_for_byte(tmp_path: Path) -> None:
     write_npz(tmp_path / "b.npz", loaded)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert loaded["a"].tolist() == arrays["a"].tolist()
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    """Each field of a population is long in memory and short in the file."""
+    wide = seed_lif("wide", 1 << 19, alpha=0.5, beta=0.5)
+    graph = Graph(nodes=[wide], edges=[], outputs=["wide"])
+    native.write(graph, tmp_path / "wide")
+    assert native.read(tmp_path / "wide").populations[0].num_neurons == 1 << 19
+
+    def wider(header: Header) -> None:
+        header["body"]["nodes"][0]["shape"] = [1 << 24]
+        everywhere(header["body"]["nodes"][0], lambda t: t["shape"] and t.update(shape=[1 << 24]))
+
+    (tmp_path / "wider").write_bytes(rebuilt((tmp_path / "wide").read_bytes(), wider))
+    tracemalloc.start()
+    with pytest.raises(FrontendError, match="with lif 'wide' it is larger than a file of its size"):
+        native.read(tmp_path / "wider")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+@pytest.mark.parametrize("field", ["shift", "delay", "lag"])
+def test_what_waits_is_in_proportion_to_the_file(field: str, tmp_path: Path) -> None:
+    def waiting(steps: int) -> Path:
+        given = dict.fromkeys(("shift", "delay", "lag"), 0) | {field: steps}
+        entry = Input(name="in", shape=(1 << 16,), shift=given["shift"])
+        readout = LI(
+            name="out", shape=(1, 1, 1), alpha=None, beta=np.array(0.5), coupling="immediate",
+            view=SourceView(lag=given["lag"]),
+        )  # fmt: skip
+        line = Conv2d(weight=np.ones((1, 1, 1, 1)), stride=(1 << 16, 1))
+        stages = (Reshape(shape=(1, 1 << 16, 1)), line)
+        edge = Edge(name="e", source="in", target="out", operator=Chain(stages=stages),
+                    delay=given["delay"])  # fmt: skip
+        native.write(Graph(nodes=[entry, readout], edges=[edge], outputs=["out"]), tmp_path / "g")
+        return tmp_path / "g"
+
+    load(waiting(1000))
+    with pytest.raises(FrontendError, match=r"F021 .* of 30000 steps would keep 1,966,110,000"):
+        load(waiting(30_000))
 
 
 def test_synapses_that_a_damaged_file_holds_are_refused(tmp_path: Path) -> None:
