@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spikec.compiler.errors import Diagnostic, QuantizationError, UsageError, raise_if_any
+from spikec.compiler.by_name import parse_by_name
+from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.ir import Edge, Graph
 from spikec.compiler.targets import Target
 
@@ -75,25 +76,25 @@ def parse_weight_bits(text: str) -> WeightBits:
     A part without a name is the default (8 if there is none). Raises
     :class:`UsageError` for anything else.
     """
-    default: int | None = 8
-    named: dict[str, int | None] = {}
-    for part in text.split(","):
-        name, equals, value = part.strip().rpartition("=")
-        taken = name.strip() in named or (equals and not name.strip())
-        if taken or (value != AUTO and not value.isdecimal()):
-            raise UsageError(
-                Diagnostic(
-                    code="U082",
-                    where="option --weight-bits",
-                    message=f"'{part.strip()}' is not a number of bits for a name that has none yet"
-                    if taken
-                    else f"'{part.strip()}' is not a number of bits",
-                    hint="a number, 'auto', or a list such as layer1=6,readout=8 or layer1=auto,4",
-                )
-            )
-        bits = None if value == AUTO else int(value)
-        if name:
-            named[name.strip()] = bits
-        else:
-            default = bits
-    return WeightBits(default=default, named=named)
+    said = parse_by_name(
+        text,
+        _bits_text,
+        option="--weight-bits",
+        kind="a number of bits",
+        hint="a number, 'auto', or a list such as layer1=6,readout=8 or layer1=auto,4",
+        code="U082",
+    )
+    default = WeightBits.default if said.default is None else _bits(said.default)
+    return WeightBits(
+        default=default, named={name: _bits(value) for name, value in said.named.items()}
+    )
+
+
+def _bits_text(text: str) -> str:
+    if text != AUTO and not text.isdecimal():
+        raise ValueError(text)
+    return text
+
+
+def _bits(text: str) -> int | None:
+    return None if text == AUTO else int(text)
