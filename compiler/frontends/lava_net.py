@@ -74,8 +74,7 @@ def read(path: Path, options: ReadOptions | None = None) -> Program:
         )
     if options.max_spikes is not None:
         raise UsageError(no_effect("max_spikes", str(path)))
-    if options.compare not in (None, ">", ">="):
-        fail("F075", str(path), f"compare '{options.compare}' is unknown", "choose '>' or '>='")
+    options.compare_for_all()
     check_heaps(path)
     records = read_layers(read_tree(path), path)
     encodes = any(lava_encoders.is_encoder(record) for record in records)

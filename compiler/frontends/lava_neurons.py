@@ -248,8 +248,9 @@ def spread_bias(record: LayerRecord, shape: Shape) -> Array:
 
 def _threshold(record: LayerRecord, neuron: NeuronRecord, settled: Settled) -> dict[str, Any]:
     threshold = number(neuron, "vThMant", 0, 1 << 20)
-    compare = settled.options.compare or ">"
-    if settled.options.compare:
+    said = settled.options.compare_for_all()
+    compare = said or ">"
+    if said:
         settled.note("compare", compare, "option compare")
     else:
         settled.note("compare", compare, "Lava's LIF, and SLAYER's threshold_eps")

@@ -8,21 +8,26 @@ error that lists the options, with what the numbers point to.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from spikec.compiler.by_name import ByName
 from spikec.compiler.errors import Diagnostic, FrontendError, UsageError, raise_if_any
-from spikec.compiler.frontends.nir_file import NirFile, NirNode, problem
-from spikec.compiler.frontends.nir_profiles import PLAIN, PROFILES, Profile
-from spikec.compiler.frontends.options import ReadOptions, no_effect
+from spikec.compiler.frontends.nir_file import SPIKING, NirFile, NirNode, problem
+from spikec.compiler.frontends.nir_profiles import PLAIN, PROFILES, Loss, Profile
+from spikec.compiler.frontends.options import (
+    BY_POPULATION,
+    ReadOptions,
+    no_effect,
+    option_name,
+)
 from spikec.compiler.ir import Choice
 
 __all__ = ["Answers", "answers_for"]
 
-_SPIKING = ("IF", "LIF", "CubaLIF")
 _WITH_TAU = ("LI", "LIF", "CubaLI", "CubaLIF")
 
 
@@ -34,15 +39,20 @@ class Answers:
     profile: Profile
     choices: tuple[Choice, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    asked: Mapping[str, str] = field(default_factory=dict)
+    #: What options say of each population, by question.
+    said: Mapping[str, ByName[Any]] = field(default_factory=dict)
+    #: Questions that a profile answers, whatever the file's own notes say.
+    settled: frozenset[str] = frozenset()
 
     def of_node(self, name: str, what: str) -> Any:
         """Return an answer for one node: a file that spikec wrote has its own for each."""
-        if what not in self.asked:
-            own = self.metadata.get("nodes", {}).get(name, {}).get(what)
-            if own is not None:
-                return own
-        return getattr(self.profile, what)
+        said = self.said[what].of(name) if what in self.said else None
+        if said is not None:
+            return said
+        own = self.metadata.get("nodes", {}).get(name, {}).get(what)
+        if own is not None and what not in self.settled:
+            return own
+        return getattr(self.profile, what, None)
 
 
 _QUESTIONS = {
@@ -52,67 +62,191 @@ _QUESTIONS = {
     "reset_order": ("--reset-order at_spike|next_step", "when it does so"),
     "compare": ("--compare '>'|'>='", "whether reaching the threshold is enough"),
 }
-_ORIGINS = {name: f"option {text.split()[0]}" for name, (text, _) in _QUESTIONS.items()}
 
 
 def answers_for(file: NirFile, options: ReadOptions) -> Answers:
-    """Return every answer with its origin; raise for those that nobody gave."""
+    """Return every answer with its origin; raise for those that nobody gave.
+
+    Raises :class:`UsageError` for an option that answers no question of this file.
+    """
     base, own = _profile(file, options), _own_metadata(file)
-    given: dict[str, tuple[Any, str]] = {}
-    for name in _QUESTIONS:
-        option = getattr(options, name)
-        if option is not None:
-            given[name] = (option, _ORIGINS[name])
-        elif base is not None and getattr(base, name) is not None:
-            given[name] = (getattr(base, name), f"profile '{base.name}'")
-        elif name in own:
-            given[name] = (own[name], "the file: spikec wrote it")
-    open_questions = [name for name in _needed(file) if name not in given]
-    if own:
-        open_questions = [name for name in open_questions if not _noted(file, own, name)]
-    if open_questions:
-        raise _unanswered(file, open_questions, base)
-    values = {name: value for name, (value, _) in given.items()}
-    _check(file, values)
-    profile = base or PLAIN
-    most, limits = _limit(file, profile, options)
-    asked = {name: origin for name, (_, origin) in given.items() if name not in own}
-    fields = {**vars(profile), **{k: v for k, v in values.items() if v is not None}}
-    fields["max_spikes"] = most
+    said = _said(file, options)
     needed = _needed(file)
-    choices = [
-        Choice(what=name.replace("_", " "), value=str(value), origin=origin)
-        for name, (value, origin) in given.items()
-        if name in needed
-    ]
-    choices += limits
-    if own:
-        choices.append(
-            Choice(
-                what="resets and comparisons",
-                value="noted for each population",
-                origin="the file: spikec wrote it",
-            )
-        )
-    if base is not None:
-        choices += [
-            Choice(what=f"profile {base.name}", value=quirk, origin=base.source)
-            for quirk in base.quirks
-        ]
+    unanswered = [
+        name for name in needed
+        if not (_given(options, said, name) or getattr(base, name, None) is not None
+                or (own and (name in own or _noted(file, own, name)))
+                or _named_everywhere(file, said, name))
+    ]  # fmt: skip
+    lost = [loss for loss in base.lost if _matters(file, loss, said)] if base is not None else []
+    open_losses = [loss for loss in lost if not _supplied(loss, options, said)]
+    if unanswered or (open_losses and options.profile_defaults is None):
+        raise _unanswered(file, unanswered, base, open_losses)
+    _refuse_idle(file, options, needed, said, open_losses)
+    most, limits = _limit(file, base or PLAIN, options)
+    fields = {**vars(base or PLAIN), "max_spikes": most}
+    for name in _QUESTIONS:
+        value, _ = _answer(options, said, base, own, name)
+        fields[name] = fields[name] if value is None else value
+    _check_dt(file, fields["dt"])
     return Answers(
-        dt=values.get("dt"),
+        dt=fields["dt"],
         profile=Profile(**fields),
-        choices=tuple(choices),
+        choices=(
+            *_choices(options, said, base, own, needed),
+            *limits,
+            *_quirks(base, own, open_losses),
+        ),
         metadata=own,
-        asked=asked,
+        said=said,
+        settled=frozenset(name for name in _QUESTIONS if getattr(base, name, None) is not None),
     )
+
+
+def _said(file: NirFile, options: ReadOptions) -> dict[str, ByName[Any]]:
+    """Return what options say by population; raise for populations that do not exist."""
+    said = {name: options.by_population(name) for name in BY_POPULATION}
+    known = [node.name for node in file.nodes.values() if node.kind in (*SPIKING, "Threshold")]
+    findings = [
+        Diagnostic(
+            code="U085",
+            where=f"option {option_name(option)}",
+            message=f"there is no population '{name}' with spikes",
+            hint=f"there are {', '.join(known) or 'none'}",
+        )
+        for option, values in said.items()
+        for name in values.named
+        if name not in known
+    ]
+    raise_if_any(UsageError, findings)
+    return {name: values for name, values in said.items() if values.values}
+
+
+def _given(options: ReadOptions, said: Mapping[str, ByName[Any]], name: str) -> bool:
+    """Say whether an option answers a question for every population."""
+    if name in BY_POPULATION:
+        return name in said and said[name].default is not None
+    return getattr(options, name) is not None
+
+
+def _named_everywhere(file: NirFile, said: Mapping[str, ByName[Any]], name: str) -> bool:
+    """Say whether an option names every population that a question is asked of."""
+    return name in said and all(node.name in said[name].named for node in _asked(file, name))
+
+
+def _answer(
+    options: ReadOptions,
+    said: Mapping[str, ByName[Any]],
+    base: Profile | None,
+    own: Mapping[str, Any],
+    name: str,
+) -> tuple[Any, str]:
+    """Return the answer for populations that no option names, and where it is from."""
+    if _given(options, said, name):
+        value = said[name].default if name in said else getattr(options, name)
+        return value, f"option {option_name(name)}"
+    if base is not None and getattr(base, name) is not None:
+        return getattr(base, name), f"profile '{base.name}'"
+    return own.get(name), "the file: spikec wrote it"
+
+
+def _choices(
+    options: ReadOptions,
+    said: Mapping[str, ByName[Any]],
+    base: Profile | None,
+    own: Mapping[str, Any],
+    needed: Sequence[str],
+) -> Iterator[Choice]:
+    for name in needed:
+        value, origin = _answer(options, said, base, own, name)
+        if value is not None:
+            yield Choice(what=name.replace("_", " "), value=str(value), origin=origin)
+    for name, values in said.items():
+        for population, value in values.named.items():
+            yield Choice(
+                what=f"{name.replace('_', ' ')} of '{population}'",
+                value=str(value),
+                origin=f"option {option_name(name)}",
+            )
+        if name not in _QUESTIONS and values.default is not None:
+            yield Choice(
+                what=name.replace("_", " "),
+                value=str(values.default),
+                origin=f"option {option_name(name)}",
+            )
+
+
+def _quirks(
+    base: Profile | None, own: Mapping[str, Any], losses: Sequence[Loss]
+) -> Iterator[Choice]:
+    if own:
+        yield Choice(
+            what="resets and comparisons",
+            value="noted for each population",
+            origin="the file: spikec wrote it",
+        )
+    if base is None:
+        return
+    for loss in losses:
+        yield Choice(
+            what=loss.switch,
+            value=f"{loss.default}, the default of '{base.name}'",
+            origin="not in the file: option --profile-defaults",
+        )
+    for quirk in base.quirks:
+        yield Choice(what=f"profile {base.name}", value=quirk, origin=base.source)
+
+
+def _matters(file: NirFile, loss: Loss, said: Mapping[str, ByName[Any]]) -> bool:
+    """Say whether the file has nodes that lost the switch.
+
+    A v_reset of 0 counts as lost: where a framework gives none, nir itself writes zeros.
+    """
+    nodes = [node for node in file.nodes.values() if node.kind in loss.kinds]
+    if loss.option != "v_reset":
+        return bool(nodes)
+    resets = said.get("reset", ByName())
+    return any(
+        not (node.has("v_reset") and node.array("v_reset").any()) and resets.of(node.name) not in ("subtract", "none")
+        for node in nodes
+    )
+
+
+def _supplied(loss: Loss, options: ReadOptions, said: Mapping[str, ByName[Any]]) -> bool:
+    """Say whether the user gave what was lost: values by name leave the rest its default."""
+    if loss.option in BY_POPULATION:
+        return loss.option in said
+    return bool(loss.option) and getattr(options, loss.option) is not None
+
+
+def _refuse_idle(
+    file: NirFile,
+    options: ReadOptions,
+    needed: Sequence[str],
+    said: Mapping[str, ByName[Any]],
+    open_losses: Sequence[Loss],
+) -> None:
+    """Refuse options that answer no question of this file."""
+    thresholds = any(node.kind == "Threshold" for node in file.nodes.values())
+    idle = [name for name in ("spike_exp", "input_bits") if getattr(options, name) is not None]
+    idle += [
+        name for name in ("discretization", "reset", "reset_order", "compare")
+        if getattr(options, name) is not None and name not in needed
+        and not (thresholds and (name == "reset_order" or set(said[name].values) == {"none"}))
+    ]  # fmt: skip
+    spiking = bool({node.kind for node in file.nodes.values()} & {*SPIKING})
+    idle += [] if spiking or "v_reset" not in said else ["v_reset"]
+    idle += [] if spiking or thresholds or "spike_factor" not in said else ["spike_factor"]
+    if options.profile_defaults is not None and not open_losses:
+        idle.append("profile_defaults")
+    raise_if_any(UsageError, [no_effect(name, str(file.path)) for name in idle])
 
 
 def _limit(file: NirFile, profile: Profile, options: ReadOptions) -> tuple[int, list[Choice]]:
     """Return how many spikes a step are the most: the user's answer, else the framework's."""
     options.check_max_spikes()
     wanted, usual = options.max_spikes, profile.max_spikes
-    if not {node.kind for node in file.nodes.values()} & {*_SPIKING} or wanted == usual == 1:
+    if not {node.kind for node in file.nodes.values()} & {*SPIKING} or wanted == usual == 1:
         raise_if_any(
             UsageError, [] if wanted is None else [no_effect("max_spikes", str(file.path))]
         )
@@ -163,43 +297,59 @@ def _noted(file: NirFile, own: Mapping[str, Any], question: str) -> bool:
     if question in ("dt", "discretization"):
         return False
     notes = own.get("nodes", {})
-    kinds = (*_SPIKING, "Threshold") if question == "compare" else _SPIKING
-    asked = [node.name for node in file.nodes.values() if node.kind in kinds]
-    return all(question in notes.get(name, {}) for name in asked)
+    return all(question in notes.get(node.name, {}) for node in _asked(file, question))
+
+
+def _asked(file: NirFile, question: str) -> list[NirNode]:
+    """Return the nodes that a question about spikes is asked of."""
+    kinds = (*SPIKING, "Threshold") if question == "compare" else SPIKING
+    return [node for node in file.nodes.values() if node.kind in kinds]
 
 
 def _needed(file: NirFile) -> list[str]:
-    kinds = {node.kind for node in file.nodes.values()}
+    kinds = {node.dynamics for node in file.nodes.values()}
     needed = []
     if kinds & {"I", "IF", "Delay", *_WITH_TAU}:
         needed.append("dt")
     if kinds & {*_WITH_TAU}:
         needed.append("discretization")
-    if kinds & {*_SPIKING}:
-        needed += ["reset", "reset_order", "compare"]
-    elif "Threshold" in kinds:
-        needed.append("compare")
-    return needed
+    if kinds & {*SPIKING}:
+        needed += ["reset", "reset_order"]
+    return [*needed, "compare"] if _asked(file, "compare") else needed
 
 
-def _check(file: NirFile, values: Mapping[str, Any]) -> None:
-    dt = values.get("dt")
+def _check_dt(file: NirFile, dt: float | None) -> None:
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise problem("F117", file.path, f"the time step is {dt}", "give --dt in seconds, above 0")
 
 
-def _unanswered(file: NirFile, names: list[str], base: Profile | None) -> FrontendError:
+def _unanswered(
+    file: NirFile, names: Sequence[str], base: Profile | None, losses: Sequence[Loss]
+) -> FrontendError:
     lines = [f"{_QUESTIONS[name][0]}: {_QUESTIONS[name][1]}" for name in names]
-    hint = "or name the framework that wrote it: --profile " + "|".join(PROFILES)
-    if base is not None:
-        hint = f"profile '{base.name}' leaves it to you: the framework takes any"
-    clues = _clues(file)
+    message = "NIR does not say, and nobody else did:\n    " + "\n    ".join(lines)
+    hints = ["or name the framework that wrote it: --profile " + "|".join(PROFILES)]
+    if base is not None and names:
+        hints = [f"profile '{base.name}' leaves it to you: the framework takes any"]
+    if base is not None and losses:
+        dropped = [
+            f"{loss.switch} ({loss.default} by default)" + (f": {loss.say}" if loss.say else "")
+            for loss in losses
+        ]
+        told = "not in the file, for the framework's export drops it:\n    " + "\n    ".join(
+            dropped
+        )
+        message = f"{message}\n  and {told}" if names else told
+        hints = [
+            *(hints if names else []),
+            "--profile-defaults: all that no option says is as the framework has it by default",
+        ]
     return FrontendError(
         Diagnostic(
             code="F115",
             where=file.path,
-            message="NIR does not say, and nobody else did:\n    " + "\n    ".join(lines),
-            hint="\n        ".join([hint, *clues]),
+            message=message,
+            hint="\n        ".join([*hints, *(_clues(file) if names else [])]),
         )
     )
 

@@ -6,7 +6,7 @@ reader; what had to be repaired on the way is listed as choices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.hdf5 import read_tree
 from spikec.compiler.ir import Choice
 
-__all__ = ["LINEAR", "NEURONS", "NirFile", "NirNode", "problem", "read_nir_file"]
+__all__ = ["LINEAR", "NEURONS", "SPIKING", "NirFile", "NirNode", "problem", "read_nir_file"]
 
 #: Node types that hold a state or give spikes: they become populations.
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "Threshold")
+#: Node types that spike and reset.
+SPIKING = ("IF", "LIF", "CubaLIF")
 #: Node types between populations; "Identity" also stands for the ends of sub-graphs.
 LINEAR = (
     "Affine",
@@ -52,6 +54,13 @@ class NirNode:
     kind: str
     path: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    #: The kind of the integrator that a Threshold has taken in, "" for none.
+    integrates: str = ""
+
+    @property
+    def dynamics(self) -> str:
+        """The kind of node whose equations it follows up to the threshold."""
+        return self.integrates or self.kind
 
     @property
     def where(self) -> str:
@@ -252,7 +261,30 @@ class _Reader:
                 return f"{scope.prefix}{ends[0]}"
         if scope.parent is not None and name in scope.parent.members:
             return self._find(scope.parent, name, end)
+        return self._elsewhere(scope, name, end) or self._unnumbered(scope, name)
+
+    def _elsewhere(self, scope: _Scope, name: str, end: str) -> str | None:
+        """Find the one node of all scopes whose path ends with ``name``, or with its last parts."""
+        top = scope
+        while top.parent is not None:
+            top = top.parent
+        every = dict(_paths(top))
+        parts = name.split(".")
+        for wanted in (".".join(parts[start:]) for start in range(len(parts) - 1)):
+            found = [path for path in every if path == wanted or path.endswith(f".{wanted}")]
+            if len(found) == 1:
+                member = every[found[0]]
+                return self._port(member, end) if isinstance(member, _Scope) else found[0]
         return None
+
+    def _unnumbered(self, scope: _Scope, name: str) -> str | None:
+        """Find the one node beside it that is ``name`` with a number: ``lif1`` for ``lif``."""
+        found = [
+            key for key, member in scope.members.items()
+            if isinstance(member, NirNode) and key.startswith(name)
+            and key[len(name) :].lstrip("_").isdecimal()
+        ]  # fmt: skip
+        return f"{scope.prefix}{found[0]}" if len(found) == 1 else None
 
     def _port(self, scope: _Scope, end: str) -> str:
         """Return the node through which a sub-graph takes (or gives) values."""
@@ -298,6 +330,14 @@ class _Reader:
                 self._add(NirNode(name=end, kind=kind, path=str(self.path)))
                 self.edges.append((end, name) if kind == "Input" else (name, end))
             self._repaired("the graph", f"it has no {kind} node: {', '.join(loose)} got one")
+
+
+def _paths(scope: _Scope) -> Iterator[tuple[str, Any]]:
+    """Yield every node and sub-graph with its path from the top."""
+    for name, member in scope.members.items():
+        yield f"{scope.prefix}{name}", member
+        if isinstance(member, _Scope):
+            yield from _paths(member)
 
 
 def _is(member: Any, kind: str) -> bool:

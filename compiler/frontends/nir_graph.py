@@ -8,6 +8,8 @@ from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends.nir_answers import answers_for
 from spikec.compiler.frontends.nir_file import read_nir_file
 from spikec.compiler.frontends.nir_lower import lower
+from spikec.compiler.frontends.nir_merge import with_thresholds_merged
+from spikec.compiler.frontends.nir_orientation import oriented
 from spikec.compiler.frontends.nir_shapes import Shapes
 from spikec.compiler.frontends.nir_write import write
 from spikec.compiler.frontends.options import ReadOptions
@@ -30,9 +32,9 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     a NIR network, and for open questions, with the options that answer them.
     """
     path = Path(path)
-    file = read_nir_file(path)
-    answers = answers_for(file, options or ReadOptions())
-    graph = lower(file, answers, Shapes(file))
+    file = with_thresholds_merged(read_nir_file(path))
+    file, answers = oriented(file, answers_for(file, options or ReadOptions()))
+    graph = lower(file, answers, Shapes(file, last_axes=answers.profile.last_axes))
     version = f"nir {file.version}"
     return graph.with_source(
         Source(path=str(path), format=version, sha256=sha256_of(path.read_bytes()))

@@ -9,6 +9,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.frontends.nir_file import NirNode, problem
+from spikec.compiler.frontends.nir_neurons import fit_of, spread_over
 from spikec.compiler.operators import (
     Conv2d,
     Dense,
@@ -32,10 +33,13 @@ class Layer:
     bias: Array | None = None
 
 
-def layer_of(node: NirNode, source: Shape) -> Layer:
-    """Return what ``node`` does to values of shape ``source``."""
+def layer_of(node: NirNode, source: Shape, *, last_axes: bool) -> Layer:
+    """Return what ``node`` does to values of shape ``source``.
+
+    ``last_axes`` says that its framework broadcasts fewer axes as the last ones.
+    """
     try:
-        return _layer(node, source)
+        return _layer(node, source, last_axes=last_axes)
     except ValueError as error:
         raise problem(
             "F114",
@@ -59,13 +63,13 @@ def stored_shape(node: NirNode) -> Shape | None:
     return None
 
 
-def _layer(node: NirNode, source: Shape) -> Layer:
+def _layer(node: NirNode, source: Shape, *, last_axes: bool) -> Layer:
     stages: tuple[Stage, ...]
     bias: Array | None = None
     if node.kind in ("Linear", "Affine"):
         stages, bias = _linear(node, source)
     elif node.kind == "Scale":
-        stages = _scale(node, source)
+        stages = _scale(node, source, last_axes=last_axes)
     elif node.kind == "Conv2d":
         stages, bias = _conv2d(node, source), _channel_bias(node, 2)
     elif node.kind == "Conv1d":
@@ -104,15 +108,16 @@ def _linear(node: NirNode, source: Shape) -> tuple[tuple[Stage, ...], Array | No
     return (Dense(weight=weight),), bias
 
 
-def _scale(node: NirNode, source: Shape) -> tuple[Stage, ...]:
+def _scale(node: NirNode, source: Shape, *, last_axes: bool) -> tuple[Stage, ...]:
     factor = _floats(node.array("scale"))
     if factor.size == 1:
-        factor = factor.reshape(())
-    elif factor.size == size(source):
-        factor = factor.reshape(source)
-    elif factor.shape == source[:1]:
-        factor = factor.reshape(-1, *[1] * (len(source) - 1))
-    return (Scale(weight=frozen(factor)),)
+        return (Scale(weight=frozen(factor.reshape(()))),)
+    if fit_of(factor.shape, source) is None:
+        raise ValueError(f"its scale has shape {factor.shape}")
+    spread = spread_over(factor, source, last_axes=last_axes)
+    if spread is None:
+        raise ValueError(f"its scale of shape {factor.shape} fits the first axis and the last")
+    return (Scale(weight=frozen(spread)),)
 
 
 def _channel_bias(node: NirNode, axes: int) -> Array | None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.frontends.nir_answers import Answers
-from spikec.compiler.frontends.nir_file import NEURONS, NirFile, NirNode, problem
+from spikec.compiler.frontends.nir_file import NEURONS, SPIKING, NirFile, NirNode, problem
 from spikec.compiler.frontends.nir_layers import Layer
-from spikec.compiler.frontends.nir_neurons import Neuron, population
+from spikec.compiler.frontends.nir_neurons import Neuron, fit_of, population, spread_over
 from spikec.compiler.frontends.nir_shapes import Shapes
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph, Input, Node
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
@@ -73,7 +73,7 @@ class _Lowering:
             self.nodes[node.name] = self._population(node)
         self._constant_sources()
         self._delay_cycles()
-        self._assumed(neurons)
+        self._assumed(neurons, outputs)
         return Graph(
             nodes=self.nodes.values(),
             edges=self.edges.values(),
@@ -156,7 +156,7 @@ class _Lowering:
                 name=name,
                 source=arrival.source,
                 target=target,
-                operator=_operator(arrival.stages, before, shape),
+                operator=_operator((*self._worth(source), *arrival.stages), before, shape),
                 delay=arrival.delay + extra,
             )
 
@@ -225,13 +225,28 @@ class _Lowering:
             )
         if np.unique(steps).size == 1:
             return [((), int(steps.flat[0]))]
-        if steps.size != size(shape):
-            raise problem("F114", node.where, f"{steps.size} delays for values of shape {shape}")
-        steps = steps.reshape(shape)
+        spread = None
+        if fit_of(steps.shape, shape) is not None:
+            spread = spread_over(steps, shape, last_axes=self.answers.profile.last_axes)
+        if spread is None:
+            raise problem(
+                "F114",
+                node.where,
+                f"delays of shape {steps.shape} do not fit values of shape {shape}, or in two ways",
+                "export one delay per value",
+            )
+        steps = spread
         return [
             ((Scale(weight=frozen((steps == late).astype(np.float64))),), int(late))
             for late in np.unique(steps)
         ]
+
+    def _worth(self, source: NirNode) -> tuple[Stage, ...]:
+        """Return what a spike of ``source`` is worth to its targets, where it is not 1."""
+        factor = self.answers.of_node(source.name, "spike_factor")
+        if factor in (None, 1) or source.kind not in SPIKING:
+            return ()
+        return (Scale(weight=frozen(float(factor))),)
 
     def _output(self, node: NirNode) -> Iterator[str]:
         """Return the populations an Output shows; linear layers alone get one without dynamics."""
@@ -333,7 +348,7 @@ class _Lowering:
             for index, name in enumerate(self.nodes)
         }
 
-    def _assumed(self, neurons: Sequence[NirNode]) -> None:
+    def _assumed(self, neurons: Sequence[NirNode], outputs: Sequence[str]) -> None:
         if not neurons:
             return
         start, name = self.answers.profile.starts_at, self.answers.profile.name
@@ -341,12 +356,21 @@ class _Lowering:
         value = f"voltage {start}, current 0"
         self.choices.append(Choice(what="initial state", value=value, origin=origin))
         for node in neurons:
-            if node.kind in ("IF", "LIF", "CubaLIF") and not node.has("v_reset"):
+            said = self.answers.of_node(node.name, "v_reset") is not None
+            if node.kind in SPIKING and not node.has("v_reset") and not said:
                 self.choices.append(
                     Choice(
                         what=f"v_reset of '{node.name}'",
                         value="0",
                         origin=f"not in files of version {self.file.version}",
+                    )
+                )
+            if self._worth(node) and node.name in outputs:
+                self.choices.append(
+                    Choice(
+                        what=f"output '{node.name}'",
+                        value="its spikes are counted as 1, whatever its spike factor",
+                        origin="option --spike-factor",
                     )
                 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from spikec.compiler.frontends.nir_file import NirNode, problem
 from spikec.compiler.frontends.nir_profiles import Gain
 from spikec.compiler.ir import LI, LIF, SourceView
 
-__all__ = ["Neuron", "neuron_shape", "population"]
+__all__ = ["Neuron", "fit_of", "neuron_shape", "population", "spread_over"]
 
 _MOST_LAG = 1000
 _PARAMETERS = ("tau", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "threshold",
@@ -32,27 +33,80 @@ class Neuron:
 def neuron_shape(node: NirNode, incoming: Shape | None) -> tuple[Shape, str]:
     """Return a neuron's shape and, where the file's was not it, what was repaired.
 
-    What arrives decides; parameters of one value, one per channel, or of another
-    shape with as many values are spread to fit.
+    What arrives decides; parameters of one value, of fewer axes, one per channel, or in one row
+    are spread to fit.
     """
-    stored = [np.asarray(node.fields[name]) for name in _PARAMETERS if node.has(name)]
-    widest = max((values.shape for values in stored), key=size, default=())
+    stored = {name: np.shape(node.fields[name]) for name in _PARAMETERS if node.has(name)}
+    widest = max(stored.values(), key=size, default=())
+    for name, shape in stored.items():
+        if fit_of(shape, incoming or widest) is None:
+            raise problem(
+                "F114",
+                node.where,
+                f"parameter '{name}' of shape {shape} does not fit values of shape "
+                f"{incoming or widest}" + (" that arrive" if incoming else " of the others"),
+                "check the nodes before it" if incoming else "export the network anew",
+            )
     if incoming is None:
         return (widest or (1,)), ""
     if widest == incoming:
         return incoming, ""
     if size(widest) == 1:
         return incoming, "" if incoming == (1,) else f"one value stands for all of {incoming}"
-    if size(widest) == size(incoming):
-        return incoming, f"parameters of shape {widest} are read as {incoming}"
-    if len(widest) == 1 and len(incoming) > 1 and widest[0] == incoming[0]:
+    if fit_of(widest, incoming) == "channels":
         return incoming, f"one value per channel, spread over {incoming}"
-    raise problem(
-        "F114",
-        node.where,
-        f"parameters of shape {widest} do not fit values of shape {incoming} that arrive",
-        "check the nodes before it",
-    )
+    return incoming, f"parameters of shape {widest} are read as {incoming}"
+
+
+Fit: TypeAlias = Literal["all", "one", "axes", "channels", "row"]
+
+
+def fit_of(found: Shape, needed: Shape) -> Fit | None:
+    """Return how values of shape ``found`` fill ``needed``: None if they do not.
+
+    "axes": as NumPy broadcasts; "channels": one value for each of the first axis; "row": all
+    values in C order.
+    """
+    if found == needed:
+        return "all"
+    if size(found) == 1:
+        return "one"
+    trailing = _without_batch(found, needed)
+    if len(trailing) <= len(needed) and all(
+        extent in (1, whole) for extent, whole in zip(trailing[::-1], needed[::-1], strict=False)
+    ):
+        return "axes"
+    if found == needed[:1]:
+        return "channels"
+    bare, wanted = (tuple(extent for extent in item if extent != 1) for item in (found, needed))
+    rows = size(found) == size(needed) and 1 in (len(bare), len(wanted))
+    return "row" if rows or bare == wanted else None
+
+
+def _without_batch(found: Shape, needed: Shape) -> Shape:
+    """Return a shape without the ones in front that ``needed`` has no axes for."""
+    extra = max(len(found) - len(needed), 0)
+    return found[extra:] if set(found[:extra]) <= {1} else found
+
+
+def spread_over(values: FloatArray, shape: Shape, *, last_axes: bool) -> FloatArray | None:
+    """Return ``values`` as one for each of ``shape``; they fit, as :func:`fit_of` says.
+
+    None where a row may be one value per channel, or along the last axis (equally long), and
+    no framework (``last_axes``) says which.
+    """
+    fit = fit_of(values.shape, shape)
+    assert fit is not None
+    if fit == "one":
+        return np.full(shape, values.reshape(()))
+    if fit == "row":
+        return values.reshape(shape)
+    by_channel = values.reshape(-1, *[1] * (len(shape) - 1))
+    if fit == "channels":
+        return np.broadcast_to(by_channel, shape)
+    spread = np.broadcast_to(values.reshape(_without_batch(values.shape, shape)), shape)
+    either = values.shape == shape[:1] and fit == "axes" and not last_axes
+    return None if either and (spread != by_channel).any() else spread
 
 
 def population(neuron: Neuron, answers: Answers) -> LIF | LI:
@@ -64,6 +118,7 @@ class _Builder:
     def __init__(self, neuron: Neuron, answers: Answers) -> None:
         self.neuron, self.node, self.shape = neuron, neuron.node, neuron.shape
         self.answers, self.profile = answers, answers.profile
+        self.clipped = False
 
     def build(self) -> LIF | LI:
         node = self.node
@@ -71,7 +126,10 @@ class _Builder:
         beta, voltage_gain = self._membrane()
         rest = self.values("v_leak", 0.0)
         gain = self._snapped(voltage_gain * current_gain)
+        self._check_units(gain)
         own_bias = 0.0 if self.neuron.bias is None else gain * self.neuron.bias
+        if self.profile.current_rests_at_leak and alpha is not None:
+            own_bias = own_bias + voltage_gain * rest
         base = {
             "name": node.name,
             "shape": self.shape,
@@ -95,11 +153,22 @@ class _Builder:
         return LIF(**base, **self._spiking(rest, alpha))  # type: ignore[arg-type]
 
     def _start(self, rest: FloatArray) -> FloatArray:
-        if self.profile.starts_at == "v_leak":
+        profile = self.profile
+        start = profile.if_starts_at if self.node.kind == "IF" else profile.starts_at
+        if start == "v_leak":
             return rest
-        if self.profile.starts_at == "v_reset":
-            return self.values("v_reset", 0.0)
+        if start == "v_reset":
+            return self._reset_target()
         return np.zeros(self.shape)
+
+    def _reset_target(self) -> FloatArray:
+        """Return v_reset: what an option says, else the file's where the framework reads it."""
+        said = self.answers.of_node(self.node.name, "v_reset")
+        if said is not None:
+            return np.full(self.shape, float(said))
+        if not self.profile.reads_v_reset:
+            return np.zeros(self.shape)
+        return self.values("v_reset", 0.0)
 
     def _floor(self) -> FloatArray | None:
         floored = self.profile.floors_if and self.node.kind == "IF"
@@ -130,23 +199,21 @@ class _Builder:
         if default is not None and not self.node.has(name):
             return np.full(self.shape, default)
         values = self.node.array(name).astype(np.float64)
-        if values.size == 1:
-            return np.full(self.shape, values.reshape(()))
-        if values.size == size(self.shape):
-            return values.reshape(self.shape)
-        if values.shape == self.shape[:1]:
-            spread = values.reshape(-1, *[1] * (len(self.shape) - 1))
-            return np.broadcast_to(spread, self.shape)
-        raise problem(
-            "F114",
-            self.node.where,
-            f"parameter '{name}' has shape {values.shape}, not {self.shape}",
-        )
+        spread = spread_over(values, self.shape, last_axes=self.profile.last_axes)
+        if spread is None:
+            raise problem(
+                "F114",
+                self.node.where,
+                f"parameter '{name}' of shape {values.shape} may be one value per channel of "
+                f"{self.shape}, or one along its last axis",
+                "name the framework that wrote it (--profile), or export one value per neuron",
+            )
+        return spread
 
     def _synapse(self) -> tuple[FloatArray | None, FloatArray]:
         """Return the current's decay and how much an input adds to it."""
         ones = np.ones(self.shape)
-        if self.node.kind not in ("CubaLI", "CubaLIF"):
+        if self.node.dynamics not in ("CubaLI", "CubaLIF"):
             return None, ones
         decay, share = self._decay("tau_syn")
         w_in = self.values("w_in", 1.0)
@@ -155,13 +222,18 @@ class _Builder:
 
     def _membrane(self) -> tuple[FloatArray, FloatArray]:
         """Return the voltage's decay and how strongly a current moves it."""
-        if self.node.kind == "Threshold":
+        kind = self.node.dynamics
+        if kind == "Threshold":
             return np.zeros(self.shape), np.ones(self.shape)
         r = self.values("r")
-        if self.node.kind in ("I", "IF"):
+        if kind in self.profile.ignores_r:
+            r = np.ones(self.shape)
+        if kind == "IF" and self.profile.if_gain == "one":
+            return np.ones(self.shape), np.ones(self.shape)
+        if kind in ("I", "IF"):
             assert self.answers.dt is not None
             return np.ones(self.shape), self._snapped(r * self.answers.dt)
-        name = "tau" if self.node.kind in ("LI", "LIF") else "tau_mem"
+        name = "tau" if kind in ("LI", "LIF") else "tau_mem"
         decay, share = self._decay(name)
         return decay, self._gain(self.profile.voltage_gain, r, decay, share, name)
 
@@ -178,12 +250,13 @@ class _Builder:
                 "--profile snntorch does too",
             )
         share = dt / tau
-        if self.profile.tau_times_dt and (share > 1).all():
+        if self.profile.tau_times_dt:
             share = share * dt
         if self.profile.discretization == "exp":
             return np.exp(-share), share
         decay = 1 - share
         if self.profile.clips_decay:
+            self.clipped = self.clipped or bool((decay < 0).any())
             return np.clip(decay, 0, 1), share
         if (decay < 0).any():
             raise problem(
@@ -191,7 +264,7 @@ class _Builder:
                 self.node.where,
                 f"{name} is {float(tau.min()):g} s, less than one step of {dt:g} s: Euler's decay "
                 f"1 - dt/{name} would be negative",
-                f"give --dt of {float(tau.min()):g} or less, or --discretization exp",
+                "check --dt, and --profile: frameworks write time constants in units of their own",
             )
         return decay, share
 
@@ -212,6 +285,20 @@ class _Builder:
             raise problem("F112", self.node.where, "its gain is not finite", "check r and w_in")
         return self._snapped(gain)
 
+    def _check_units(self, gain: FloatArray) -> None:
+        """Refuse time constants that this framework cannot have written with this time step."""
+        if not self.profile.writes_gain_one or (gain == 1).all() or not self.node.has("r"):
+            return
+        if not self.clipped and (self.profile.clips_decay or (self.values("r") == 1).all()):
+            return
+        raise problem(
+            "F117",
+            self.node.where,
+            f"with steps of {self.answers.dt:g} s an input counts {float(gain.flat[0]):g} times; "
+            f"in files of '{self.profile.name}' it counts once",
+            "check --dt (leave it out for the framework's own), and --profile",
+        )
+
     def _snapped(self, gain: FloatArray) -> FloatArray:
         if not self.profile.snaps_gain:
             return gain
@@ -231,7 +318,7 @@ class _Builder:
             threshold = self.values("threshold")
             return {"vth": threshold, "reset": "none", "reset_order": "at_spike",
                     "compare": compare}  # fmt: skip
-        vth, target = self.values("v_threshold"), self.values("v_reset", 0.0)
+        vth, target = self.values("v_threshold"), self._reset_target()
         reset = self.answers.of_node(name, "reset")
         order = self.answers.of_node(name, "reset_order")
         value: FloatArray | None = None

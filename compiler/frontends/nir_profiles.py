@@ -9,12 +9,25 @@ from typing import Literal, TypeAlias
 from spikec.compiler.frontends.options import Discretization
 from spikec.compiler.ir import MOST_SPIKES, Compare, Reset, ResetOrder
 
-__all__ = ["PLAIN", "PROFILES", "Gain", "Profile"]
+__all__ = ["PLAIN", "PROFILES", "Gain", "Loss", "Profile"]
 
 #: How strongly a current moves the voltage, and an input the current, in one step.
 #: "ode": r dt/tau by Euler, r (1 - decay) by exp. "euler": r dt/tau with either decay.
 #: "one": the framework has no such factor. "decay": the factor is the decay itself.
 Gain: TypeAlias = Literal["ode", "euler", "one", "decay"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A switch of the framework's neurons that its export drops: asked for, never guessed."""
+
+    #: The switch and its default, as the framework writes them.
+    switch: str
+    default: str
+    #: The field of the options that supplies it ("" where nothing can), and what to say.
+    option: str = ""
+    say: str = ""
+    kinds: tuple[str, ...] = ("IF", "LIF", "CubaLIF")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +42,20 @@ class Profile:
     dt: float | None = None
     voltage_gain: Gain = "ode"
     current_gain: Gain = "ode"
-    #: Time constants may have been multiplied by dt: undone where dt / tau exceeds 1.
+    #: Whether an IF node's voltage moves by r dt times its input, or by the input itself.
+    if_gain: Literal["ode", "one"] = "ode"
+    #: Kinds of nodes whose r the framework ignores: it is 1 there.
+    ignores_r: tuple[str, ...] = ()
+    #: Time constants are multiplied by dt, all of them: undone.
     tau_times_dt: bool = False
+    #: The file's v_reset is what a spike leaves; else the framework ignores it: 0.
+    reads_v_reset: bool = True
+    #: A synapse's current rests at the neuron's v_leak.
+    current_rests_at_leak: bool = False
+    #: Fewer axes are the last ones, as NumPy, PyTorch and JAX broadcast.
+    last_axes: bool = False
+    #: All gains are 1 in files of this framework, or r is.
+    writes_gain_one: bool = False
     #: A decay above 1 or below 0 is clipped, as the framework does when it runs.
     clips_decay: bool = False
     #: A gain within 1e-5 of 1 is 1: the framework has none, the file's rounding gave it one.
@@ -39,6 +64,7 @@ class Profile:
     synaptic_zero_drops_input: bool = False
     #: Where voltages start: the file's v_leak or v_reset, or 0.
     starts_at: Literal["0", "v_leak", "v_reset"] = "0"
+    if_starts_at: Literal["0", "v_reset"] = "0"
     #: Steps that an edge from an input, and from a population, takes beyond the file's delays.
     input_delay: int = 0
     population_delay: int = 0
@@ -49,6 +75,10 @@ class Profile:
     floors_if: bool = False
     #: A subtraction that leaves the voltage above threshold counts against the next spike.
     resets_twice: bool = False
+    #: Its export writes weights as [in, out], with gains of 1.
+    writes_in_out: bool = False
+    #: What its export drops.
+    lost: tuple[Loss, ...] = ()
     quirks: tuple[str, ...] = ()
     source: str = ""
 
@@ -57,6 +87,13 @@ _MULTI_SPIKE = (
     "a neuron sends as many spikes in a step as its voltage holds thresholds, its default, "
     "without a limit that matters: a network of single spikes (SingleSpike, max_spikes_per_dt=1) "
     "needs --max-spikes 1, and a low limit saves bits"
+)
+
+_SPIKE_FN = Loss(
+    switch="spike_fn (max_spikes_per_dt)",
+    default="MultiSpike",
+    option="max_spikes",
+    say="--max-spikes 1 (SingleSpike), or a higher limit",
 )
 
 #: Every profile; docs/nir.md shows this table.
@@ -72,18 +109,44 @@ PROFILES: Mapping[str, Profile] = {
             compare=">",
             clips_decay=True,
             snaps_gain=True,
+            writes_gain_one=True,
             synaptic_zero_drops_input=True,
+            last_axes=True,
+            resets_twice=True,
+            lost=(
+                Loss(
+                    switch="reset_mechanism",
+                    default="'subtract'",
+                    option="reset",
+                    say="--reset subtract|zero|none, or by layer: --reset lif2=none,subtract",
+                ),
+                Loss(
+                    switch="reset_delay",
+                    default="True",
+                    option="reset_order",
+                    say="--reset-order next_step (True), or at_spike (False)",
+                ),
+                Loss(
+                    switch="graded_spikes_factor",
+                    default="1",
+                    option="spike_factor",
+                    say="--spike-factor 1, or by layer: --spike-factor lif1=0.5,1",
+                ),
+            ),
             quirks=(
                 "dt is always 1e-4, whatever the data",
-                (
-                    "v_reset is always written as 0, whatever the reset: a network with "
-                    "reset_mechanism='zero' needs --reset zero, 'none' needs --reset none"
-                ),
+                "v_reset is always written as 0, whatever the reset",
                 (
                     "alpha and beta are clamped to [0, 1] when it runs, not when it exports: "
                     "negative time constants mean a decay of 1"
                 ),
                 "r = tau/dt and w_in = tau_syn/dt are written for gains of 1",
+                (
+                    "with --reset-order at_spike, a threshold is first subtracted when the last "
+                    "voltage is still above it, and a spike needs the rest to reach it again"
+                ),
+                "inhibition and state_quant are not exported: networks with them are others here",
+                "the padding of an AvgPool2d is written as 0",
             ),
             source="snnTorch 1.0.0: export_nir.py, _neurons/neurons.py",
         ),
@@ -97,6 +160,8 @@ PROFILES: Mapping[str, Profile] = {
             clips_decay=True,
             snaps_gain=True,
             resets_twice=True,
+            reads_v_reset=False,
+            last_axes=True,
             quirks=(
                 "import_from_nir always takes reset_mechanism='zero', reset_delay=False",
                 (
@@ -114,19 +179,33 @@ PROFILES: Mapping[str, Profile] = {
             reset_order="at_spike",
             compare=">",
             current_gain="one",
+            if_gain="one",
             tau_times_dt=True,
             starts_at="v_leak",
+            if_starts_at="v_reset",
+            last_axes=True,
+            lost=(
+                Loss(
+                    switch="v_reset",
+                    default="0",
+                    option="v_reset",
+                    say="--v-reset 0, or by layer: --v-reset 1=-0.4,0 "
+                    "(--reset subtract for reset_method=reset_subtract)",
+                ),
+            ),
             quirks=(
                 (
-                    "tau is written as dt/tau_inv, so dt times too small: multiplied back where "
-                    "dt/tau exceeds 1"
+                    "tau is written as dt/tau_inv, dt times too small: multiplied back in all "
+                    "neurons; --profile norse-import is for files with seconds"
                 ),
+                "dt is an argument of to_nir and of each cell, 0.001 where nobody says otherwise",
                 (
                     "a spike adds its whole weight to the current; w_in = 1 loses that gain of "
                     "tau_syn/dt"
                 ),
+                "an IF adds its input to the voltage, whatever r and dt; it starts at v_reset",
             ),
-            source="Norse 1.1.0: utils/export_nir.py, functional/lif.py",
+            source="Norse 1.1.0: utils/export_nir.py, functional/",
         ),
         Profile(
             name="norse-import",
@@ -135,8 +214,19 @@ PROFILES: Mapping[str, Profile] = {
             reset="zero",
             reset_order="at_spike",
             compare=">",
+            if_gain="one",
+            ignores_r=("LIF",),
+            reads_v_reset=False,
+            current_rests_at_leak=True,
             starts_at="v_leak",
-            quirks=("the time step is an argument of from_nir; the NIR paper used 1e-4",),
+            if_starts_at="v_reset",
+            last_axes=True,
+            quirks=(
+                "the time step is an argument of from_nir; the NIR paper used 1e-4",
+                "IF and LIF ignore r; an IF adds its input to the voltage, whatever dt",
+                "v_reset is ignored: 0; reset_method is an argument of from_nir, for CubaLIF",
+                "the current of a CubaLIF rests at v_leak too",
+            ),
             source="Norse 1.1.0: utils/import_nir.py",
         ),
         Profile(
@@ -147,15 +237,29 @@ PROFILES: Mapping[str, Profile] = {
             reset_order="at_spike",
             compare=">=",
             max_spikes=MOST_SPIKES,
+            if_gain="one",
+            last_axes=True,
+            lost=(
+                _SPIKE_FN,
+                Loss(
+                    switch="reset_fn",
+                    default="MembraneSubtract()",
+                    option="reset",
+                    say="--reset subtract, or zero (MembraneReset)",
+                ),
+                Loss(switch="min_v_mem", default="None"),
+                Loss(
+                    switch="norm_input",
+                    default="True",
+                    say="False: --profile sinabs-import",
+                    kinds=("LI", "LIF"),
+                ),
+                Loss(switch="tau_syn", default="None", kinds=("LI", "IF", "LIF")),
+            ),
             quirks=(
                 "time constants are in steps, so dt is 1",
-                (
-                    "r = 1 is right for norm_input=True only; norm_input=False needs --profile "
-                    "sinabs-import"
-                ),
-                "tau_syn is not exported: the current's filter is lost",
+                "r = 1 is right for norm_input=True only",
                 _MULTI_SPIKE,
-                "a floor of the voltage (min_v_mem) is not exported",
             ),
             source="sinabs 3.1.3: nir.py, layers/",
         ),
@@ -169,10 +273,14 @@ PROFILES: Mapping[str, Profile] = {
             max_spikes=MOST_SPIKES,
             floors_if=True,
             voltage_gain="one",
+            if_gain="one",
+            reads_v_reset=False,
+            last_axes=True,
             quirks=(
                 "from_nir sets norm_input=False: the gain is 1 whatever r",
                 _MULTI_SPIKE,
                 "IF voltages are floored at -threshold",
+                "v_reset is ignored: a spike takes its threshold off",
             ),
             source="sinabs 3.1.3: nir.py",
         ),
@@ -185,10 +293,11 @@ PROFILES: Mapping[str, Profile] = {
             max_spikes=MOST_SPIKES,
             voltage_gain="one",
             current_gain="decay",
+            last_axes=True,
+            lost=(_SPIKE_FN, Loss(switch="bias", default="0")),
             quirks=(
                 "r = tau exp(-dt/tau)/dt is written for a gain of 1",
                 "the current decays after the input is added: its input gain is exp(-dt/tau_syn)",
-                "the bias of its neurons is not exported",
                 _MULTI_SPIKE,
             ),
             source="rockpool 3.1.0: nn/modules/torch/nir.py, lif_torch.py",
@@ -202,6 +311,7 @@ PROFILES: Mapping[str, Profile] = {
             max_spikes=MOST_SPIKES,
             voltage_gain="euler",
             current_gain="euler",
+            last_axes=True,
             quirks=("as in the NIR paper's script: weights times dt/tau", _MULTI_SPIKE),
             source="NIR paper, lif_rockpool.csv",
         ),
@@ -213,8 +323,14 @@ PROFILES: Mapping[str, Profile] = {
             reset_order="at_spike",
             compare=">=",
             snaps_gain=True,
+            writes_gain_one=True,
             starts_at="v_reset",
-            quirks=("soft reset (v_reset=None) is not exportable there",),
+            if_starts_at="v_reset",
+            last_axes=True,
+            quirks=(
+                "soft reset (v_reset=None) is not exportable there",
+                "dt is an argument of export_to_nir, 1e-4 where nobody says otherwise",
+            ),
             source="SpikingJelly 2.0.0: nir_exchange/to_nir.py, neuron/",
         ),
         Profile(
@@ -224,6 +340,27 @@ PROFILES: Mapping[str, Profile] = {
             reset_order="at_spike",
             compare=">",
             snaps_gain=True,
+            last_axes=True,
+            writes_in_out=True,
+            population_delay=1,
+            lag=-1,
+            quirks=(
+                "spikes are taken from the voltage before the step: one step late per layer",
+                (
+                    "to_nir writes weights as [in, out], r = beta for a gain of 1, and thresholds "
+                    "of 1, whatever they are; of other files it reads [out, in]: shapes decide"
+                ),
+            ),
+            source="spyx nir.py; NIR paper, Braille runs",
+        ),
+        Profile(
+            name="spyx-import",
+            discretization="euler",
+            reset="subtract",
+            reset_order="at_spike",
+            compare=">",
+            snaps_gain=True,
+            last_axes=True,
             population_delay=1,
             lag=-1,
             quirks=("spikes are taken from the voltage before the step: one step late per layer",),

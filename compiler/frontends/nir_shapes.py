@@ -18,8 +18,8 @@ _MOST_NEURONS = 1 << 28
 class Shapes:
     """The shape of what each node gives, and how each linear node works."""
 
-    def __init__(self, file: NirFile) -> None:
-        self.file = file
+    def __init__(self, file: NirFile, *, last_axes: bool) -> None:
+        self.file, self.last_axes = file, last_axes
         self.repairs: list[Choice] = []
         self._before: dict[str, list[str]] = {name: [] for name in file.nodes}
         self._after: dict[str, list[str]] = {name: [] for name in file.nodes}
@@ -85,7 +85,35 @@ class Shapes:
                 self._repaired(node, f"its shape {shape} counts the batch: {implied} was meant")
                 shape = implied
                 break
+        rank = self._rank_after(node.name, shape, frozenset())
+        if rank is not None and len(shape) > rank:
+            self._repaired(
+                node, f"its shape {shape} counts batch and time: {shape[-rank:]} was meant"
+            )
+            shape = shape[-rank:]
         self._set(node, shape, shape)
+
+    def _rank_after(self, name: str, shape: Shape, passed: frozenset[str]) -> int | None:
+        """Return how many axes a convolution or pooling takes that ``name`` leads to.
+
+        None where nothing says so, or another number of channels than in ``shape``.
+        """
+        for after in self._after[name]:
+            node = self.file.nodes[after]
+            rank = {"Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}.get(node.kind)
+            if rank is not None:
+                return rank if self._fits_channels(node, shape, rank) else None
+            if node.kind in (*NEURONS, "Identity", "Scale", "Delay") and after not in passed:
+                found = self._rank_after(after, shape, passed | {after})
+                if found is not None:
+                    return found
+        return None
+
+    def _fits_channels(self, node: NirNode, shape: Shape, rank: int) -> bool:
+        if len(shape) <= rank or node.kind in ("SumPool2d", "AvgPool2d"):
+            return True
+        groups = int(np.asarray(node.fields.get("groups", 1)).reshape(-1)[0])
+        return bool(shape[-rank] == node.array("weight").shape[1] * groups)
 
     def _implied(self, name: str) -> Shape | None:
         """Return the shape that some node right after ``name`` needs, if one can say."""
@@ -117,7 +145,7 @@ class Shapes:
                 self._repaired(node, repair)
             self._set(node, shape, shape)
             return True
-        layer = layer_of(node, incoming)
+        layer = layer_of(node, incoming, last_axes=self.last_axes)
         self._layers[node.name] = layer
         stated = stored_shape(node) if node.kind in ("Identity", "Output") else None
         if stated is not None and stated != layer.shape:

@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from spikec.compiler.by_name import ByName, parse_by_name
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
-from spikec.compiler.ir import MOST_SPIKES, Compare, Reset, ResetOrder
+from spikec.compiler.ir import MOST_SPIKES, Compare
 
-__all__ = ["Discretization", "ReadOptions", "no_effect"]
+__all__ = ["BY_POPULATION", "Discretization", "ReadOptions", "no_effect", "option_name"]
 
 Discretization: TypeAlias = Literal["euler", "exp"]
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def value_of(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return value_of
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+#: Options whose text is a value for all populations, or one by name: how a value is read, what
+#: it is, and an example.
+BY_POPULATION: Mapping[str, tuple[Callable[[str], Any], str, str]] = {
+    "reset": (
+        _one_of("subtract", "zero", "none"),
+        "subtract, zero or none",
+        "layer2=none,subtract",
+    ),
+    "reset_order": (_one_of("at_spike", "next_step"), "at_spike or next_step", "layer2=at_spike"),
+    "compare": (_one_of(">", ">="), "> or >=", "layer2=>=,>"),
+    "v_reset": (_finite, "a voltage", "layer1=-0.4,0"),
+    "spike_factor": (_finite, "a factor", "layer1=0.5,1"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +55,22 @@ class ReadOptions:
     several questions at once; the others override it one by one. ``max_spikes`` limits
     how many spikes a neuron sends in a step, where the source sends several. ``spike_exp`` and
     ``input_bits`` are netx's arguments ``spike_exp`` and ``input_message_bits``.
+
+    ``reset`` (subtract, zero, none), ``reset_order`` (at_spike, next_step), ``compare`` (>, >=),
+    ``v_reset`` (a voltage) and ``spike_factor`` (what a spike is worth) are texts: a value for
+    all populations, values by name, or both: ``layer2=none,subtract``. ``profile_defaults``
+    says that what the framework's export drops has the framework's default there.
     """
 
     dt: float | None = None
-    reset: Reset | None = None
-    reset_order: ResetOrder | None = None
-    compare: Compare | None = None
+    reset: str | None = None
+    reset_order: str | None = None
+    compare: str | None = None
     discretization: Discretization | None = None
     profile: str | None = None
+    profile_defaults: Literal[True] | None = None
+    v_reset: str | None = None
+    spike_factor: str | None = None
     max_spikes: int | None = None
     spike_exp: int | None = None
     input_bits: int | None = None
@@ -50,6 +90,39 @@ class ReadOptions:
             )
         self.check_max_spikes()
 
+    def by_population(self, name: str) -> ByName[Any]:
+        """Return what ``name``, one of :data:`BY_POPULATION`, says of each population.
+
+        Raises :class:`UsageError` for a text that says nothing.
+        """
+        text = getattr(self, name)
+        if text is None:
+            return ByName()
+        value_of, kind, example = BY_POPULATION[name]
+        return parse_by_name(
+            text,
+            value_of,
+            option=option_name(name),
+            kind=kind,
+            hint=f"one value for all populations, or by name: {example}",
+            code="U084",
+        )
+
+    def compare_for_all(self) -> Compare | None:
+        """Return how all populations compare; raise :class:`UsageError` for one by name."""
+        said = self.by_population("compare")
+        if said.named:
+            raise UsageError(
+                Diagnostic(
+                    code="U084",
+                    where="option --compare",
+                    message="this format has one comparison for all populations",
+                    hint="give '>' or '>='",
+                )
+            )
+        result: Compare | None = said.default
+        return result
+
     def check_max_spikes(self) -> None:
         """Raise :class:`UsageError` for a limit that no neuron can have."""
         if self.max_spikes is not None and not 1 <= self.max_spikes <= MOST_SPIKES:
@@ -67,7 +140,12 @@ def no_effect(name: str, where: str) -> Diagnostic:
     """Return what to say about an option that answers no question."""
     return Diagnostic(
         code="U082",
-        where=f"option --{name.replace('_', '-')}",
+        where=f"option {option_name(name)}",
         message=f"it has no effect: {where} says so itself",
         hint="leave the option out",
     )
+
+
+def option_name(name: str) -> str:
+    """Return how the command line calls a field of :class:`ReadOptions`."""
+    return f"--{name.replace('_', '-')}"

@@ -6,6 +6,7 @@ through ``SPIKEC_SHARED_DATA``.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,20 @@ def check(graph: Graph, given: Array, recorded: dict[str, Array], dtype: Any) ->
         np.testing.assert_array_equal(found.reshape(truth.shape), truth, err_msg=name)
 
 
-EXPORTED = {
-    "snntorch_rsynaptic_subtract": {"profile": "snntorch"},
-    "snntorch_rsynaptic_zero": {"profile": "snntorch", "reset": "zero"},
-    "norse_box": {"profile": "norse"},
-    "sinabs_conv": {"profile": "sinabs", "max_spikes": 1},
-    "sinabs_several": {"profile": "sinabs"},
+EXPORTED: dict[str, dict[str, Any]] = {
+    "snntorch_rsynaptic_subtract": {"profile": "snntorch", "profile_defaults": True},
+    "snntorch_rsynaptic_zero": {"profile": "snntorch", "reset": "zero", "profile_defaults": True},
+    "norse_box": {"profile": "norse", "v_reset": "0"},
+    "sinabs_conv": {"profile": "sinabs", "max_spikes": 1, "profile_defaults": True},
+    "sinabs_several": {"profile": "sinabs", "profile_defaults": True},
     "sinabs_import": {"profile": "sinabs-import"},
-    "rockpool_lif": {"profile": "rockpool", "dt": 1e-3, "max_spikes": 1},
-    "rockpool_several": {"profile": "rockpool", "dt": 1e-3},
+    "rockpool_lif": {
+        "profile": "rockpool",
+        "dt": 1e-3,
+        "max_spikes": 1,
+        "profile_defaults": True,
+    },
+    "rockpool_several": {"profile": "rockpool", "dt": 1e-3, "profile_defaults": True},
     "spikingjelly_cuba": {"profile": "spikingjelly"},
 }
 
@@ -69,9 +75,9 @@ def test_what_frameworks_export(name: str, dtype: Any) -> None:
         check(read(OWN / f"{name}.nir", **EXPORTED[name]), arrays["spikes"], recorded, dtype)
 
 
-TRAINED = {
-    "snn_leaky": ({"profile": "snntorch"}, ("1", "3")),
-    "norse_lif": ({"profile": "norse"}, ("1", "3")),
+TRAINED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "snn_leaky": ({"profile": "snntorch", "profile_defaults": True}, ("1", "3")),
+    "norse_lif": ({"profile": "norse", "profile_defaults": True}, ("1", "3")),
     "sj_conv_if_hard": ({"profile": "spikingjelly"}, ("_1", "_4", "_7")),
 }
 
@@ -116,11 +122,12 @@ def test_one_neuron_on_every_platform(platform: str, dtype: Any) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("profile", ["spyx", "spyx-import"])
 @needs_shared_data
-def test_braille_as_spyx_runs_it(dtype: Any) -> None:
+def test_braille_as_spyx_runs_it(profile: str, dtype: Any) -> None:
     """Recurrent and one step late, as the profile says."""
     recorded = np.load(DATA / "nir" / "braille_subtract_sample.npz")
-    graph = read(DATA / "nir" / "braille_noDelay_noBias_subtract.nir", profile="spyx", dt=1e-4)
+    graph = read(DATA / "nir" / "braille_noDelay_noBias_subtract.nir", profile=profile, dt=1e-4)
     check(graph, recorded["spikes"], {"lif1.lif": recorded["lif1_spyx"]}, dtype)
 
 
@@ -134,18 +141,56 @@ def test_braille_as_snntorch_ran_it(dtype: Any) -> None:
     check(graph, recorded["spikes"], {"lif1.lif": recorded["lif1_snntorch"]}, dtype)
 
 
+#: What each network of ``cases/frontends`` needs beside its own options, as the refusal says.
+CASES: dict[str, dict[str, Any]] = {
+    "nir-ambiguous-broadcast": {"profile_defaults": True},
+    "nir-batch-axis-conv": {"profile_defaults": True},
+    "nir-li-threshold": {},
+    "nir-norse-if-gain": {"profile_defaults": True},
+    "nir-norse-import-if": {},
+    "nir-norse-mixed-tau": {"profile_defaults": True},
+    "nir-norse-slow-membrane": {"profile_defaults": True},
+    "nir-norse-v-reset": {"v_reset": "1=-0.4,3=-0.3"},
+    "nir-per-channel-c11": {"profile_defaults": True},
+    "nir-snntorch-mixed-reset": {"reset": "3=none", "profile_defaults": True},
+    "nir-snntorch-reset-delay": {"reset_order": "at_spike", "profile_defaults": True},
+}
+
+
+@needs_shared_data
+@pytest.mark.parametrize("name", CASES)
+def test_what_people_exported(name: str) -> None:
+    """Exact as the framework ran it; what its export dropped is asked for, not guessed."""
+    folder = DATA / "cases/frontends" / name
+    words = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["opts"]
+    options: dict[str, Any] = {
+        option[2:].replace("-", "_"): float(value) if option == "--dt" else value
+        for option, value in zip(words[::2], words[1::2], strict=True)
+    }
+    if CASES[name]:
+        with pytest.raises(FrontendError, match=r"F115.*not in the file"):
+            read(folder / "net.nir", **options)
+    graph = read(folder / "net.nir", **options, **CASES[name])
+    with np.load(folder / "data.npz") as data, np.load(folder / "truth.npz") as truth:
+        recorded = {graph.outputs[0]: truth["output"]}
+        check(graph, data["spikes"], recorded, np.float32)
+
+
 @needs_shared_data
 def test_every_file_is_read() -> None:
     """Also those that the official reader refuses; each repair is on record."""
-    files = sorted(DATA.rglob("*.nir"))
+    files = sorted(path for folder in ("nir", "onnx") for path in (DATA / folder).rglob("*.nir"))
     assert len(files) >= 11
     for path in files:
         assert nir_graph.recognises(path)
         with pytest.raises(FrontendError, match="F115"):
             read(path)
-        graph = read(path, profile="snntorch")
+        options = {**ONE_NEURON["exact"]}
+        if "scnn" in path.name or "_if_" in path.name:  # they have no time constants
+            del options["discretization"]
+        graph = read(path, **options)
         assert {choice.what for choice in graph.choices} >= {"dt", "reset", "reset order"}
-    graph = read(DATA / "nir/history/braille_subgraph__77b4a80.nir", profile="snntorch")
+    graph = read(DATA / "nir/history/braille_subgraph__77b4a80.nir", profile="snntorch-import")
     repaired = [choice.what for choice in graph.choices if choice.origin == "import repair"]
     assert repaired == ["node 'hidden.input'"]
 

@@ -25,6 +25,8 @@ h5py = pytest.importorskip("h5py")
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 Fields = dict[str, Any]
+#: For networks without spikes: no question about resets is open, and no answer taken.
+VOLTAGES = ReadOptions(dt=1.0, discretization="euler")
 EULER = ReadOptions(
     dt=1.0, discretization="euler", reset="zero", reset_order="at_spike", compare=">"
 )
@@ -139,7 +141,8 @@ def test_cuba_lif_and_its_own_units(nir: Callable[..., Graph]) -> None:
 )
 def test_readouts(nir: Callable[..., Graph], kind: str, fields: Fields, expected: Any) -> None:
     neuron = {"type": kind, **{name: np.array(value) for name, value in fields.items()}}
-    node: Any = nir(layered({"w": linear([1.0])}, (1,), neuron))["n"]
+    options = replace(VOLTAGES, discretization=None) if kind == "I" else VOLTAGES
+    node: Any = nir(layered({"w": linear([1.0])}, (1,), neuron), options)["n"]
     assert isinstance(node, LI)
     assert (node.alpha, node.beta, node.gain) == expected
 
@@ -163,11 +166,15 @@ def test_resets(nir: Callable[..., Graph]) -> None:
     assert (node.reset, node.compare) == ("none", ">=")
 
 
+SNNTORCH = ReadOptions(profile="snntorch", profile_defaults=True)
+SNNTORCH_ZERO = replace(SNNTORCH, reset="zero", dt=1.0)
+
+
 def test_a_reset_to_zero_drops_input_where_snntorch_does(nir: Callable[..., Graph]) -> None:
     nodes = {"input": end("Input", 1), "a": lif(), "loop": linear([1.0]), "b": lif(),
              "output": end("Output", 1)}  # fmt: skip
     tree = graph_of(nodes, "input>a", "a>loop", "loop>a", "a>b", "b>output")
-    graph = nir(tree, ReadOptions(profile="snntorch", reset="zero", dt=1.0))
+    graph = nir(tree, SNNTORCH_ZERO)
     assert [node.reset_drops_input for node in graph.populations] == [True, False]  # type: ignore[union-attr]
 
 
@@ -177,14 +184,14 @@ def test_snntorch_clamps_decays(nir: Callable[..., Graph]) -> None:
         tau = 1e-4 / (1 - beta)
     fields = lif(3, tau=1.0) | {"tau": tau, "r": tau / 1e-4}
     tree = layered({"w": linear([1.0], [1.0], [1.0])}, (1,), fields)
-    node: Any = nir(tree, ReadOptions(profile="snntorch"))["n"]
+    node: Any = nir(tree, SNNTORCH)["n"]
     np.testing.assert_array_equal(node.beta, [1, 1, 0.5])
     np.testing.assert_array_equal(node.gain, [1, 1, 1])
 
 
 def test_a_profile_answers_and_options_override(nir: Callable[..., Graph]) -> None:
     tree = layered({"w": linear([1.0])}, (1,), lif(tau=1e-3, r=10.0))
-    graph = nir(tree, ReadOptions(profile="snntorch", compare=">="))
+    graph = nir(tree, replace(SNNTORCH, compare=">="))
     node: Any = graph["n"]
     assert (node.compare, node.reset, node.reset_order, graph.dt) == (
         ">=", "subtract", "next_step", 1e-4,
@@ -196,10 +203,326 @@ def test_a_profile_answers_and_options_override(nir: Callable[..., Graph]) -> No
 
 
 def test_every_profile_reads(nir: Callable[..., Graph]) -> None:
-    tree = layered({"w": linear([1.0])}, (1,), lif(tau=2.0, r=1.0))
+    tree = layered({"w": linear([1.0], [1.0])}, (1,), lif(2, tau=2.0, r=1.0))
     for name, profile in PROFILES.items():
-        graph = nir(tree, ReadOptions(profile=name, dt=1.0))
+        known = True if profile.lost else None
+        graph = nir(tree, ReadOptions(profile=name, dt=1.0, profile_defaults=known))
         assert sum(c.what == f"profile {name}" for c in graph.choices) == len(profile.quirks) > 0
+
+
+# --- what exports drop, and what they write in ways of their own
+
+
+NORSE = ReadOptions(profile="norse", profile_defaults=True)
+
+
+def deep(**options: Fields) -> Fields:
+    """Return input -> w -> a -> x -> b -> output, neurons of 2."""
+    nodes = {"input": end("Input", 1), "w": linear([1.0], [2.0]), "a": lif(2), "b": lif(2),
+             "x": linear([1.0, 0.5], [0.5, 1.0]), "output": end("Output", 2)} | options  # fmt: skip
+    return graph_of(nodes, "input>w", "w>a", "a>x", "x>b", "b>output")
+
+
+@pytest.mark.parametrize(
+    ("profile", "asked"),
+    [
+        ("snntorch", ("reset_mechanism", "reset_delay", "graded_spikes_factor")),
+        ("norse", ("v_reset",)),
+        ("sinabs", ("spike_fn", "reset_fn", "min_v_mem", "norm_input", "tau_syn")),
+        ("rockpool", ("spike_fn", "bias")),
+    ],
+)
+def test_what_an_export_drops_is_asked_for(
+    nir: Callable[..., Graph], profile: str, asked: tuple[str, ...]
+) -> None:
+    options = ReadOptions(profile=profile, dt=1.0)
+    with pytest.raises(FrontendError) as caught:
+        nir(deep(), options)
+    (found,) = caught.value.diagnostics
+    assert found.code == "F115"
+    assert [word for word in asked if f"\n    {word}" in found.message] == list(asked)
+    graph = nir(deep(), replace(options, profile_defaults=True))
+    origins = {choice.what.split()[0]: choice.origin for choice in graph.choices}
+    for word in asked:
+        assert origins[word] == "not in the file: option --profile-defaults"
+
+
+def test_a_v_reset_of_zeros_may_be_what_nir_filled_in(nir: Callable[..., Graph]) -> None:
+    options = ReadOptions(profile="norse")
+    stated = {name: lif(2, v_reset=np.full(2, -0.5)) for name in ("a", "b")}
+    assert [node.reset_voltage[0] for node in nir(deep(**stated), options).populations] == [  # type: ignore[union-attr]
+        -0.5, -0.5,
+    ]  # fmt: skip
+    with pytest.raises(FrontendError, match="F115"):
+        nir(deep(), options)
+    subtract: Any = nir(deep(), replace(options, reset="subtract"))["a"]
+    assert (subtract.reset, subtract.reset_amount[0]) == ("subtract", 1.0)
+
+
+def test_options_by_population(nir: Callable[..., Graph]) -> None:
+    options = replace(
+        EULER, reset="a=none,subtract", reset_order="b=next_step,at_spike", compare="a=>=,>"
+    )
+    a, b = nir(deep(), options).populations
+    assert isinstance(a, LIF)
+    assert isinstance(b, LIF)
+    assert (a.reset, a.reset_order, a.compare) == ("none", "at_spike", ">=")
+    assert (b.reset, b.reset_order, b.compare) == ("subtract", "next_step", ">")
+    graph = nir(deep(), ReadOptions(profile="norse", v_reset="a=-0.25"))
+    assert [node.reset_voltage[0] for node in graph.populations] == [-0.25, 0]  # type: ignore[union-attr]
+    said = [(c.what, c.value, c.origin) for c in graph.choices if "v reset" in c.what]
+    assert said == [("v reset of 'a'", "-0.25", "option --v-reset")]
+
+
+def test_names_of_all_populations_leave_no_question(nir: Callable[..., Graph]) -> None:
+    options = replace(EULER, reset="a=none")
+    with pytest.raises(FrontendError, match=r"F115.*\n    --reset zero"):
+        nir(deep(), options)
+    graph = nir(deep(), replace(options, reset="a=none,b=zero"))
+    assert [node.reset for node in graph.populations] == ["none", "zero"]  # type: ignore[union-attr]
+
+
+def test_populations_that_do_not_exist_are_refused(nir: Callable[..., Graph]) -> None:
+    with pytest.raises(UsageError, match=r"U085.*'layer2'.*\n.*there are a, b"):
+        nir(deep(), replace(EULER, reset="layer2=none,zero"))
+
+
+def test_a_spike_may_be_worth_more_than_one(nir: Callable[..., Graph]) -> None:
+    graph = nir(deep(), replace(EULER, spike_factor="a=0.5"))
+    values = np.array([1.0, 0.0])
+    np.testing.assert_array_equal(arrives(graph, values, "b"), [0.5, 0.25])
+    graph = nir(deep(), replace(EULER, spike_factor="3"))
+    assert any("counted as 1" in choice.value for choice in graph.choices)
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"spike_exp": 6}, "--spike-exp"),
+        ({"input_bits": 8}, "--input-bits"),
+        ({"profile_defaults": True}, "--profile-defaults"),
+    ],
+)
+def test_options_without_a_question_are_refused(
+    nir: Callable[..., Graph], change: dict[str, Any], option: str
+) -> None:
+    with pytest.raises(UsageError, match=f"U082.*{option}"):
+        nir(deep(), replace(EULER, **change))
+
+
+@pytest.mark.parametrize("name", ["reset", "reset_order", "compare", "v_reset", "spike_factor"])
+def test_a_network_of_voltages_takes_no_answers_about_spikes(
+    nir: Callable[..., Graph], name: str
+) -> None:
+    reading = {"type": "LI", "tau": np.full(1, 2.0), "r": np.ones(1), "v_leak": np.zeros(1)}
+    values = {"reset": "zero", "reset_order": "at_spike", "compare": ">"}
+    options = replace(VOLTAGES, **{name: values.get(name, "1")})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="U082"):
+        nir(layered({"w": linear([1.0])}, (1,), reading), options)
+
+
+@pytest.mark.parametrize("tau_inv", [0.5, 1.0, 20.0, 100.0, 900.0])
+def test_norse_multiplies_every_time_constant_by_dt(
+    nir: Callable[..., Graph], tau_inv: float
+) -> None:
+    """Slow membranes too, and mixed with fast ones: no size tells."""
+    tau = 1e-3 / np.array([tau_inv, 200.0])
+    fields = lif(2, r=1.0) | {"tau": tau}
+    node: Any = nir(layered({"w": linear([1.0], [1.0])}, (1,), fields), NORSE)["n"]
+    np.testing.assert_allclose(node.beta, 1 - 1e-3 * np.array([tau_inv, 200.0]), rtol=1e-12)
+    np.testing.assert_allclose(node.gain, 1e-3 * np.array([tau_inv, 200.0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        (replace(NORSE, profile_defaults=None, v_reset="-0.5"), -0.5),
+        (ReadOptions(profile="norse-import"), 0.0),
+        (ReadOptions(profile="norse-import", dt=1e-4), 0.0),
+        (ReadOptions(profile="sinabs-import", dt=1e-4), 0.0),
+    ],
+)
+def test_an_if_adds_its_input_in_norse_and_sinabs(
+    nir: Callable[..., Graph], options: ReadOptions, start: float
+) -> None:
+    neuron = {"type": "IF", "r": np.ones(1), "v_threshold": np.ones(1), "v_reset": np.zeros(1)}
+    node: Any = nir(layered({"w": linear([1.0])}, (1,), neuron), options)["n"]
+    assert (node.gain, node.beta, node.initial_state[1]) == (1, 1, start)
+
+
+def test_what_imports_ignore(nir: Callable[..., Graph]) -> None:
+    fields = lif(r=5.0, v_reset=np.array([-0.5]))
+    tree = layered({"w": linear([1.0])}, (1,), fields)
+    node: Any = nir(tree, ReadOptions(profile="norse-import", dt=1.0))["n"]
+    assert (node.gain, node.reset, node.reset_voltage) == (0.5, "zero", 0)
+    node = nir(tree, ReadOptions(profile="sinabs-import"))["n"]
+    assert (node.gain, node.reset_amount) == (1, 1)
+    node = nir(tree, ReadOptions(profile="snntorch-import", dt=1.0))["n"]
+    assert node.reset_voltage == 0
+    cuba = {"type": "CubaLIF", "tau_mem": 4.0, "tau_syn": 2.0, "r": 3.0, "v_leak": 0.5,
+            "v_threshold": 1.0, "w_in": 1.0}  # fmt: skip
+    tree = layered({"w": linear([1.0])}, (1,), cuba)
+    node = nir(tree, ReadOptions(profile="norse-import", dt=1.0))["n"]
+    assert node.bias == 3 * 0.5 / 4  # its current rests at v_leak
+
+
+def test_another_step_than_the_frameworks_is_refused_where_it_shows(
+    nir: Callable[..., Graph],
+) -> None:
+    cuba = {"type": "CubaLIF", "tau_mem": 1e-3, "tau_syn": 5e-4, "r": 10.0, "v_leak": 0.0,
+            "v_threshold": 1.0, "w_in": 5.0}  # fmt: skip
+    tree = layered({"w": linear([1.0])}, (1,), cuba)
+    assert nir(tree, SNNTORCH)["n"].gain == 1  # type: ignore[union-attr]
+    for options in (replace(SNNTORCH, dt=1e-3), ReadOptions(profile="spikingjelly", dt=2e-4)):
+        with pytest.raises(FrontendError, match=r"F117.*times"):
+            nir(tree, options)
+
+
+def test_spyx_weights_are_told_from_their_shapes(nir: Callable[..., Graph]) -> None:
+    options = ReadOptions(profile="spyx", dt=1e-3)
+    weight = np.arange(6.0).reshape(2, 3)
+    fields = lif(3, tau=2e-3, r=0.5)
+    turned = layered({"w": {"type": "Linear", "weight": weight}}, (2,), fields)
+    graph = nir(turned, options)
+    np.testing.assert_array_equal(arrives(graph, np.array([1.0, 0.0])), [0, 1, 2])
+    assert graph["n"].gain[0] == 1  # type: ignore[union-attr]
+    straight = layered({"w": {"type": "Linear", "weight": weight.T}}, (2,), fields)
+    assert nir(straight, options)["n"].gain[0] == 0.25  # type: ignore[union-attr]
+    square = layered({"w": linear([1.0, 2.0], [3.0, 4.0])}, (2,), lif(2, tau=2e-3, r=0.5))
+    with pytest.raises(FrontendError, match=r"(?s)F125.*--profile spyx-import"):
+        nir(square, options)
+    graph = nir(square, replace(options, profile="spyx-import"))
+    np.testing.assert_array_equal(arrives(graph, np.array([1.0, 0.0])), [1, 3])
+
+
+# --- shapes of parameters
+
+
+def picture(shape: tuple[int, ...], **fields: Any) -> Fields:
+    """Return input -> 1x1 convolution -> n: four channels of ``shape[1:]``."""
+    conv = {"type": "Conv2d", "weight": np.ones((shape[0], 1, 1, 1)), "stride": 1, "padding": 0,
+            "dilation": 1, "groups": 1}  # fmt: skip
+    return layered({"c": conv}, (1, *shape[1:]), lif(1) | fields)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2), (4, 3, 4), (4, 4, 4)])
+@pytest.mark.parametrize(
+    "form", [(4, 1, 1), (1, 4, 1, 1), (1, 1, 1), (4, 3, 2), (3, 1), (1, 3, 2), (2,)]
+)
+def test_parameters_spread_as_numpy_does(
+    nir: Callable[..., Graph], shape: tuple[int, ...], form: tuple[int, ...]
+) -> None:
+    values = 2.0 + np.arange(np.prod(form)).reshape(form) / 8
+    try:
+        expected = np.broadcast_to(values.reshape(form[-3:]), shape)
+    except ValueError:
+        with pytest.raises(FrontendError, match=r"F114.*parameter 'tau'"):
+            nir(picture(shape, tau=values))
+        return
+    node: Any = nir(picture(shape, tau=values))["n"]
+    np.testing.assert_array_equal(node.beta, 1 - 1 / expected)
+
+
+def test_one_value_per_channel_or_along_the_last_axis(nir: Callable[..., Graph]) -> None:
+    values = np.array([2.0, 4.0, 8.0, 16.0])
+    by_channel: Any = nir(picture((4, 3, 2), tau=values))["n"]
+    np.testing.assert_array_equal(by_channel.beta[:, 0, 0], 1 - 1 / values)
+    last: Any = nir(picture((3, 2, 4), tau=values))["n"]
+    np.testing.assert_array_equal(last.beta[0, 0], 1 - 1 / values)
+    either = picture((4, 2, 4), tau=values)
+    with pytest.raises(FrontendError, match=r"F114.*may be one value per channel"):
+        nir(either)
+    framework: Any = nir(either, ReadOptions(profile="snntorch-import", dt=1.0))["n"]
+    np.testing.assert_array_equal(framework.beta[0, 0], 1 - 1 / values)
+    equal: Any = nir(picture((4, 2, 4), tau=np.full(4, 2.0)))["n"]
+    assert (equal.beta == 0.5).all()
+
+
+def test_a_scale_or_delay_that_fits_in_two_ways_is_refused(nir: Callable[..., Graph]) -> None:
+    for node in (
+        {"type": "Scale", "scale": np.arange(1.0, 4)},
+        {"type": "Delay", "delay": np.arange(3.0)},
+    ):
+        with pytest.raises(FrontendError, match=r"F114.*(first axis and the last|in two ways)"):
+            nir(layered({"s": node}, (3, 2, 3), lif((3, 2, 3))))  # type: ignore[arg-type]
+        nir(layered({"s": node}, (3, 2, 2), lif((3, 2, 2))))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("front", [(1,), (1, 1), (7, 1), (1, 7)])
+@pytest.mark.parametrize("first", ["Conv2d", "Conv1d", "SumPool2d", "AvgPool2d", "Scale"])
+def test_batch_and_time_in_front_of_pictures(
+    nir: Callable[..., Graph], front: tuple[int, ...], first: str
+) -> None:
+    weights = {"Conv2d": (3, 2, 3, 3), "Conv1d": (3, 2, 3)}
+    node: Fields = {"type": first, "kernel_size": 2, "stride": 2, "padding": 0}
+    if first in weights:
+        node = {"type": first, "weight": np.ones(weights[first]), "stride": 1, "padding": 1}
+    shape = (2, 6) if first == "Conv1d" else (2, 6, 6)
+    layers = {"c": node}
+    if first == "Scale":
+        conv = {"type": "Conv2d", "weight": np.ones((3, 2, 3, 3)), "stride": 1, "padding": 1}
+        layers = {"s": {"type": "Scale", "scale": np.full((), 2.0)}, "c": conv}
+    graph = nir(layered(layers, (*front, *shape), lif()))
+    assert graph.inputs[0].shape == shape
+    assert any("counts batch and time" in text for text in repairs(graph))
+
+
+def test_wrong_channels_are_no_batch(nir: Callable[..., Graph]) -> None:
+    conv = {"type": "Conv2d", "weight": np.ones((3, 2, 3, 3)), "stride": 1, "padding": 1}
+    with pytest.raises(FrontendError, match="F114"):
+        nir(layered({"c": conv}, (1, 3, 6, 6), lif()))
+
+
+# --- an integrator and its threshold
+
+
+def test_an_integrator_and_its_threshold_are_one_neuron(nir: Callable[..., Graph]) -> None:
+    values = {"tau": np.full(2, 4.0), "r": np.full(2, 2.0), "v_leak": np.zeros(2)}
+    nodes = {"input": end("Input", 1), "w": linear([1.0], [2.0]), "li": {"type": "LI", **values},
+             "t": {"type": "Threshold", "threshold": np.full(2, 0.6)}, "out": end("Output", 2),
+             "volts": end("Output", 2), "back": linear([0.0, -1.0], [0.0, 0.0])}  # fmt: skip
+    pairs = ("input>w", "w>li", "li>t", "t>out", "t>back", "back>li")
+    options = replace(VOLTAGES, compare=">")
+    del nodes["volts"]
+    graph = nir(graph_of(nodes, *pairs), options)
+    node: Any = graph["t"]
+    assert [item.name for item in graph.populations] == ["t"]
+    assert (node.reset, node.beta[0], node.gain[0], node.vth[0]) == ("none", 0.75, 0.5, 0.6)
+    assert {(e.source, e.target, e.delay) for e in graph.edges} == {
+        ("input", "t", 0), ("t", "t", 1)
+    }  # fmt: skip
+    nodes["volts"] = end("Output", 2)
+    graph = nir(graph_of(nodes, *pairs, "li>volts"), replace(options, reset="none"))
+    assert {item.name for item in graph.populations} == {"t", "li"}
+    assert set(graph.outputs) == {"li", "t"}
+    voltage, expected = np.zeros(2), []
+    spikes = np.zeros(2)
+    given = np.array([1, 0, 1, 1, 0, 1.0])
+    for x in given:
+        voltage = 0.75 * voltage + 0.5 * (np.array([x, 2 * x]) + np.array([-spikes[1], 0]))
+        spikes = (voltage > 0.6).astype(float)
+        expected.append(spikes)
+    trace = reference.run(graph, {"input": given.reshape(1, -1, 1)})
+    np.testing.assert_array_equal(trace.spikes("t")[0], expected)
+    with pytest.raises(UsageError, match=r"U082.*--reset"):
+        nir(graph_of(nodes, *pairs, "li>volts"), replace(options, reset="zero"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "beta"),
+    [
+        ("I", {"r": 0.5}, 1.0),
+        ("CubaLI", {"tau_mem": 2.0, "tau_syn": 4.0, "r": 2.0, "v_leak": 0.0, "w_in": 4.0}, 0.5),
+    ],
+)
+def test_other_integrators_before_a_threshold(
+    nir: Callable[..., Graph], name: str, fields: Fields, beta: float
+) -> None:
+    nodes = {"w": linear([1.0]), "i": {"type": name, **fields}}
+    options = ReadOptions(dt=1.0, compare=">", discretization="euler" if name != "I" else None)
+    node: Any = nir(layered(nodes, (1,), {"type": "Threshold", "threshold": 1.0}), options)["n"]
+    assert isinstance(node, LIF)
+    assert (node.beta, node.reset, node.alpha is None) == (beta, "none", name == "I")
 
 
 # --- what is between neurons
@@ -295,7 +618,7 @@ def test_a_filtered_bias_comes_from_a_neuron_that_always_fires(nir: Callable[...
 def test_delays_are_steps_and_differ_by_neuron(nir: Callable[..., Graph]) -> None:
     wait = {"type": "Delay", "delay": np.array([0.0, 2.0, 2.0])}
     nodes = {"d": wait, "w": linear([1.0, 10.0, 100.0], bias=[0.5])}
-    graph = nir(layered(nodes, (3,), {"type": "I", "r": np.ones(1)}))
+    graph = nir(layered(nodes, (3,), {"type": "I", "r": np.ones(1)}), ReadOptions(dt=1.0))
     assert sorted(edge.delay for edge in graph.edges) == [0, 2]
     trace = reference.run(graph, {"input": np.ones((1, 4, 3))})
     np.testing.assert_array_equal(
@@ -305,7 +628,7 @@ def test_delays_are_steps_and_differ_by_neuron(nir: Callable[..., Graph]) -> Non
 
 def test_a_delayed_bias_comes_late(nir: Callable[..., Graph]) -> None:
     nodes = {"w": linear([0.0], bias=[1.0]), "d": {"type": "Delay", "delay": np.array([2.0])}}
-    graph = nir(layered(nodes, (1,), {"type": "I", "r": np.ones(1)}))
+    graph = nir(layered(nodes, (1,), {"type": "I", "r": np.ones(1)}), ReadOptions(dt=1.0))
     trace = reference.run(graph, {"input": np.zeros((1, 4, 1))})
     np.testing.assert_array_equal(trace["n", "voltage"].ravel(), [0, 0, 1, 2])
 
@@ -408,13 +731,16 @@ def test_a_file_of_one_node(nir: Callable[..., Graph]) -> None:
 # --- several spikes a step
 
 
+SINABS = ReadOptions(profile="sinabs", profile_defaults=True)
+
+
 def test_who_says_how_many_spikes_a_step(nir: Callable[..., Graph]) -> None:
     tree = layered({"w": linear([1.0])}, (1,), lif())
     subtract = replace(EULER, reset="subtract", reset_order="at_spike")
     for options, expected in (
-        (ReadOptions(profile="sinabs"), (255, "profile 'sinabs'")),
-        (ReadOptions(profile="sinabs", max_spikes=4), (4, "option --max-spikes")),
-        (ReadOptions(profile="sinabs", max_spikes=1), (1, "option --max-spikes")),
+        (SINABS, (255, "profile 'sinabs'")),
+        (replace(SINABS, max_spikes=4), (4, "option --max-spikes")),
+        (replace(SINABS, max_spikes=1), (1, "option --max-spikes")),
         (replace(subtract, max_spikes=7), (7, "option --max-spikes")),
         (subtract, (1, "")),
     ):
@@ -434,9 +760,9 @@ def test_a_limit_without_effect_is_refused(nir: Callable[..., Graph]) -> None:
     )
     for tree, options, code in (
         (spiking, replace(EULER, max_spikes=1), "U082"),
-        (silent, ReadOptions(profile="sinabs", max_spikes=3), "U082"),
-        (spiking, ReadOptions(profile="sinabs", max_spikes=0), "U083"),
-        (spiking, ReadOptions(profile="sinabs", max_spikes=256), "U083"),
+        (silent, replace(SINABS, max_spikes=3), "U082"),
+        (spiking, replace(SINABS, max_spikes=0), "U083"),
+        (spiking, replace(SINABS, max_spikes=256), "U083"),
     ):
         with pytest.raises(UsageError, match=code):
             nir(tree, options)
@@ -457,7 +783,7 @@ def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
     if name == "unknown_profile":
         return layered(one, (1,), lif()), ReadOptions(profile="brian2")
     if name == "several_spikes_set_to_zero":
-        return layered(one, (1,), lif()), ReadOptions(profile="sinabs", reset="zero")
+        return layered(one, (1,), lif()), replace(SINABS, reset="zero")
     if name == "negative_step":
         return layered(one, (1,), lif()), replace(EULER, dt=-1.0)
     if name == "coarse_step":
