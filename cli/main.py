@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikec.cli.reading import READ, reading
 from spikec.cli.session import FAILED, Commands, guarded, print_json, progress_bar
 
 if TYPE_CHECKING:  # heavy: imported by the commands that need it
     from spikec.cli.loading import CompileOptions
+    from spikec.compiler.frontends import ReadOptions
 
 __all__ = ["app", "main"]
 
@@ -62,35 +64,6 @@ class ReadoutName(str, Enum):
     mean_voltage = "mean-voltage"
 
 
-class ResetName(str, Enum):
-    """What a spike does."""
-
-    subtract = "subtract"
-    zero = "zero"
-    none = "none"
-
-
-class ResetOrderName(str, Enum):
-    """When a spike does it."""
-
-    at_spike = "at_spike"
-    next_step = "next_step"
-
-
-class CompareName(str, Enum):
-    """How a voltage is compared with the threshold."""
-
-    above = ">"
-    reaching = ">="
-
-
-class DiscretizationName(str, Enum):
-    """How a time constant becomes a decay."""
-
-    euler = "euler"
-    exp = "exp"
-
-
 class ConversionName(str, Enum):
     """How a network without spikes becomes one with spikes."""
 
@@ -115,43 +88,6 @@ WeightBits = Annotated[
         metavar="BITS",
         help="Bits per weight: 8 (default), 'auto' for all that fit, or layer1=6,readout=8.",
     ),
-]
-Dt = Annotated[
-    float | None, typer.Option("--dt", help="Time step in seconds, if the file does not say.")
-]
-ResetOption = Annotated[
-    ResetName | None, typer.Option("--reset", help="What a spike does, if the file does not say.")
-]
-ResetOrderOption = Annotated[
-    ResetOrderName | None,
-    typer.Option("--reset-order", help="When it does so: at the spike, or one step later."),
-]
-CompareOption = Annotated[
-    CompareName | None, typer.Option("--compare", help="Spike above, or also at the threshold.")
-]
-DiscretizationOption = Annotated[
-    DiscretizationName | None,
-    typer.Option("--discretization", help="How time constants become decays."),
-]
-MaxSpikes = Annotated[
-    int | None,
-    typer.Option(
-        "--max-spikes", help="Limit of spikes a step, where neurons send several: few save bits."
-    ),
-]
-SpikeExp = Annotated[
-    int | None,
-    typer.Option("--spike-exp", help="Fraction bits of sigma-delta messages (.net): 6 as in netx."),
-]
-InputBits = Annotated[
-    int | None,
-    typer.Option(
-        "--input-bits", help="Bits of the integers that enter (.net without an input layer's)."
-    ),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option("--profile", help="The framework that wrote the file; answers all of these."),
 ]
 Calibrate = Annotated[
     Path | None,
@@ -192,37 +128,17 @@ TimeLimit = Annotated[
 
 
 def _options(
-    target: str | None,
-    weight_bits: str | None,
-    calibrate: Path | None,
-    dt: float | None,
-    reset: ResetName | None,
-    reset_order: ResetOrderName | None,
-    compare: CompareName | None,
-    discretization: DiscretizationName | None,
-    profile: str | None,
-    max_spikes: int | None,
+    read: ReadOptions,
+    target: str | None = None,
+    weight_bits: str | None = None,
+    calibrate: Path | None = None,
     steps: int | None = None,
     *,
     layout: str | None = None,
-    spike_exp: int | None = None,
-    input_bits: int | None = None,
 ) -> CompileOptions:
     from spikec.cli.loading import CompileOptions
     from spikec.compiler.axes import parse_layouts
-    from spikec.compiler.frontends import ReadOptions
 
-    read = ReadOptions(
-        dt=dt,
-        reset=None if reset is None else reset.value,
-        reset_order=None if reset_order is None else reset_order.value,
-        compare=None if compare is None else compare.value,
-        discretization=None if discretization is None else discretization.value,
-        profile=profile,
-        max_spikes=max_spikes,
-        spike_exp=spike_exp,
-        input_bits=input_bits,
-    )
     return CompileOptions(
         read=read,
         target=target,
@@ -235,20 +151,13 @@ def _options(
 
 @app.command()
 @guarded
+@reading
 def inspect(
     file: NetworkFile,
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="PICTURE.svg", help="Draw it into a file too.")
     ] = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Show what a file holds: every population, edge and semantic choice."""
@@ -256,10 +165,7 @@ def inspect(
     from spikec.cli.outputs import check_output
     from spikec.compiler import frontends
 
-    options = _options(
-        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
-        spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read)
     check_output(svg, file, ending=".svg")
     network = frontends.load(file, options.read)
     if svg is not None:
@@ -276,6 +182,7 @@ def inspect(
 
 @app.command(name="compile")
 @guarded
+@reading
 def compile_command(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="NET.spk")],
@@ -292,15 +199,7 @@ def compile_command(
     ] = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a fixed-point program, and say what that lost."""
@@ -308,10 +207,7 @@ def compile_command(
     from spikec.cli.outputs import check_output
     from spikec.compiler.program_file import write_program
 
-    options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     options = replace(options, budget=budget, max_drop=max_drop)
     loading.refuse_steps_alone(options)
     check_output(output, file, calibrate)
@@ -329,6 +225,7 @@ def compile_command(
 
 @app.command()
 @guarded
+@reading
 def run(
     file: NetworkFile,
     data: DataFile,
@@ -360,15 +257,7 @@ def run(
     calibrate: Calibrate = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
@@ -381,10 +270,7 @@ def run(
     from spikec.cli import loading, running
     from spikec.cli.outputs import check_output
 
-    options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     lava = loading.lava_options([backend.value], python=lava_python, time_limit=time_limit)
     check_output(output, file, data, calibrate, ending=".npz")
     check_output(events, file, data, calibrate, ending=".npz")
@@ -434,6 +320,7 @@ def run(
 
 @app.command()
 @guarded
+@reading
 def verify(
     file: NetworkFile,
     data: DataFile,
@@ -478,15 +365,7 @@ def verify(
     calibrate: Calibrate = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = None,
     as_json: AsJson = False,
@@ -495,10 +374,7 @@ def verify(
     from spikec.cli import loading, tables, verification
     from spikec.cli import report as reporting
 
-    options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     chosen = loading.backends_of(backends)
     lava = loading.lava_options(
         chosen, python=lava_python, time_limit=time_limit, samples=backend_samples
@@ -539,6 +415,7 @@ def verify(
 
 @app.command()
 @guarded
+@reading
 def diff(
     first: Annotated[
         Path, typer.Argument(metavar="A", help="A trace (.npz), a program, or a network.")
@@ -554,24 +431,13 @@ def diff(
     samples: Samples = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs down to the first differing neuron and step. Exits with 1 if they differ."""
     from spikec.cli import comparison
 
-    options = _options(
-        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
-        steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, None, None, None, steps, layout=layout)
     with progress_bar("comparing", quiet=as_json) as progress:
         report = comparison.diff(
             first,
@@ -589,6 +455,7 @@ def diff(
 
 @app.command()
 @guarded
+@reading
 def attribute(
     file: NetworkFile,
     data: DataFile,
@@ -603,24 +470,13 @@ def attribute(
     calibrate: Calibrate = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Quantize one thing at a time, and all but one: what each choice costs, and what helps."""
     from spikec.cli import attribution
 
-    options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     with progress_bar("running variants", quiet=as_json) as progress:
         report = attribution.attribute(
             file,
@@ -636,6 +492,7 @@ def attribute(
 
 @app.command()
 @guarded
+@reading
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A network file.")],
     data: DataFile,
@@ -661,15 +518,7 @@ def sweep(
     calibrate: Calibrate = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Compile and run with every number of bits, policy and target: what memory buys."""
@@ -677,10 +526,7 @@ def sweep(
     from spikec.cli import tables
     from spikec.cli.outputs import check_output
 
-    options = _options(
-        None, None, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, None, None, calibrate, steps, layout=layout)
     check_output(plot, file, data, calibrate, ending=".png")
     with progress_bar("sweeping", quiet=as_json) as progress:
         result = sweeping.sweep(
@@ -704,6 +550,7 @@ def sweep(
 
 @app.command(name="map")
 @guarded
+@reading
 def map_command(
     file: NetworkFile,
     output: Annotated[
@@ -727,15 +574,7 @@ def map_command(
     calibrate: Calibrate = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Place a program on the cores of a chip: what each holds, and what a run makes it do."""
@@ -743,10 +582,7 @@ def map_command(
     from spikec.cli.outputs import check_output
     from spikec.compiler.program_file import write_program
 
-    options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     if sanafe is not None:
         mapping.refuse_sanafe_alone(data)
     check_output(output, file, data, calibrate)
@@ -774,6 +610,7 @@ def map_command(
 
 @app.command()
 @guarded
+@reading
 def check(
     file: NetworkFile,
     target: TargetName = None,
@@ -781,24 +618,13 @@ def check(
     calibrate: Calibrate = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Say which parts are stock on the chip, and why others are not. Exits with 1 if any is not."""
     from spikec.cli import deployment, loading
 
-    options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     loading.refuse_steps_alone(options)
     found = deployment.deployment(loading.load(file, options).program)
     print_json(found.as_dict()) if as_json else deployment.show(found)
@@ -808,6 +634,7 @@ def check(
 
 @app.command()
 @guarded
+@reading
 def emit(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
@@ -819,13 +646,7 @@ def emit(
     calibrate: Calibrate = None,
     steps: Steps = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
+    read: ReadOptions = READ,
     soft_reset: Annotated[
         SoftResetName | None,
         typer.Option(
@@ -843,17 +664,12 @@ def emit(
             "link into one program.",
         ),
     ] = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
     from spikec.cli import loading, running, tables
 
-    options = _options(
-        target, weight_bits, calibrate, dt, reset, reset_order, compare, discretization, profile,
-        max_spikes, steps, layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     loading.refuse_steps_alone(options)
     report = running.emit(
         file,
@@ -872,6 +688,7 @@ def emit(
 
 @app.command()
 @guarded
+@reading
 def convert(
     file: NetworkFile,
     output: Annotated[
@@ -894,25 +711,14 @@ def convert(
     ] = None,
     samples: Samples = None,
     layout: DataLayout = None,
-    dt: Dt = None,
-    reset: ResetOption = None,
-    reset_order: ResetOrderOption = None,
-    compare: CompareOption = None,
-    discretization: DiscretizationOption = None,
-    profile: Profile = None,
-    max_spikes: MaxSpikes = None,
-    spike_exp: SpikeExp = None,
-    input_bits: InputBits = None,
+    read: ReadOptions = READ,
     as_json: AsJson = False,
 ) -> None:
     """Write a network in another format, or turn a ReLU network into a spiking one."""
     from spikec.cli import conversion as rates
     from spikec.cli import running, tables
 
-    options = _options(
-        None, None, None, dt, reset, reset_order, compare, discretization, profile, max_spikes,
-        layout=layout, spike_exp=spike_exp, input_bits=input_bits,
-    )  # fmt: skip
+    options = _options(read, layout=layout)
     if conversion is None:
         rates.refuse_idle(
             data=data, percentile=percentile, test=test, samples=samples, layout=layout

@@ -207,7 +207,8 @@ def _matters(file: NirFile, loss: Loss, said: Mapping[str, ByName[Any]]) -> bool
         return bool(nodes)
     resets = said.get("reset", ByName())
     return any(
-        not (node.has("v_reset") and node.array("v_reset").any()) and resets.of(node.name) not in ("subtract", "none")
+        resets.of(node.name) not in ("subtract", "none")
+        and not (node.has("v_reset") and node.array("v_reset").any())
         for node in nodes
     )
 

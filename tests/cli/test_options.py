@@ -74,7 +74,15 @@ def test_options_of_lava_are_for_lava(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [["--dt", "0.1"], ["--reset", "zero"], ["--profile", "norse"], ["--max-spikes", "2"]]
+    "option",
+    [
+        ["--dt", "0.1"],
+        ["--reset", "zero"],
+        ["--profile", "norse"],
+        ["--max-spikes", "2"],
+        ["--v-reset", "0"],
+        ["--profile-defaults"],
+    ],
 )
 def test_traces_are_not_read_as_networks_are(option: list[str]) -> None:
     fine("run", GRAPH, "--data", DATA, "-o", TRACE)

@@ -14,7 +14,7 @@ from support.lava_files import Fields, cuba, layer, sdnn, write
 
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array, size
-from spikec.compiler.errors import FrontendError
+from spikec.compiler.errors import FrontendError, UsageError
 from spikec.compiler.frontends import ReadOptions, lava_net
 from spikec.compiler.frontends.lava_weights import connections
 from spikec.compiler.operators import Dense
@@ -283,6 +283,24 @@ def test_a_threshold_out_of_reach_is_a_readout(net: Callable[..., Program]) -> N
     fields = cuba(vth=(1 << 18) - 1)
     program = net(layer("input", shape=[2]), layer("dense", shape=[1], weight=[[3, 4]], **fields))
     assert program.population("layer1").vth is None
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"profile_defaults": True}, "U082"),
+        ({"v_reset": "0"}, "U082"),
+        ({"spike_factor": "1"}, "U082"),
+        ({"compare": "layer1=>"}, "U084"),
+        ({"compare": "<"}, "U084"),
+    ],
+)
+def test_options_of_other_formats_are_refused(
+    net: Callable[..., Program], options: dict[str, Any], code: str
+) -> None:
+    layers = (layer("input", shape=[2]), layer("dense", shape=[1], weight=[[3, 4]], **cuba()))
+    with pytest.raises(UsageError, match=code):
+        net(*layers, **options)
 
 
 def test_at_least_is_exact_where_voltages_stay_on_the_grid(net: Callable[..., Program]) -> None:
