@@ -227,11 +227,15 @@ def _refuse_idle(
     said: Mapping[str, ByName[Any]],
     open_losses: Sequence[Loss],
 ) -> None:
-    """Refuse options that answer no question of this file."""
+    """Refuse options that answer no question of this file.
+
+    How time constants become decays may be said of any file: it is one of the file's units, as
+    the time step is.
+    """
     thresholds = any(node.kind == "Threshold" for node in file.nodes.values())
     idle = [name for name in ("spike_exp", "input_bits") if getattr(options, name) is not None]
     idle += [
-        name for name in ("discretization", "reset", "reset_order", "compare")
+        name for name in ("reset", "reset_order", "compare")
         if getattr(options, name) is not None and name not in needed
         and not (thresholds and (name == "reset_order" or set(said[name].values) == {"none"}))
     ]  # fmt: skip

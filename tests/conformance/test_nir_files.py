@@ -185,10 +185,7 @@ def test_every_file_is_read() -> None:
         assert nir_graph.recognises(path)
         with pytest.raises(FrontendError, match="F115"):
             read(path)
-        options = {**ONE_NEURON["exact"]}
-        if "scnn" in path.name or "_if_" in path.name:  # they have no time constants
-            del options["discretization"]
-        graph = read(path, **options)
+        graph = read(path, **ONE_NEURON["exact"])
         assert {choice.what for choice in graph.choices} >= {"dt", "reset", "reset order"}
     graph = read(DATA / "nir/history/braille_subgraph__77b4a80.nir", profile="snntorch-import")
     repaired = [choice.what for choice in graph.choices if choice.origin == "import repair"]

@@ -141,8 +141,7 @@ def test_cuba_lif_and_its_own_units(nir: Callable[..., Graph]) -> None:
 )
 def test_readouts(nir: Callable[..., Graph], kind: str, fields: Fields, expected: Any) -> None:
     neuron = {"type": kind, **{name: np.array(value) for name, value in fields.items()}}
-    options = replace(VOLTAGES, discretization=None) if kind == "I" else VOLTAGES
-    node: Any = nir(layered({"w": linear([1.0])}, (1,), neuron), options)["n"]
+    node: Any = nir(layered({"w": linear([1.0])}, (1,), neuron), VOLTAGES)["n"]
     assert isinstance(node, LI)
     assert (node.alpha, node.beta, node.gain) == expected
 
@@ -519,7 +518,7 @@ def test_other_integrators_before_a_threshold(
     nir: Callable[..., Graph], name: str, fields: Fields, beta: float
 ) -> None:
     nodes = {"w": linear([1.0]), "i": {"type": name, **fields}}
-    options = ReadOptions(dt=1.0, compare=">", discretization="euler" if name != "I" else None)
+    options = replace(VOLTAGES, compare=">")
     node: Any = nir(layered(nodes, (1,), {"type": "Threshold", "threshold": 1.0}), options)["n"]
     assert isinstance(node, LIF)
     assert (node.beta, node.reset, node.alpha is None) == (beta, "none", name == "I")
