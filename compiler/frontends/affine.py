@@ -32,6 +32,7 @@ __all__ = [
     "Gate",
     "Image",
     "Key",
+    "Opaque",
     "Signal",
     "State",
     "Whole",
@@ -86,8 +87,23 @@ class Whole:
     up: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """What an operator without an affine form gives; made once each, so identity is equality.
+
+    It may vanish, as the surrogate of a straight-through gradient does in
+    ``spike - surrogate + surrogate``. Where it is left, ``where`` and ``why`` say what it was.
+    """
+
+    operands: tuple[Form, ...]
+    operator: object
+    where: str
+    why: str
+    hint: str
+
+
 ONE = One()
-Atom: TypeAlias = One | State | Signal | Image | Whole
+Atom: TypeAlias = One | State | Signal | Image | Whole | Opaque
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +160,22 @@ class Form:
                     raise ValueError(f"a product of {_name(atom)} and {_name(second)}")
                 if any(gate.most > 1 for gate in gates & others):
                     raise ValueError("a product of spike counts")
-                key = (gates | others, second if atom is ONE else atom)
+                product_atom = second if atom is ONE else atom
+                both = gates | others
+                if not isinstance(product_atom, Whole):
+                    both = _implied_away(both)  # of counts, each comparison is looked at
+                key = (both, product_atom)
                 product = coefficient * factor
                 terms[key] = terms[key] + product if key in terms else product
         return Form(shape, _nonzero(terms))
+
+    def reduced(self) -> Form:
+        """Leave out gates that another gate of the same term implies."""
+        terms: dict[Key, Array] = {}
+        for (gates, atom), coefficient in self.terms.items():
+            key = (_implied_away(gates), atom)
+            terms[key] = terms[key] + coefficient if key in terms else coefficient
+        return Form(self.shape, _nonzero(terms))
 
     def reshaped(self, shape: Shape) -> Form:
         """Read the same elements as another shape."""
@@ -286,6 +314,27 @@ def ratio(form: Form, membrane: Form, tolerance: float = 2e-6) -> Array | None:
     return scale if form.close_to(same, tolerance) else None
 
 
+def _implied_away(gates: frozenset[Gate]) -> frozenset[Gate]:
+    """Leave out ``H(f >= 0)`` beside ``H(f > 0)``: their product is the latter."""
+    if len(gates) < 2:
+        return gates
+    strict = [gate for gate in gates if gate.strict and gate.most == 1]
+    return frozenset(
+        gate for gate in gates
+        if gate.strict or gate.most > 1 or not any(_same_level(gate, other) for other in strict)
+    )  # fmt: skip
+
+
+def _same_level(gate: Gate, other: Gate) -> bool:
+    """Say whether two gates have the same threshold on the same value."""
+    scale = ratio(gate.form.without_constant(), other.form.without_constant())
+    return (
+        scale is not None
+        and bool((scale > 0).all())
+        and gate.form.close_to(other.form.scaled(scale).reshaped(gate.form.shape))
+    )
+
+
 def _nonzero(terms: dict[Key, Array]) -> dict[Key, Array]:
     return {key: c for key, c in terms.items() if c.any()}
 
@@ -308,11 +357,13 @@ def _name(which: Atom) -> str:
         return f"'{which.name}'"
     if isinstance(which, Whole):
         return "a rounded value"
+    if isinstance(which, Opaque):
+        return f"what {which.where} gives"
     return "an input current" if isinstance(which, Image) else "a constant"
 
 
 def _key(which: Atom) -> str:
-    return str(id(which)) if isinstance(which, (Image, Whole)) else repr(which)
+    return str(id(which)) if isinstance(which, (Image, Whole, Opaque)) else repr(which)
 
 
 def digest(values: Array) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import external_data_helper, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
 from spikec.compiler.arrays import Array, frozen, size
+from spikec.compiler.frontends.onnx_numbers import OPERATORS
 
 __all__ = ["OnnxFile", "Runner", "read_onnx_file"]
 
@@ -38,13 +38,13 @@ class OnnxFile:
         """Return the same weights with another model that uses them."""
         return replace(self, model=model)
 
-    def runner(self, operators: Sequence[type[OpRun]] = ()) -> Runner:
+    def runner(self) -> Runner:
         """Return a function that runs the model with onnx's evaluator.
 
         It takes values of the inputs and the names of outputs (None: every value),
         and returns these by name.
         """
-        evaluator = ReferenceEvaluator(self.model, new_ops=list(operators))
+        evaluator = ReferenceEvaluator(self.model, new_ops=list(OPERATORS))
 
         def run(feeds: Mapping[str, Array], outputs: Sequence[str] | None) -> dict[str, Any]:
             given = {**self.weights, **feeds}

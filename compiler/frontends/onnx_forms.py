@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +32,14 @@ from spikec.compiler.frontends.onnx_step import (
 )
 from spikec.compiler.ir import Choice
 
-__all__ = ["StepModel", "has_time_loop", "one_sample", "read_steps"]
+__all__ = [
+    "StepModel",
+    "becomes_spike",
+    "copied_from",
+    "has_time_loop",
+    "one_sample",
+    "read_steps",
+]
 
 #: The number of steps assumed where a file leaves it open: any would do.
 _ANY_STEPS = 13
@@ -75,7 +83,7 @@ def read_steps(file: OnnxFile) -> Iterator[StepModel]:
     constants = {*file.weights, *(tensor.name for tensor in graph.initializer)}
     inputs = [entry for entry in graph.input if entry.name not in constants]
     if has_time_loop(graph):
-        yield _loop_model(file, inputs, opset)
+        yield from _readings(lambda spikes: _loop_model(file, inputs, opset, spikes))
         return
     metadata = {item.key: item.value for item in model.metadata_props}
     if len(inputs) == 1 and not metadata.get("snn.states", ""):
@@ -83,7 +91,57 @@ def read_steps(file: OnnxFile) -> Iterator[StepModel]:
         if is_unrolled(model, inputs[0].name, declared):
             yield from map(_rolled_model, rerolled(file, inputs[0].name, declared))
             return
-    yield _step_model(file, inputs, metadata.get("snn.states", ""), opset)
+    yield from _readings(
+        lambda spikes: _step_model(file, inputs, metadata.get("snn.states", ""), opset, spikes)
+    )
+
+
+def _readings(read: Callable[[AbstractSet[str] | None], StepModel]) -> Iterator[StepModel]:
+    """Yield the step with its states as they are, then with those that hold spikes as spikes.
+
+    A state that becomes a spike is 0 or 1 and may multiply what it gates; which ones do is
+    only known once the step is read with them. So all are taken for spikes first, then
+    those that are found to become spikes, until nothing changes.
+    """
+    problem: NotAStepError | None = None
+    try:
+        yield read(frozenset())
+    except NotAStepError as error:
+        problem = error
+    try:
+        spikes = _spike_states(read)
+        if spikes:
+            yield read(spikes)
+            return
+    except NotAStepError as error:
+        problem = problem or error
+    if problem is not None:
+        raise problem
+
+
+def _spike_states(read: Callable[[AbstractSet[str] | None], StepModel]) -> frozenset[str]:
+    """Return the states that become spikes when just these are taken for spikes."""
+    assumed: frozenset[str] | None = None
+    while True:
+        found = frozenset(
+            state.name
+            for state in read(assumed).states
+            if (assumed is None or state.name in assumed)
+            and becomes_spike(state)
+            and not np.any(state.initial)
+        )
+        if found == assumed or not found:
+            return found
+        assumed = found
+
+
+def becomes_spike(state: StepState) -> bool:
+    """Say whether a state becomes the spikes of a threshold, or 1 less those."""
+    opposite = affine.constant(np.ones(state.after.shape)) - state.after
+    return any(
+        gate is not None and gate.most == 1
+        for gate in (state.after.is_spike(), opposite.is_spike())
+    )
 
 
 def _rolled_model(rolled: Rolled) -> StepModel:
@@ -112,9 +170,14 @@ def _rolled_model(rolled: Rolled) -> StepModel:
     )
 
 
-def _loop_model(file: OnnxFile, inputs: Sequence[onnx.ValueInfoProto], opset: int) -> StepModel:
+def _loop_model(
+    file: OnnxFile,
+    inputs: Sequence[onnx.ValueInfoProto],
+    opset: int,
+    spikes: AbstractSet[str] | None,
+) -> StepModel:
     graph = file.model.graph
-    step = Step(opset)
+    step = Step(opset, spikes=spikes)
     environment: dict[str, Value] = dict(file.weights)
     signals: dict[str, Shape] = {}
     for entry in inputs:
@@ -145,11 +208,15 @@ def _loop_model(file: OnnxFile, inputs: Sequence[onnx.ValueInfoProto], opset: in
 
 
 def _step_model(
-    file: OnnxFile, inputs: Sequence[onnx.ValueInfoProto], metadata: str, opset: int
+    file: OnnxFile,
+    inputs: Sequence[onnx.ValueInfoProto],
+    metadata: str,
+    opset: int,
+    spikes: AbstractSet[str] | None,
 ) -> StepModel:
     graph = file.model.graph
     pairs, origin = _pairs(graph, inputs, metadata)
-    step = Step(opset)
+    step = Step(opset, spikes=spikes)
     environment: dict[str, Value] = dict(file.weights)
     signals: dict[str, Shape] = {}
     shapes: dict[str, Shape] = {}
@@ -157,14 +224,14 @@ def _step_model(
         shape = _shape(entry, leading=1)
         if entry.name in pairs:
             shapes[entry.name] = shape
-            environment[entry.name] = affine.atom(affine.State(entry.name), shape)
+            environment[entry.name] = step.state(entry.name, shape)
         else:
             signals[entry.name] = _without_batch(shape, entry.name)
             environment[entry.name] = affine.atom(Signal(entry.name), shape)
     values = step.run(graph, environment)
     states = []
     for name, (after, initial) in pairs.items():
-        form = as_form(values[after], f"output '{after}'")
+        form = as_form(step, values[after], f"output '{after}'")
         if size(form.shape) != size(shapes[name]):
             raise NotAStepError(
                 f"state '{name}'",
@@ -180,7 +247,7 @@ def _step_model(
     # An exporter may list one tensor as the output and as a state: then it is both.
     shown = [entry.name for entry in graph.output if entry.name not in afters]
     shown = shown or [graph.output[0].name]
-    outputs = {name: as_form(values[name], f"output '{name}'") for name in shown}
+    outputs = {name: as_form(step, values[name], f"output '{name}'") for name in shown}
     choices = (
         Choice(
             what="state pairs",
@@ -292,12 +359,24 @@ def _confirm(state: StepState, origin: str) -> None:
         return
     if not any(isinstance(atom, affine.State) for atom in state.after.atoms):
         return  # a delayed input: a state that only remembers
+    if copied_from(state) is not None:
+        return  # a place of a delay line
     raise NotAStepError(
         f"state '{state.name}'",
         f"what it becomes does not depend on it; it was paired by {origin}",
         "name states X and X_next, or list them in metadata 'snn.states'; neurons whose states "
         "replace each other (snnTorch's Alpha) are outside the supported family",
     )
+
+
+def copied_from(state: StepState) -> affine.State | Signal | None:
+    """Return what a state keeps for one step, if it is another state or an input."""
+    if len(state.after.terms) != 1 or state.after.gates:
+        return None
+    ((_, atom),) = state.after.terms
+    if not isinstance(atom, (affine.State, Signal)) or atom == affine.State(state.name):
+        return None
+    return atom if (state.after.coefficient(atom) == 1).all() else None
 
 
 def _deep_atoms(form: Form) -> frozenset[affine.Atom]:

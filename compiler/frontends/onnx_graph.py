@@ -24,10 +24,19 @@ from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.container import BROKEN
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import sha256_of_file
-from spikec.compiler.frontends.affine import Form, Gate, Image, Signal, State, has_whole
+from spikec.compiler.frontends import affine
+from spikec.compiler.frontends.affine import (
+    Form,
+    Gate,
+    Image,
+    Opaque,
+    Signal,
+    State,
+    has_whole,
+)
 from spikec.compiler.frontends.onnx_file import OnnxFile, read_onnx_file
 from spikec.compiler.frontends.onnx_floors import unfloored
-from spikec.compiler.frontends.onnx_forms import StepModel, read_steps
+from spikec.compiler.frontends.onnx_forms import StepModel, copied_from, read_steps
 from spikec.compiler.frontends.onnx_memory import settled
 from spikec.compiler.frontends.onnx_neurons import (
     EACH,
@@ -38,6 +47,7 @@ from spikec.compiler.frontends.onnx_neurons import (
 )
 from spikec.compiler.frontends.onnx_probe import compare
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
+from spikec.compiler.frontends.onnx_tables import as_units
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.frontends.spike_limits import limited
 from spikec.compiler.ir import (
@@ -53,7 +63,16 @@ from spikec.compiler.ir import (
     SourceView,
 )
 from spikec.compiler.names import cleaned, distinct
-from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
+from spikec.compiler.operators import (
+    Chain,
+    Conv2d,
+    Dense,
+    Operator,
+    Permute,
+    Reshape,
+    Scale,
+    Stage,
+)
 
 __all__ = ["opened", "read", "recognises", "refusing"]
 
@@ -127,6 +146,7 @@ def _lowered(
     options: ReadOptions,
 ) -> Graph:
     """Return the graph of one reading of the file, compared with the file itself."""
+    _refuse_opaque(step)
     lowering = _Lowering(settled(unfloored(step)))
     graph = lowering.graph()
     graph = Graph(
@@ -139,6 +159,23 @@ def _lowered(
     )
     checked = compare(graph, file, step, lowering.output_of, path)
     return limited(checked, lowering.limits(), options.max_spikes, str(path))
+
+
+def _refuse_opaque(step: StepModel) -> None:
+    """Refuse an operator without a form, where a state or an output still depends on it."""
+    seen: set[Gate] = set()
+
+    def look(form: Form) -> None:
+        for _, atom in form.terms:
+            if isinstance(atom, Opaque):
+                raise NotAStepError(atom.where, atom.why, atom.hint)
+        sources = {image.source for image in form.images if isinstance(image.source, Gate)}
+        for gate in (form.gates | sources) - seen:
+            seen.add(gate)
+            look(gate.form)
+
+    for form in (*step.outputs.values(), *(state.after for state in step.states)):
+        look(form)
 
 
 def _refused(path: Path, node: str, why: str, hint: str = "") -> FrontendError:
@@ -289,6 +326,7 @@ class _Lowering:
         return found
 
     def _output(self, form: Form, name: str) -> _Key | None:
+        form = self._relayed(as_units(self._model.step, form, f"output '{name}'"), name)
         shown = form.is_spike() or self._shown_state(form)
         if shown is not None:
             source, late = self._resolved(shown)
@@ -307,6 +345,16 @@ class _Lowering:
         self._found[name] = readout
         self._follow(readout)
         return name
+
+    def _relayed(self, form: Form, name: str) -> Form:
+        """Return spikes that an output shows in another order, or a part of them, as spikes."""
+        if len(form.terms) != 1 or form.gates or not form.images:
+            return form
+        (image,) = form.images
+        if not (form.coefficient(image) == 1).all() or not _selects(image):
+            return form
+        level = affine.constant(np.full(form.shape, 0.5))
+        return self._model.step.threshold(form - level, strict=True, origin=f"output '{name}'")
 
     def _shown_state(self, form: Form) -> State | None:
         """Return the state an output shows, if it only remembers a spike."""
@@ -485,17 +533,24 @@ def _remembered(state: StepState) -> Signal | State | Gate:
     gate = state.after.is_spike()
     if gate is not None:
         return gate
-    if len(state.after.terms) == 1:
-        ((gates, atom), coefficient) = next(iter(state.after.terms.items()))
-        copied = isinstance(atom, (Signal, State)) and atom != State(state.name)
-        if copied and not gates and (coefficient == 1).all():
-            assert isinstance(atom, (Signal, State))
-            return atom
+    copied = copied_from(state)
+    if copied is not None:
+        return copied
     raise NotAStepError(
         f"state '{state.name}'",
         "a layer is fed with it, but it is no spike: a voltage or current is sent",
         "send the spikes of the population",
     )
+
+
+def _selects(image: Image) -> bool:
+    """Say whether every value of an image is one of its source's, or 0."""
+    source = image.source
+    spikes = source.most == 1 if isinstance(source, Gate) else isinstance(source, Signal)
+    stages = (stage for stage in image.stages if not isinstance(stage, (Permute, Reshape)))
+    if not spikes or not all(np.isin(stage.weight, (0, 1)).all() for stage in stages):
+        return False
+    return bool(Chain(stages=image.stages).apply(np.ones((1, *image.sent))).max() <= 1)
 
 
 def _plain_sum(form: Form) -> Neuron | None:

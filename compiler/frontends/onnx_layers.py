@@ -10,12 +10,16 @@ import numpy as np
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form
-from spikec.compiler.operators import Conv2d, Dense, Scale, sum_pool
+from spikec.compiler.frontends.onnx_tables import spikes_in
+from spikec.compiler.operators import Conv2d, Dense, Scale, Sparse, Synapses, sum_pool
 
 if TYPE_CHECKING:
     from spikec.compiler.frontends.onnx_step import Step
 
 __all__ = ["LAYERS"]
+
+#: A layer at many places has at most this many synapses.
+_MOST_SYNAPSES = 1 << 26
 
 
 def _refused(where: str, why: str, hint: str = "") -> Exception:
@@ -50,17 +54,57 @@ def _times(weight: Array, factor: float) -> Array:
 
 
 def _dense(step: Step, form: Form, weight: Array, where: str) -> Form:
-    if size(form.shape[:-1]) != 1:
-        raise _refused(
-            where,
-            f"it multiplies the last axis of {form.shape}, one matrix for several places",
-            "flatten before it, or write it as a 1x1 convolution",
-        )
+    if size(form.shape[:-1]) != 1 and weight.any():
+        return _at_each_place(step, form, weight, where)
     if not weight.any():  # rockpool writes recurrence also where there is none
         return affine.constant(np.zeros((*form.shape[:-1], weight.shape[0])))
     flat = form.reshaped((1, form.shape[-1]))
     result = step.linear(flat, [Dense(weight=weight)], where)
     return result.reshaped((*form.shape[:-1], weight.shape[0]))
+
+
+def _at_each_place(step: Step, form: Form, weight: Array, where: str) -> Form:
+    """One matrix on the last axis of several places: synapses of each place to itself."""
+    outputs, inputs = weight.shape
+    if form.shape[-1] != inputs:
+        raise ValueError(f"weight {weight.shape} takes {inputs} inputs, the last axis has "
+                         f"{form.shape[-1]}")  # fmt: skip
+    places = size(form.shape[:-1])
+    if places * weight.size > _MOST_SYNAPSES:
+        raise ValueError(f"{places} places of {outputs} x {inputs} weights")
+    # Source by source: every input of a place reaches all outputs of that place.
+    targets = np.arange(places * outputs).reshape(places, 1, outputs)
+    synapses = Synapses(
+        targets=np.broadcast_to(targets, (places, inputs, outputs)).reshape(-1),
+        pointers=np.arange(places * inputs + 1) * outputs,
+        outputs=places * outputs,
+    )
+    each = Sparse(weight=np.tile(weight.T.reshape(-1), places), synapses=synapses)
+    flat = form.reshaped((1, places * inputs))
+    return step.linear(flat, [each], where).reshaped((*form.shape[:-1], outputs))
+
+
+def _max_pool(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    """The largest of spikes: whether there is any, a threshold on their sum."""
+    form = forms[0]
+    held = spikes_in(step, form)
+    scale = next(iter(form.terms.values()), np.zeros(1))
+    if (
+        held is None
+        or len(form.terms) != 1
+        or form.constant.any()
+        or (scale != scale.flat[0]).any()
+    ):
+        raise _refused(
+            where,
+            "it takes the largest of values that are no spikes",
+            "pool spikes, or train with average pooling",
+        )
+    if scale.flat[0] < 0:
+        raise _refused(where, "it takes the largest of values below 0")
+    windows = _average_pool(step, [form], {**given, "count_include_pad": 1}, where)
+    spike = step.threshold(windows, strict=True, origin=where)
+    return spike.scaled(scale[:1])
 
 
 def _conv(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
@@ -207,6 +251,7 @@ LAYERS: dict[str, Callable[..., Form]] = {
     "Gemm": _gemm,
     "Conv": _conv,
     "AveragePool": _average_pool,
+    "MaxPool": _max_pool,
     "GlobalAveragePool": _global_average_pool,
     "BatchNormalization": _batch_norm,
     "ReduceMean": _mean,

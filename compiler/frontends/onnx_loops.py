@@ -50,7 +50,7 @@ def _scan(
     inner = step.run(body, environment)
     finals = _keep_states(step, carried, [inner[o.name] for o in body.output[:num_states]], where)
     series: list[Value] = [
-        _over_time(inner[output.name], steps, where) for output in body.output[num_states:]
+        _over_time(step, inner[output.name], steps, where) for output in body.output[num_states:]
     ]
     return [*finals, *series]
 
@@ -77,7 +77,7 @@ def _loop(
     inner = step.run(body, environment)
     ends = [inner[output.name] for output in body.output[1:]]
     finals = _keep_states(step, carried, ends[: len(initial)], where, steps)
-    series: list[Value] = [_over_time(value, steps, where) for value in ends[len(initial) :]]
+    series: list[Value] = [_over_time(step, value, steps, where) for value in ends[len(initial) :]]
     return [*finals, *series]
 
 
@@ -136,14 +136,14 @@ def _keep_states(
             results.append(item.initial)
             continue
         assert item.initial is not None
-        after = as_form(end, where).reshaped(item.initial.shape)
+        after = as_form(step, end, where).reshaped(item.initial.shape)
         step.states[item.name] = StepState(name=item.name, initial=item.initial, after=after)
         results.append(Final(item.name))
     return results
 
 
-def _over_time(value: Value, steps: int, where: str) -> Timed:
-    form = as_form(value, where)
+def _over_time(step: Step, value: Value, steps: int, where: str) -> Timed:
+    form = as_form(step, value, where)
     return Timed(form.reshaped((1, *form.shape)), steps)
 
 

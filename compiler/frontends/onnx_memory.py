@@ -8,7 +8,7 @@ equation, weighed element by element, is an input like any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +16,10 @@ import numpy as np
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import ONE, Atom, Form, Gate, Image, Key, Signal, State
-from spikec.compiler.frontends.onnx_forms import StepModel
+from spikec.compiler.frontends.onnx_forms import StepModel, copied_from
 from spikec.compiler.frontends.onnx_neurons import membrane_scale, signed_scale
 from spikec.compiler.frontends.onnx_step import Step, StepState
+from spikec.compiler.frontends.onnx_tables import as_units, spikes_in
 from spikec.compiler.operators import Chain
 
 __all__ = ["settled"]
@@ -34,22 +35,32 @@ def settled(model: StepModel) -> StepModel:
     settling = _Settling(model.step, memories, model.states)
     own = {state.name: settling.own_gates(state) for state in model.states}
     states = tuple(
-        state if _copies(state) else replace(state, after=settling.after(state, own[state.name]))
+        state
+        if copied_from(state) is not None
+        else replace(state, after=settling.after(state, own[state.name]))
         for state in model.states
     )
-    outputs = {name: settling.form(form) for name, form in model.outputs.items()}
+    outputs = {
+        name: _shown(form, model.states, states) or settling.form(form)
+        for name, form in model.outputs.items()
+    }
     return replace(model, states=states, outputs=outputs)
+
+
+def _shown(
+    form: Form, before: Sequence[StepState], settled_states: Sequence[StepState]
+) -> Form | None:
+    """Return what the state that an output shows becomes, settled; None if it shows none."""
+    for state, known in zip(before, settled_states, strict=True):
+        same = size(state.after.shape) == size(form.shape) and state.after.is_spike() is None
+        if same and form.digest() == state.after.digest():
+            return known.after.reshaped(form.shape)
+    return None
 
 
 def _remembered_gate(form: Form) -> Gate | None:
     """Return the gate g of a state that becomes g, or 1 - g."""
     return form.is_spike() or (_one(form) - form).is_spike()
-
-
-def _copies(state: StepState) -> bool:
-    """Say whether a state only keeps an input, or another state, for one step."""
-    (key, *others) = state.after.terms or [(frozenset(), ONE)]
-    return not others and isinstance(key[1], (Signal, State)) and key[1] != State(state.name)
 
 
 def _one(form: Form) -> Form:
@@ -77,7 +88,10 @@ class _Settling:
     ) -> None:
         self._step = step
         self._memories = memories
-        self._kept = {*memories, *(state.name for state in states if _copies(state))}
+        self._kept = {
+            *memories,
+            *(state.name for state in states if copied_from(state) is not None),
+        }
         self._after = {state.name: state.after for state in states}
         self._gates: dict[Gate, Form] = {}
         self._old: dict[str, Form] = {}
@@ -117,6 +131,9 @@ class _Settling:
     def _image(self, image: Image, source: Gate) -> Form:
         """Return the image of the settled source; that of ``1 - g`` is the one's less g's."""
         shape = (1, *image.shape)
+        kept = self._kept_state(source)
+        if kept is not None:  # a remembered spike that no membrane tells
+            return affine.atom(self._step.image(kept, image.sent, image.stages, image.shape), shape)
         settled_source = self.gate(source)
         same = settled_source.is_spike()
         opposite = (_one(settled_source) - settled_source).is_spike()
@@ -125,6 +142,15 @@ class _Settling:
         if same is not None or opposite is None:
             return found
         return affine.constant(Chain(stages=image.stages).apply(np.ones((1, *image.sent)))) - found
+
+    def _kept_state(self, gate: Gate) -> State | None:
+        """Return the state that holds a spike, if the gate is that spike and nothing tells it."""
+        if len(gate.form.terms) != 1 or not self._step.spikes:
+            return None
+        ((gates, atom),) = gate.form.terms
+        if gates or not isinstance(atom, State) or atom.name not in self._step.spikes:
+            return None
+        return None if atom.name in self._old else atom
 
     def after(self, state: StepState, own: frozenset[Gate]) -> Form:
         """Return what a state becomes, settled; a remembered spike stays a spike."""
@@ -135,7 +161,8 @@ class _Settling:
         """Return the gate over settled forms."""
         if gate not in self._gates:
             inner = self.form(gate.form)
-            inner = self.inputs(inner, _about(inner))
+            if spikes_in(self._step, inner) is None:
+                inner = self.inputs(inner, _about(inner))
             same = inner.digest() == gate.form.digest()
             self._gates[gate] = (
                 affine.spike(gate, gate.form.shape) if same else self._over(gate, inner)
@@ -165,15 +192,33 @@ class _Settling:
         """Turn spikes of others, weighed one by one, into inputs."""
         terms: dict[Key, Array] = {}
         for (gates, atom), coefficient in form.terms.items():
-            key: Key = (gates, atom)
             foreign = gates - own
-            if atom is ONE and len(foreign) == 1:
-                key = (gates & own, self._sent(next(iter(foreign)), form))
-            terms[key] = terms[key] + coefficient if key in terms else coefficient
+            sent: Mapping[Key, Array] = {(gates, atom): coefficient}
+            if atom is ONE and foreign:
+                sent = self._foreign(foreign, gates & own, coefficient, form)
+            for key, weight in sent.items():
+                terms[key] = terms[key] + weight if key in terms else weight
         return Form(form.shape, terms)
+
+    def _foreign(
+        self, foreign: frozenset[Gate], own: frozenset[Gate], coefficient: Array, form: Form
+    ) -> dict[Key, Array]:
+        """Return what a product of others' spikes brings, as inputs."""
+        product = Form(form.shape, {(foreign, ONE): np.ones(1)})
+        brought: dict[Key, Array] = {}
+        for (gates, atom), weight in as_units(
+            self._step, product, "a product of spikes"
+        ).terms.items():
+            key: Key = (own | gates, atom)
+            if atom is ONE and len(gates) == 1:
+                key = (own, self._sent(next(iter(gates)), form))
+            brought[key] = coefficient * weight
+        return brought
 
     def _sent(self, source: Gate | Signal | State, form: Form) -> Image:
         shape = form.shape[1:] or (1,)
+        if isinstance(source, Gate):
+            source = self._kept_state(source) or source
         return self._step.image(source, shape, (), shape)
 
     def _read_off(self, gate: Gate, state: StepState, scale: Array) -> Form:

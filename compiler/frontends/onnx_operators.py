@@ -15,9 +15,10 @@ import onnx
 
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.frontends import affine
-from spikec.compiler.frontends.affine import Form, State, Whole
+from spikec.compiler.frontends.affine import Form, Opaque, State, Whole
 from spikec.compiler.frontends.onnx_counts import counted, has_counts, rounded
 from spikec.compiler.frontends.onnx_layers import LAYERS
+from spikec.compiler.frontends.onnx_linear import expanded, is_constant, joined, moved, summed
 from spikec.compiler.frontends.onnx_step import (
     RECTIFIED,
     Carried,
@@ -32,9 +33,10 @@ from spikec.compiler.frontends.onnx_step import (
     attributes,
     folded,
 )
+from spikec.compiler.frontends.onnx_tables import not_negative, opens_with, tabulated
 from spikec.compiler.operators import Permute
 
-__all__ = ["NEVER_CONSTANT", "apply", "as_form"]
+__all__ = ["LINEAR", "NEVER_CONSTANT", "apply", "as_form"]
 
 _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
            "Multinomial")  # fmt: skip
@@ -60,37 +62,121 @@ def apply(
         if found is not None:
             return found
     steps = [item.steps for item in arguments if isinstance(item, Timed)]
-    forms = [_operand(item, where) for item in arguments]
-    handler = _ELEMENTWISE.get(node.op_type) or LAYERS.get(node.op_type)
-    if handler is None:
-        handler = _SHAPES.get(node.op_type)
-        if handler is not None and steps:
-            forms = [forms[0], *(_without_time(item, steps[0]) for item in forms[1:])]
-    if handler is None:
-        hint = _HINTS.get(node.op_type, "write the neuron with sums, products with constants and "
-                          "comparisons, as docs/onnx.md lists them")  # fmt: skip
-        raise NotAStepError(where, "the operator has no affine form", hint)
-    result = handler(step, forms, attributes(node), where)
-    if isinstance(result, Form):
-        result = counted(step, result, where)
-    if not steps:
-        return result if isinstance(result, list) else [result]
-    return [Timed(result, steps[0])]
+    forms = [_operand(step, item, where) for item in arguments]
+    if steps and node.op_type in _SHAPES:
+        forms = [forms[0], *(_without_time(item, steps[0]) for item in forms[1:])]
+    table = tabulated(step, node, forms)
+    result = _result(step, node, forms, where) if table is None else table
+    results = result if isinstance(result, list) else [counted(step, result, where)]
+    return [Timed(item, steps[0]) for item in results] if steps else results
 
 
-def as_form(value: Value, where: str) -> Form:
+def _result(
+    step: Step, node: onnx.NodeProto, forms: Sequence[Any], where: str
+) -> Form | list[Form]:
+    """Return what one operator makes of forms: one form, or one for each output."""
+    kind, given = node.op_type, attributes(node)
+    handler = _ELEMENTWISE.get(kind)
+    if _is_opaque(kind, forms):
+        return _opaque(step, node, forms, where)
+    if handler is not None:
+        element_wise: Form = handler(step, _spread(step, forms, where), given, where)
+        return element_wise
+    if kind in _JOINS:
+        return joined(step, [_form(item) for item in forms], int(given["axis"]), where)
+    handler = LAYERS.get(kind) or _SHAPES.get(kind)
+    changing = [place for place, item in enumerate(forms) if isinstance(item, Form)]
+    if handler is not None and set(changing) <= _CHANGING.get(kind, {0}):
+        try:
+            return handler(step, forms, given, where)
+        except NotAStepError:
+            if len(changing) != 1 or kind not in (*_MOVES, *_SUMS):
+                raise
+    if len(changing) == 1 and _moves(kind, forms, given):
+        outputs = moved(step, node, forms, where)
+        return outputs if len(outputs) > 1 else outputs[0]
+    if len(changing) == 1 and _sums(step, kind, forms, given):
+        return summed(step, node, forms, where)
+    if kind in _WHOLE_TENSORS:
+        why = f"its inputs {', '.join(node.input[place] for place in changing)} change"
+        raise NotAStepError(
+            where, f"{why}: it is no sum with constant weights", _HINTS.get(kind, "")
+        )
+    return _opaque(step, node, forms, where)
+
+
+def _is_opaque(kind: str, forms: Sequence[Any]) -> bool:
+    """Say whether a product or a quotient has no form, but may be part of what vanishes."""
+    if kind == "Div":
+        return isinstance(forms[1], Form) and bool(forms[1].atoms or forms[1].gates)
+    held = [isinstance(item, Form) and any(isinstance(a, Opaque) for a in item.atoms)
+            for item in forms]  # fmt: skip
+    return kind == "Mul" and any(held) and all(isinstance(item, Form) for item in forms)
+
+
+def _spread(step: Step, forms: Sequence[Any], where: str) -> list[Any]:
+    """Return operands of one shape where a spike is repeated, else as they are."""
+    shapes = [item.shape for item in forms if item is not None]
+    if len({size(shape) for shape in shapes}) < 2:
+        return list(forms)
+    shape = np.broadcast_shapes(*shapes)
+    return [
+        expanded(step, item, shape, where)
+        if isinstance(item, Form) and not is_constant(item) and size(item.shape) < size(shape)
+        else item
+        for item in forms
+    ]
+
+
+def _moves(kind: str, forms: Sequence[Any], given: Mapping[str, Any]) -> bool:
+    """Say whether an operator only moves the values of its one form, or puts zeros beside them."""
+    if kind in ("Resize", "Upsample"):
+        return bool(given.get("mode", b"nearest") == b"nearest")
+    if kind == "Pad" and given.get("mode", b"constant") == b"constant":
+        value = forms[2] if len(forms) > 2 and forms[2] is not None else given.get("value", 0.0)
+        return not np.any(value)
+    return kind in _MOVES and isinstance(forms[0], Form)
+
+
+def _sums(step: Step, kind: str, forms: Sequence[Any], given: Mapping[str, Any]) -> bool:
+    """Say whether an operator is linear in its one form, but for a constant."""
+    if kind == "LpPool":
+        (form,) = (item for item in forms if isinstance(item, Form))
+        return int(given.get("p", 2)) == 1 and not_negative(step, form)
+    return kind in _SUMS
+
+
+def _opaque(step: Step, node: onnx.NodeProto, forms: Sequence[Any], where: str) -> Form:
+    """Return what no rule reads as an atom of its own: it may vanish (a surrogate does)."""
+    hint = _HINTS.get(
+        node.op_type,
+        "write the neuron with sums, products with constants and comparisons, as docs/onnx.md "
+        "lists them",
+    )
+    operands = tuple(_form(item) for item in forms if item is not None)
+    shape = np.broadcast_shapes(*(item.shape for item in operands))
+    plain = tuple(sorted((a.name, a.SerializeToString()) for a in node.attribute))
+    why = (
+        "it divides by a value that changes"
+        if node.op_type == "Div"
+        else "the operator has no affine form"
+    )
+    return step.opaque(Opaque(operands, (node.op_type, plain), where, why, hint), shape)
+
+
+def as_form(step: Step, value: Value, where: str) -> Form:
     """Return a value as a form: a constant, or a carried value as the state it is."""
-    operand = _operand(value, where)
+    operand = _operand(step, value, where)
     return affine.constant(operand) if isinstance(operand, np.ndarray) else operand
 
 
-def _operand(value: Value, where: str) -> Any:
+def _operand(step: Step, value: Value, where: str) -> Any:
     if isinstance(value, Timed):
         return value.form
     if isinstance(value, Carried):
         if value.initial is None:
             raise NotAStepError(where, f"'{value.name}' is carried without an initial value")
-        return affine.atom(affine.State(value.name), value.initial.shape)
+        return step.state(value.name, value.initial.shape)
     if isinstance(value, Noise):
         raise NotAStepError(where, "it uses random numbers", "export without noise (noise_std=0)")
     if isinstance(value, (Counter, Final, EmptySequence)):
@@ -112,6 +198,31 @@ def _form(value: Any) -> Form:
     return affine.constant(value) if isinstance(value, np.ndarray) else value
 
 
+#: Operators that join values side by side.
+_JOINS = ("Concat",)
+#: Operators that only move values.
+_MOVES = (
+    "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Resize",
+    "ReverseSequence", "Slice", "SpaceToDepth", "Split", "Tile", "Transpose", "Trilu", "Upsample",
+)  # fmt: skip
+#: Operators that are linear in one value where the others are constant.
+_SUMS = (
+    "AveragePool", "Conv", "ConvTranspose", "CumSum", "Einsum", "Gemm", "GlobalAveragePool",
+    "LpPool", "MatMul", "Pad", "ReduceMean", "ReduceSum", "Resize", "Upsample",
+)  # fmt: skip
+#: Operators that send what they are given: layers, whatever they are called.
+LINEAR = frozenset((*LAYERS, *_JOINS, *_MOVES, *_SUMS))
+#: Operators whose result is not one value for each of theirs.
+_WHOLE_TENSORS = (
+    *_JOINS, *_MOVES, *_SUMS, "ArgMax", "ArgMin", "BatchNormalization", "Compress", "Flatten",
+    "GRU", "GlobalMaxPool", "InstanceNormalization", "LSTM", "LayerNormalization", "LogSoftmax",
+    "LpNormalization", "LRN", "MaxPool", "MeanVarianceNormalization", "NonZero", "RNN",
+    "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare", "Reshape",
+    "ScatterElements", "ScatterND", "Softmax", "Squeeze", "TopK", "Unsqueeze",
+)  # fmt: skip
+#: Which inputs may change, where these are not the first alone.
+_CHANGING: Mapping[str, set[int]] = {"Gemm": {0, 2}, "MatMul": {0, 1}}
+
 _WHOLE = "send whole populations, and split them into several where parts differ"
 #: ONNX's numbers for the integer types, for those that no voltage overflows, for truth.
 _WHOLE_NUMBERS, _LONG, _BOOLEAN = (2, 3, 4, 5, 6, 7, 12, 13), (6, 7), 9
@@ -132,12 +243,26 @@ def _subtract(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where:
 
 
 def _multiply(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    return _form(forms[0]).times(_form(forms[1]))
+    left, right = _form(forms[0]), _form(forms[1])
+    for gated, value in ((left, right), (right, left)):
+        gate = gated.is_spike()
+        if gate is not None and opens_with(step, gate, value):
+            return value
+    return left.times(right)
+
+
+def _power(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    if isinstance(forms[1], np.ndarray) and (forms[1] == 1).all():
+        return _form(forms[0])
+    raise NotAStepError(where, "it raises a value that changes to a power other than 1")
+
+
+def _exclusive(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
+    left, right = _form(forms[0]), _form(forms[1])
+    return left + right - left.times(right).scaled(np.array([2.0]))
 
 
 def _divide(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    if not isinstance(forms[1], np.ndarray):
-        raise NotAStepError(where, "it divides by a value that changes")
     return _form(forms[0]).times(affine.constant(1.0 / forms[1].astype(np.float64)))
 
 
@@ -206,14 +331,8 @@ def _where(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: st
 
 
 def _equal(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    left, right = forms if not isinstance(forms[0], np.ndarray) else reversed(forms)
-    left = _form(left)
-    if isinstance(right, np.ndarray) and has_counts(left):
-        return _zeros_of(step, left - _form(right), where)
-    if not isinstance(right, np.ndarray) or left.atoms or not np.isin(right, (0, 1)).all():
-        raise NotAStepError(where, "only spikes can be compared for equality, with 0 or 1")
-    sign = affine.constant(2.0 * right - 1.0)
-    return left.times(sign) + affine.constant(1.0 - right)
+    """Reached, but not exceeded."""
+    return _zeros_of(step, _form(forms[0]) - _form(forms[1]), where)
 
 
 def _compare(*, swap: bool, strict: bool) -> Callable[..., Form]:
@@ -227,6 +346,8 @@ def _compare(*, swap: bool, strict: bool) -> Callable[..., Form]:
 
 def _relu(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     form = _form(forms[0])
+    if not_negative(step, form):
+        return form
     if has_counts(form) and not any(isinstance(atom, State) for atom in form.atoms):
         return form.times(step.threshold(form, strict=True, origin=where))
     gate = step.gate(form, strict=True, origin=where + RECTIFIED)
@@ -269,6 +390,8 @@ def _clip(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str
 
 def _absolute(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     form = _form(forms[0])
+    if not_negative(step, form):
+        return form
     above = step.threshold(form, strict=True, origin=where)
     return form.times(above).scaled(np.array([2.0])) - form
 
@@ -276,6 +399,8 @@ def _absolute(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where:
 def _sign(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
     form = _form(forms[0])
     above = step.threshold(form, strict=True, origin=where)
+    if not_negative(step, form):
+        return above
     return above + step.threshold(form, strict=False, origin=where) - _one(form)
 
 
@@ -306,6 +431,8 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Not": _not,
     "And": _and,
     "Or": _or,
+    "Xor": _exclusive,
+    "Pow": _power,
     "Where": _where,
     "Equal": _equal,
     "Relu": _relu,
@@ -382,56 +509,6 @@ def _expand(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: s
     return form.expanded(np.broadcast_shapes(form.shape, wanted))
 
 
-def _slice(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    form = _form(forms[0])
-    if len(forms) > 2:
-        starts, ends = forms[1], forms[2]
-        axes = forms[3] if len(forms) > 3 and forms[3] is not None else np.arange(len(starts))
-    else:
-        starts, ends = np.asarray(given["starts"]), np.asarray(given["ends"])
-        axes = np.asarray(given.get("axes", range(len(starts))))
-    for start, end, axis in zip(starts, ends, axes, strict=True):
-        length = form.shape[int(axis)]
-        if len(range(length)[int(start) : int(end)]) != length:
-            raise NotAStepError(where, "it takes a part of a population", _WHOLE)
-    return form
-
-
-def _split(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    form = _form(forms[0])
-    parts = forms[1] if len(forms) > 1 and forms[1] is not None else given.get("split", [0])
-    if len(parts) != 1:
-        raise NotAStepError(where, "it takes parts of a population", _WHOLE)
-    return form
-
-
-def _gather(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    form, axis = _form(forms[0]), int(given.get("axis", 0)) % len(_form(forms[0]).shape)
-    index = np.asarray(forms[1])
-    if form.shape[axis] != 1 or index.size != 1:
-        raise NotAStepError(where, "it takes a part of a population", _WHOLE)
-    return form.reshaped((*form.shape[:axis], *index.shape, *form.shape[axis + 1 :]))
-
-
-def _reduce_sum(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    """A sum over axes of length one is that one value."""
-    form, axes = _form(forms[0]), _axes(forms, given)
-    if axes is None and given.get("noop_with_empty_axes", 0):
-        return form
-    places = {axis % len(form.shape) for axis in (range(len(form.shape)) if axes is None else axes)}
-    if any(form.shape[axis] != 1 for axis in places):
-        raise NotAStepError(where, "it sums over neurons", "write the sum as a dense layer of ones")
-    kept = [1 if axis in places else n for axis, n in enumerate(form.shape)]
-    left = [n for axis, n in enumerate(form.shape) if axis not in places]
-    return form.reshaped(tuple(kept if given.get("keepdims", 1) else left))
-
-
-def _concat(step: Step, forms: Sequence[Any], given: Mapping[str, Any], where: str) -> Form:
-    if len(forms) != 1:
-        raise NotAStepError(where, "it joins populations side by side", _WHOLE)
-    return _form(forms[0])
-
-
 _SHAPES: dict[str, Callable[..., Any]] = {
     "Reshape": _reshape,
     "Flatten": _flatten,
@@ -439,11 +516,6 @@ _SHAPES: dict[str, Callable[..., Any]] = {
     "Unsqueeze": _unsqueeze,
     "Transpose": _transpose,
     "Expand": _expand,
-    "Slice": _slice,
-    "Split": _split,
-    "Gather": _gather,
-    "Concat": _concat,
-    "ReduceSum": _reduce_sum,
 }
 
 
@@ -492,11 +564,11 @@ def _scatter(
     """``ScatterND`` into a buffer at the loop's step: the buffer's value at each step."""
     buffer, index, update = arguments
     if isinstance(buffer, np.ndarray) and isinstance(index, np.ndarray):
-        return [_written_over(step, node, buffer, index, as_form(update, where), where)]
+        return [_written_over(step, node, buffer, index, as_form(step, update, where), where)]
     if not isinstance(buffer, Carried) or not isinstance(index, Counter):
         raise NotAStepError(where, "it scatters into something else than a buffer over time")
     assert buffer.initial is not None
-    form = as_form(update, where).reshaped((1, *buffer.initial.shape[1:]))
+    form = as_form(step, update, where).reshaped((1, *buffer.initial.shape[1:]))
     return [Timed(form, buffer.initial.shape[0])]
 
 
@@ -506,7 +578,7 @@ def _scatter_elements(
     buffer, index, update = arguments
     if not isinstance(buffer, np.ndarray) or not isinstance(index, np.ndarray):
         raise NotAStepError(where, "it scatters to places that change")
-    return [_written_over(step, node, buffer, index, as_form(update, where), where)]
+    return [_written_over(step, node, buffer, index, as_form(step, update, where), where)]
 
 
 def _written_over(
@@ -545,7 +617,7 @@ def _silenced(
 def _insert(
     step: Step, node: onnx.NodeProto, arguments: Sequence[Value], where: str
 ) -> Sequence[Value] | None:
-    form = as_form(arguments[1], where)
+    form = as_form(step, arguments[1], where)
     return [Timed(form.reshaped((1, *form.shape)), 0)]
 
 

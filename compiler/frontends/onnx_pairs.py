@@ -65,7 +65,11 @@ def _grouped(graph: Unrolled, names: Sequence[str], groups: int, steps: int) -> 
 def _alike(left: object, right: object, depth: int = 3) -> bool:
     if not isinstance(left, Item) or not isinstance(right, Item):
         return not isinstance(left, Item) and not isinstance(right, Item)
-    if left.op != right.op or left.shape != right.shape or len(left.args) != len(right.args):
+    if (
+        (left.op, left.output) != (right.op, right.output)
+        or left.shape != right.shape
+        or len(left.args) != len(right.args)
+    ):
         return False
     return depth == 0 or all(
         _alike(a, b, depth - 1) for a, b in zip(left.args, right.args, strict=True)
@@ -116,7 +120,11 @@ class Pairs:
             if before.op == "Input" and before.row == (after.row or 0) - 1:
                 self._join(before, after)
             return ()
-        same = before.op == after.op and before.shape == after.shape and _given(before, after)
+        same = (
+            (before.op, before.output) == (after.op, after.output)
+            and before.shape == after.shape
+            and _given(before, after)
+        )
         if not same or len(before.args) != len(after.args):
             self._differs(after)
             return ()

@@ -63,7 +63,8 @@ _HINTS = {
 
 #: Operators that stay what they are for a spiking network's step.
 _KEPT = frozenset(
-    {*LAYERS, "Add", "Sum", "Sub", "Mul", "Div", "Neg", "Identity", "Cast", "Dropout", "Reshape",
+    {*LAYERS.keys() - {"MaxPool"}, "Add", "Sum", "Sub", "Mul", "Div", "Neg", "Identity", "Cast",
+     "Dropout", "Reshape",
      "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Slice", "Split", "Gather", "Shape"}
 )  # fmt: skip
 #: Operators of two factors, only one of which may change with the data.
@@ -134,6 +135,10 @@ class _Symbols(Step):
         self.rectified: dict[str, _Rectified] = {}
         self._version = opset
 
+    def is_binary(self, signal: Signal) -> bool:  # noqa: ARG002 - of none
+        """Inputs and activations are numbers."""
+        return False
+
     def _node(self, node: onnx.NodeProto, values: Mapping[str, Any]) -> Sequence[Any]:
         arguments = [values.get(name) for name in node.input]
         changing = [item for item in arguments if isinstance(item, (Form, _Chosen))]
@@ -153,7 +158,7 @@ class _Symbols(Step):
         return super()._node(node, values)
 
     def _rectify(self, node: onnx.NodeProto, arguments: Sequence[Value], where: str) -> Form:
-        form = as_form(arguments[0], where)
+        form = as_form(self, arguments[0], where)
         ceiling = _ceiling(node, arguments, where)
         known = self.known(form)
         if known is not None and (known.ceiling or np.inf) <= (ceiling or np.inf):
@@ -259,7 +264,7 @@ class _Reading:
         """Return what the output ``name`` shows, before a softmax or arg max."""
         value = self._values[name]
         if not isinstance(value, _Chosen):
-            return _Result(as_form(value, f"output '{name}'"), name)
+            return _Result(as_form(self._symbols, value, f"output '{name}'"), name)
         self._choices.append(
             Choice(
                 what=f"dropped before output '{name}'",

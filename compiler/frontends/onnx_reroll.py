@@ -23,7 +23,6 @@ from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.frontends import affine, onnx_operators
 from spikec.compiler.frontends.affine import Form, Signal, State
 from spikec.compiler.frontends.onnx_file import OnnxFile
-from spikec.compiler.frontends.onnx_layers import LAYERS
 from spikec.compiler.frontends.onnx_order import Starts, readings
 from spikec.compiler.frontends.onnx_pairs import Outputs, Pairs, outputs_of, where
 from spikec.compiler.frontends.onnx_rows import ELEMENTWISE, Item, Unrolled
@@ -269,10 +268,10 @@ class _Roll:
         assert item.node is not None
         title = self._title(item)
         try:
-            result = onnx_operators.apply(self.step, item.node, arguments, title)[0]
+            result = onnx_operators.apply(self.step, item.node, arguments, title)[item.output]
         except ValueError as error:
             raise NotAStepError(title, str(error)) from error
-        return onnx_operators.as_form(result, title)
+        return onnx_operators.as_form(self.step, result, title)
 
     def _delayed(self, item: Item, delay: int, user: Item | None) -> Form:
         """Return a value of an earlier iteration, as ``user`` is to see it.
@@ -337,7 +336,7 @@ class _Roll:
 
     def _is_layer(self, item: Item) -> bool:
         """Say whether an item is a layer, or only ever passed on to layers."""
-        if item.op in LAYERS:
+        if item.op in onnx_operators.LINEAR:
             return True
         if item not in self._layered:
             self._layered[item] = False

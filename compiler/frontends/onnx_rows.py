@@ -74,6 +74,8 @@ class Item:
     shape: Shape
     place: int
     row: int | None = None
+    #: Which of the node's outputs it is.
+    output: int = 0
 
 
 Part: TypeAlias = "Item | Array | None"
@@ -150,17 +152,26 @@ class Unrolled:
 
             handler = SERIES.get(node.op_type)
             moved = handler(self, node, arguments, place, where) if handler else None
-            results = [self._computed(node, arguments, place, where)] if moved is None else moved
+            results = (
+                [
+                    self._computed(node, arguments, place, where, output) if name else None
+                    for output, name in enumerate(node.output)
+                ]
+                if moved is None
+                else moved
+            )
         self._values.update(zip(node.output, results, strict=False))
 
-    def _computed(self, node: onnx.NodeProto, arguments: list[Any], place: int, where: str) -> Any:
-        """Return what ``node`` computes: step by step, where it is given a series."""
+    def _computed(
+        self, node: onnx.NodeProto, arguments: list[Any], place: int, where: str, output: int
+    ) -> Any:
+        """Return one output of ``node``: step by step, where it is given a series."""
         if any(isinstance(item, list) for item in arguments):
             raise NotAStepError(where, "a sequence is used in a way that is not understood")
-        shape = self.shape_of(node.output[0])
+        shape = self.shape_of(node.output[output])
         lengths = {len(item.parts) for item in arguments if isinstance(item, Rows)}
         if not lengths:
-            return self._single(node, arguments, shape, place, None)
+            return self._single(node, arguments, shape, place, None, output)
         axis = time_axis(shape)
         if len(lengths) > 1 or axis is None or {shape[axis]} != lengths:
             raise NotAStepError(where, "it does not keep the steps of a series apart")
@@ -170,15 +181,21 @@ class Unrolled:
         rows = []
         for k in range(shape[axis]):
             parts = [_part(item, k, sliced, shape[axis]) for item in arguments]
-            rows.append(self._single(node, parts, row_of(shape, axis), place, k))
+            rows.append(self._single(node, parts, row_of(shape, axis), place, k, output))
         return Rows(tuple(rows))
 
     def _single(
-        self, node: onnx.NodeProto, parts: list[Part], shape: Shape, place: int, row: int | None
+        self,
+        node: onnx.NodeProto,
+        parts: list[Part],
+        shape: Shape,
+        place: int,
+        row: int | None,
+        output: int = 0,
     ) -> Part:
         if node.op_type in _SHAPE_OPS:
             return self.reshaped(parts[0], shape, place)
-        return self._item(node.op_type, node, tuple(parts), shape, place, row)
+        return self._item(node.op_type, node, tuple(parts), shape, place, row, output)
 
     def reshaped(self, part: Part, shape: Shape, place: int) -> Part:
         """Return the same elements as ``shape``."""
@@ -201,11 +218,20 @@ class Unrolled:
         shape: Shape,
         place: int,
         row: int | None,
+        output: int = 0,
     ) -> Item:
         given = b"".join(sorted(a.SerializeToString() for a in node.attribute)) if node else b""
-        key = (op, given, shape, *(id(a) if isinstance(a, Item) else content(a) for a in args))
+        key = (
+            op,
+            given,
+            output,
+            shape,
+            *(id(a) if isinstance(a, Item) else content(a) for a in args),
+        )
         if key not in self._items:
-            self._items[key] = Item(op=op, node=node, args=args, shape=shape, place=place, row=row)
+            self._items[key] = Item(
+                op=op, node=node, args=args, shape=shape, place=place, row=row, output=output
+            )
         return self._items[key]
 
     def shape_of(self, name: str) -> Shape:

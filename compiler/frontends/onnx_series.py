@@ -43,10 +43,6 @@ def _slice(
 ) -> list[Any] | None:
     rows, source = arguments[0], graph.shape_of(node.input[0])
     shape = graph.shape_of(node.output[0])
-    if shape == source:
-        return [rows]
-    if not isinstance(rows, Rows):
-        return None
     given = attributes(node)
     bounds: list[Any] = list(arguments[1:]) if len(arguments) > 1 else [
         given["starts"], given["ends"], given.get("axes")
@@ -55,6 +51,10 @@ def _slice(
     starts, ends, axes, jumps = bounds
     axes = range(len(starts)) if axes is None else [int(a) % len(source) for a in axes]
     jumps = [1] * len(starts) if jumps is None else jumps
+    if shape == source and all(int(jump) == 1 for jump in jumps):
+        return [rows]
+    if not isinstance(rows, Rows):
+        return None
     time = time_axis(source)
     steps = range(len(rows.parts))
     for start, end, axis, jump in zip(starts, ends, axes, jumps, strict=True):

@@ -8,19 +8,21 @@ a value with a time axis is :class:`Timed`, its form being that of any one step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.frontends import affine
-from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Signal, State, Whole
+from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Opaque, Signal, State, Whole
 from spikec.compiler.frontends.onnx_counts import compared
 from spikec.compiler.frontends.onnx_floors import floored
+from spikec.compiler.frontends.onnx_numbers import computed
+from spikec.compiler.frontends.onnx_tables import as_units, decided
 from spikec.compiler.operators import Permute, Reshape, Scale, Stage
 
 __all__ = [
@@ -108,15 +110,28 @@ class StepState:
 
 
 class Step:
-    """Runs a graph on symbols; collects gates, images and the states of its loops."""
+    """Runs a graph on symbols; collects gates, images and the states of its loops.
 
-    def __init__(self, opset: int = 20) -> None:
+    States in ``spikes`` (None: all) are 0 or 1 and are read as gates; inputs in ``graded``
+    may be more.
+    """
+
+    def __init__(
+        self,
+        opset: int = 20,
+        *,
+        spikes: AbstractSet[str] | None = frozenset(),
+        graded: AbstractSet[str] = frozenset(),
+    ) -> None:
         self.opset = opset
+        self.spikes = spikes
+        self.graded = graded
         self.states: dict[str, StepState] = {}
         #: Gates that are thresholds of a rounded form: that form, and whether it is rounded up.
         self.levels: dict[Gate, tuple[Form, bool]] = {}
         self._gates: dict[tuple[str, bool, float], Gate] = {}
         self._wholes: list[Whole] = []
+        self._opaques: list[Opaque] = []
         self._images: dict[tuple[object, ...], Image] = {}
 
     def run(self, graph: onnx.GraphProto, environment: Mapping[str, Value]) -> dict[str, Value]:
@@ -161,6 +176,25 @@ class Step:
         self._wholes.append(Whole(form, up))
         return self._wholes[-1]
 
+    def state(self, name: str, shape: Shape) -> Form:
+        """Return a carried value as it is before the step: a gate where it is a spike."""
+        form = affine.atom(State(name), shape)
+        if self.spikes is not None and name not in self.spikes:
+            return form
+        return affine.spike(self.gate(form, strict=True), shape)
+
+    def is_binary(self, signal: Signal) -> bool:
+        """Say whether an input is 0 or 1."""
+        return signal.name not in self.graded
+
+    def opaque(self, opaque: Opaque, shape: Shape) -> Form:
+        """Return what an operator without a form gives; of equal operands it is one atom."""
+        for known in self._opaques:
+            if known.operator == opaque.operator and _all_close(known.operands, opaque.operands):
+                return affine.atom(known, shape)
+        self._opaques.append(opaque)
+        return affine.atom(opaque, shape)
+
     def threshold(self, form: Form, *, strict: bool, origin: str = "") -> Form:
         """Return ``H(form)`` as a form, written so that the gate opens as its state rises.
 
@@ -170,6 +204,9 @@ class Step:
         count = compared(self, form, strict=strict, origin=origin)
         if count is not None:
             return count
+        known = decided(self, form, strict=strict)
+        if known is not None:
+            return known
         held = floored(form)
         if held is not None and (held[1] < 0).all():  # a floor below the threshold opens nothing
             form = held[0]
@@ -194,6 +231,7 @@ class Step:
 
     def linear(self, form: Form, stage: Sequence[Stage], node: str) -> Form:
         """Return the image of every term of ``form`` (batch of one) under ``stage``."""
+        form = as_units(self, form, node)
         source_shape = form.shape[1:]
         shape = source_shape
         for item in stage:
@@ -275,26 +313,20 @@ def folded(
     node: onnx.NodeProto, arguments: Sequence[Value], opset: int, where: str
 ) -> Sequence[Array]:
     """Return what a node gives whose inputs are all constants."""
-    names = [name for name in node.input if name]
-    feeds = {
-        name: value for name, value in zip(node.input, arguments, strict=True) if value is not None
-    }
     if node.op_type == "Constant":
         return [_constant_of(node, where)]
-    inputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in dict.fromkeys(names)]
-    outputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
-    plain = onnx.NodeProto()
-    plain.CopyFrom(node)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([plain], "constant", inputs, outputs),
-        opset_imports=[onnx.helper.make_opsetid("", opset)],
-    )
+    numbers = [item if isinstance(item, np.ndarray) else None for item in arguments]
     try:
-        results = ReferenceEvaluator(model).run(None, feeds)
-    except Exception as error:  # the evaluator raises what its operators raise
+        return computed(node, numbers, opset)
+    except ValueError as error:
         raise NotAStepError(where, f"its constant inputs cannot be computed: {error}") from error
-    found = iter(results)
-    return [np.asarray(next(found)) if name else np.zeros(0) for name in node.output]
+
+
+def _all_close(left: Sequence[Form], right: Sequence[Form]) -> bool:
+    return len(left) == len(right) and all(
+        size(one.shape) == size(other.shape) and one.close_to(other)
+        for one, other in zip(left, right, strict=True)
+    )
 
 
 def _constant_of(node: onnx.NodeProto, where: str) -> Array:
@@ -318,6 +350,8 @@ def _sent(
         return atom.source, atom.sent, atom.stages, atom.shape
     if not gates and isinstance(atom, (Signal, State)):
         return atom, shape, (), shape
+    if isinstance(atom, Opaque):
+        raise NotAStepError(atom.where, atom.why, atom.hint)
     raise NotAStepError(
         node,
         "it is sent a product of a spike and another value (a graded spike)",

@@ -24,6 +24,7 @@ from spikec.compiler.operators import (
     Scale,
     Sparse,
     Stage,
+    Synapses,
     Weighted,
     with_weight,
 )
@@ -150,9 +151,70 @@ def _after_weights(
         channels = _per_channel(last.weight, middle)
         if channels is not None:
             return [with_weight(first, frozen(weight * channels.reshape(-1, 1, 1, 1)))]
-    if isinstance(last, Conv2d) and isinstance(first, Conv2d) and _is_pooling(first, source):
-        return [_pooled_conv(first, last)]
+    if isinstance(last, Conv2d) and isinstance(first, Conv2d):
+        return _conv_of_conv(first, last, source)
+    if isinstance(first, Sparse) and isinstance(last, (Dense, Sparse)) and _selects(first):
+        if isinstance(last, Dense):
+            return [_selected_columns(first, last)]
+        return [_selected_synapses(first, last)]
     return None
+
+
+def _conv_of_conv(first: Conv2d, last: Conv2d, source: Shape) -> list[Stage] | None:
+    """Merge two convolutions where that is exact."""
+    if _is_pooling(first, source):
+        return [_pooled_conv(first, last)]
+    return [_mixed_conv(first, last)] if _mixes_channels(first) and last.groups == 1 else None
+
+
+def _selects(first: Sparse) -> bool:
+    """Say whether every value is one of the source's times a weight, or 0."""
+    return len(np.unique(first.synapses.targets)) == len(first.synapses.targets)
+
+
+def _selected_columns(first: Sparse, last: Dense) -> Dense:
+    """Return the matrix that reads its source where ``first`` selects it."""
+    synapses = first.synapses
+    sources = synapses.per_synapse(np.arange(synapses.inputs))
+    columns = last.weight[:, synapses.targets].astype(np.float64) * first.weight
+    matrix = np.zeros((len(last.weight), synapses.inputs))
+    np.add.at(matrix.T, sources, columns.T)
+    return Dense(weight=frozen(matrix))
+
+
+def _selected_synapses(first: Sparse, last: Sparse) -> Sparse:
+    """Return the synapses of ``last``, each from the source that ``first`` selects for it."""
+    inner, outer = first.synapses, last.synapses
+    counts = np.diff(outer.pointers)[inner.targets]
+    begins = outer.pointers[inner.targets]
+    places = np.arange(counts.sum()) + np.repeat(begins - (np.cumsum(counts) - counts), counts)
+    sources = np.repeat(inner.per_synapse(np.arange(inner.inputs)), counts)
+    weight = last.weight[places].astype(np.float64) * np.repeat(first.weight, counts)
+    # Two places of one source may reach the same target: their weights add up.
+    keys, pairs = np.unique(sources * outer.outputs + outer.targets[places], return_inverse=True)
+    return Sparse(
+        weight=frozen(np.bincount(pairs.reshape(-1), weight, len(keys))),
+        synapses=Synapses(
+            targets=keys % outer.outputs,
+            pointers=np.searchsorted(keys, np.arange(inner.inputs + 1) * outer.outputs),
+            outputs=outer.outputs,
+        ),
+    )
+
+
+def _mixes_channels(conv: Conv2d) -> bool:
+    """Say whether ``conv`` only adds up channels, place by place."""
+    return (
+        conv.weight.shape[2:] == (1, 1)
+        and (conv.stride, conv.padding, conv.groups) == ((1, 1), (0, 0), 1)
+    )  # fmt: skip
+
+
+def _mixed_conv(first: Conv2d, last: Conv2d) -> Conv2d:
+    """Return the convolution that adds up channels and then does ``last``."""
+    mixing = first.weight[:, :, 0, 0].astype(np.float64)
+    weight = np.einsum("omhw,mi->oihw", last.weight.astype(np.float64), mixing)
+    return replace(last, weight=frozen(np.ascontiguousarray(weight)))
 
 
 def _per_channel(factor: Array, shape: Shape) -> Array | None:
