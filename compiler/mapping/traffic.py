@@ -17,8 +17,9 @@ __all__ = ["Traffic"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Traffic:
-    """Messages a step among ``number`` cores: ``amounts[k]`` from ``senders[k]`` to
-    ``receivers[k]``, each pair once, in rising order.
+    """Messages a step among ``number`` cores, each pair once, in rising order.
+
+    ``amounts[k]`` go from ``senders[k]`` to ``receivers[k]``.
     """
 
     number: int
