@@ -27,6 +27,8 @@ SHIPPED = ("loihi2", "loihi1", "generic")
 
 #: What the arithmetic and the file formats hold, whatever a chip may have.
 _STATE_BITS, _LONGEST_DELAY, _MOST, _MOST_TILES = 24, 1 << 16, 1 << 40, 1 << 10
+#: Target files are a page or two long.
+_MOST_BYTES = 1 << 20
 _SECTIONS = ("decay", "state", "weights", "messages", "delays", "cores", "costs")
 
 
@@ -148,13 +150,23 @@ def load_target(name: str) -> Target:
             )
         )
     try:
-        return _from_table(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise _unreadable(path, f"it is not TOML: {error}") from error
+        return _from_table(_table(path))
     except UnicodeDecodeError as error:
         raise _unreadable(path, "it is not text") from error
     except (ValueError, OSError) as error:
         raise _unreadable(path, str(error)) from error
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file; ``ValueError`` where it is none."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
+    text = path.read_text(encoding="utf-8")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # the parser follows every bracket by a call
+        why = "too deep" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"it is not TOML: {why}") from error
 
 
 def _unreadable(path: Path, why: str) -> UsageError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["Section"]
+
+#: Picojoules and nanoseconds beyond this are no cost of a chip.
+_MOST_COST = 1e15
 
 
 class Section:
@@ -35,7 +37,7 @@ class Section:
         return f"[{self._name}] {key}" if self._name else key
 
     def _wrong(self, key: str, wanted: str) -> ValueError:
-        return ValueError(f"{self._place(key)} is {self._table[key]!r}, not {wanted}")
+        return ValueError(f"{self._place(key)} is {_shown(self._table[key])}, not {wanted}")
 
     def text(self, key: str, choices: Sequence[str] = ()) -> str:
         """Return a text that is not empty, one of ``choices`` if there are any."""
@@ -93,4 +95,11 @@ def _is_integer(value: object, low: int, high: int) -> bool:
 
 
 def _is_cost(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0  # type: ignore[arg-type,operator]
+    return type(value) in (int, float) and 0 <= value <= _MOST_COST  # type: ignore[operator]
+
+
+def _shown(value: object) -> str:
+    """Return what a message says of a value, however long or large that is."""
+    if type(value) is int and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value) if isinstance(value, (int, float)) else f"{value!r:.60}"
