@@ -39,6 +39,8 @@ LINEAR = (
 )
 _KNOWN = frozenset({*NEURONS, *LINEAR, "Input", "Output"})
 _MOST_DEPTH = 32
+#: No type and no version is longer.
+_MOST_TEXT = 64
 
 
 def problem(code: str, where: str, message: str, hint: str = "") -> FrontendError:
@@ -127,11 +129,11 @@ class _Reader:
 
     def read(self) -> NirFile:
         file = _content(read_tree(self.path))
-        version = str(file.get("version", "unknown"))
+        version = _text(file.get("version")) or "unknown"
         tree = file.get("node", file)
         if not isinstance(tree, dict):
             raise problem("F110", str(self.path), "'/node' is not a group")
-        kind = tree.get("type", "NIRGraph")
+        kind = _text(tree["type"]) if "type" in tree else "NIRGraph"
         if kind == "NIRGraph":
             self.metadata = _table(tree.get("metadata", {}))
             scope = self._scope(tree, "", None)
@@ -167,15 +169,15 @@ class _Reader:
         for name, inner in nodes.items():
             if not isinstance(inner, dict):
                 raise problem("F110", where, f"'{name}' is not a node")
-            if inner.get("type") == "NIRGraph":
+            if _text(inner.get("type")) == "NIRGraph":
                 scope.members[name] = self._scope(inner, f"{prefix}{name}.", scope)
             else:
                 scope.members[name] = self._node(inner, f"{prefix}{name}")
         return scope
 
     def _node(self, tree: Mapping[str, Any], name: str) -> NirNode:
-        kind = tree.get("type")
-        if not isinstance(kind, str):
+        kind = _text(tree.get("type"))
+        if kind is None:
             raise problem("F110", f"{self.path}: node '{name}'", "it has no type")
         fields = {key: value for key, value in tree.items() if key not in ("type", "metadata")}
         node = NirNode(name=name, kind=kind, path=str(self.path), fields=fields)
@@ -344,6 +346,11 @@ def _is(member: Any, kind: str) -> bool:
     return isinstance(member, NirNode) and member.kind == kind
 
 
+def _text(value: Any) -> str | None:
+    """Return what is one text; None for arrays and groups, which a damaged file may have there."""
+    return value if isinstance(value, str) and len(value) <= _MOST_TEXT else None
+
+
 def _table(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -352,6 +359,8 @@ def _edges(value: Any, where: str) -> list[tuple[str, str]]:
     if value is None:
         raise problem("F110", where, "it has no edges", "export the network anew")
     pairs = np.asarray(value)
+    if isinstance(value, (dict, str)) or (pairs.size and pairs.dtype != object):
+        raise problem("F110", where, "its edges are no pairs of names", "export the network anew")
     if pairs.size == 0:
         return []
     if pairs.ndim != 2 or pairs.shape[1] != 2:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, Shape, frozen, size
 from spikec.compiler.frontends.nir_file import NirNode, problem
 from spikec.compiler.frontends.nir_neurons import fit_of, spread_over
+from spikec.compiler.limits import MOST_PADDED
 from spikec.compiler.operators import (
     Conv2d,
     Dense,
@@ -20,7 +21,10 @@ from spikec.compiler.operators import (
     sum_pool,
 )
 
-__all__ = ["Layer", "layer_of", "stored_shape"]
+__all__ = ["Layer", "layer_of", "stored_shape", "taken_channels", "taken_shape"]
+
+#: More axes no array has.
+_MOST_AXES = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,9 +62,34 @@ def stored_shape(node: NirNode) -> Shape | None:
         if value is None or isinstance(value, (dict, str)):
             continue
         extents = np.asarray(value).reshape(-1)
-        if extents.size and extents.dtype.kind in "iuf" and (extents >= 1).all():
+        if extents.size and extents.dtype.kind in "iuf" and _are_extents(extents):
             return tuple(int(extent) for extent in extents)
     return None
+
+
+def _are_extents(values: Array) -> bool:
+    few = values.size <= _MOST_AXES
+    return few and bool(((values >= 1) & (values <= MAX_NEURONS)).all())
+
+
+def taken_channels(node: NirNode) -> int:
+    """Return how many channels a convolution takes."""
+    weight = node.array("weight")
+    try:
+        groups = _integers(node, "groups", 1, 1)[0]
+    except ValueError as error:
+        raise problem("F112", node.where, str(error)) from error
+    if weight.ndim < 3:
+        raise problem("F112", node.where, f"its weight has shape {weight.shape}")
+    return int(weight.shape[1]) * groups
+
+
+def taken_shape(node: NirNode) -> Shape:
+    """Return the shape that a convolution says it takes."""
+    extents = node.array("input_shape").reshape(-1)
+    if not _are_extents(extents):
+        raise problem("F112", node.where, f"its input_shape is {extents[:8].tolist()}")
+    return (taken_channels(node), *(int(extent) for extent in extents))
 
 
 def _layer(node: NirNode, source: Shape, *, last_axes: bool) -> Layer:
@@ -135,11 +164,12 @@ def _integers(node: NirNode, name: str, count: int, default: int | None) -> tupl
     if not node.has(name) and default is not None:
         return (default,) * count
     values = node.array(name).reshape(-1)
+    shown = values[:8].tolist()
+    if values.size not in (1, count) or (np.rint(values) != values).any() or (values < 0).any():
+        raise ValueError(f"{name} is {shown}, not {count} whole numbers of 0 or more")
+    if (values > 1 << 20).any() or (name != "padding" and (values < 1).any()):
+        raise ValueError(f"{name} is {shown}: out of range")
     whole = values.astype(np.int64)
-    if values.size not in (1, count) or (whole != values).any() or (whole < 0).any():
-        raise ValueError(f"{name} is {values.tolist()}, not {count} whole numbers of 0 or more")
-    if (whole > 1 << 20).any() or (name != "padding" and (whole < 1).any()):
-        raise ValueError(f"{name} is {values.tolist()}: out of range")
     return tuple(int(value) for value in np.broadcast_to(whole, count))
 
 
@@ -219,6 +249,8 @@ def _odd(weight: Array, dilation: tuple[int, int], axis: int) -> tuple[Array, tu
     if gap * (taps - 1) % 2 == 0:
         return weight, dilation
     extent = gap * (taps - 1) + 2  # one leading zero tap moves the kernel back by half a step
+    if weight.size // taps * extent > MOST_PADDED:
+        raise ValueError(f"dilation {gap} makes its kernel larger than any picture")
     spread = np.zeros((*weight.shape[: 2 + axis], extent, *weight.shape[3 + axis :]), weight.dtype)
     places = 1 + gap * np.arange(taps)
     if axis == 0:
@@ -234,18 +266,27 @@ def _pool(node: NirNode, source: Shape) -> tuple[Stage, ...]:
     kernel = _pair(_integers(node, "kernel_size", 2, None))
     stride = kernel if not node.has("stride") else _pair(_integers(node, "stride", 2, None))
     padding = _pair(_integers(node, "padding", 2, 0))
+    if source[0] * size(kernel) > max(MOST_PADDED, size(source)):
+        raise ValueError(f"kernel {kernel} is larger than any picture")
     if node.kind == "SumPool2d":
         return (sum_pool(source[0], kernel, stride, padding),)
     return average_pool(source[0], kernel, stride, padding)
+
+
+def _axis(node: NirNode, name: str) -> int:
+    value = node.array(name).reshape(-1)[0]
+    if not -_MOST_AXES <= value <= _MOST_AXES or np.rint(value) != value:
+        raise ValueError(f"{name} is {value}")
+    return int(value)
 
 
 def _flattened(node: NirNode, source: Shape) -> Shape:
     """Return the shape after a Flatten; axes count without the batch."""
     first, last = 0, -1
     if node.has("start_dim"):
-        first = int(node.array("start_dim").reshape(-1)[0])
+        first = _axis(node, "start_dim")
     if node.has("end_dim"):
-        last = int(node.array("end_dim").reshape(-1)[0])
+        last = _axis(node, "end_dim")
     rank = len(source)
     first = first + rank if first < 0 else first
     last = last + rank if last < 0 else last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -15,14 +16,16 @@ from spikec.compiler.frontends.nir_layers import Layer
 from spikec.compiler.frontends.nir_neurons import Neuron, fit_of, population, spread_over
 from spikec.compiler.frontends.nir_shapes import Shapes
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph, Input, Node
+from spikec.compiler.limits import MOST_STEPS, allowed_by
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
 
 __all__ = ["lower"]
 
 _MOST_PATHS = 10_000
+#: Linear nodes one after the other: each is a call of a call.
+_LONGEST_PATH = 200
 #: A delay may miss a whole number of steps by this much: files store single precision.
 _STEP_TOLERANCE = 1e-3
-_MOST_DELAY = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -191,7 +194,7 @@ class _Lowering:
             yield _Arrival(source=name, stages=stages, delay=delay, names=names)
             return
         self.paths += 1
-        if name in passed or self.paths > _MOST_PATHS:
+        if name in passed or len(passed) > _LONGEST_PATH or self.paths > _MOST_PATHS:
             raise problem(
                 "F120", node.where, "it is on a loop (or too many paths) without a neuron"
             )
@@ -213,9 +216,10 @@ class _Lowering:
         shape, dt = self.shapes.of(node.name), self.answers.dt
         assert dt is not None
         seconds = node.array("delay").astype(np.float64)
-        steps = np.rint(seconds / dt)
-        wrong = (np.abs(seconds / dt - steps) > _STEP_TOLERANCE) | (steps < 0)
-        if wrong.any() or (steps > _MOST_DELAY).any():
+        with np.errstate(all="ignore"):  # what is no number is no number of steps
+            steps = np.rint(seconds / dt)
+            wrong = ~(np.abs(seconds / dt - steps) <= _STEP_TOLERANCE) | (steps < 0)
+        if wrong.any() or (steps > MOST_STEPS).any():
             found = float(seconds[wrong].flat[0]) if wrong.any() else float(seconds.max())
             raise problem(
                 "F118",
@@ -236,6 +240,13 @@ class _Lowering:
                 "export one delay per value",
             )
         steps = spread
+        if np.unique(steps).size * steps.nbytes > allowed_by(Path(node.path)):
+            raise problem(
+                "F118",
+                node.where,
+                f"{np.unique(steps).size} delays of {steps.size} values are more than a file of "
+                "this size may ask for",
+            )
         return [
             ((Scale(weight=frozen((steps == late).astype(np.float64))),), int(late))
             for late in np.unique(steps)

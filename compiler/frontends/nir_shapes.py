@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
 from spikec.compiler.arrays import Shape, size
 from spikec.compiler.frontends.nir_file import NEURONS, NirFile, NirNode, problem
-from spikec.compiler.frontends.nir_layers import Layer, layer_of, stored_shape
+from spikec.compiler.frontends.nir_layers import (
+    Layer,
+    layer_of,
+    stored_shape,
+    taken_channels,
+    taken_shape,
+)
 from spikec.compiler.frontends.nir_neurons import neuron_shape
 from spikec.compiler.ir import Choice
+from spikec.compiler.limits import allowed_by
 
 __all__ = ["Shapes"]
 
-_MOST_NEURONS = 1 << 28
+#: What a neuron takes in a graph: a dozen numbers.
+_BYTES_A_NEURON = 96
+#: Nodes without effect one after the other: each is a call.
+_LONGEST_PATH = 200
 
 
 class Shapes:
@@ -29,6 +39,7 @@ class Shapes:
         self._shapes: dict[str, Shape] = {}
         self._into: dict[str, Shape] = {}
         self._layers: dict[str, Layer] = {}
+        self._left = allowed_by(Path(file.path))
         self._check_ends()
         self._solve()
         self._check_sums()
@@ -85,7 +96,7 @@ class Shapes:
                 self._repaired(node, f"its shape {shape} counts the batch: {implied} was meant")
                 shape = implied
                 break
-        rank = self._rank_after(node.name, shape, frozenset())
+        rank = self._rank_after(node.name, shape)
         if rank is not None and len(shape) > rank:
             self._repaired(
                 node, f"its shape {shape} counts batch and time: {shape[-rank:]} was meant"
@@ -93,29 +104,29 @@ class Shapes:
             shape = shape[-rank:]
         self._set(node, shape, shape)
 
-    def _rank_after(self, name: str, shape: Shape, passed: frozenset[str]) -> int | None:
+    def _rank_after(self, name: str, shape: Shape) -> int | None:
         """Return how many axes a convolution or pooling takes that ``name`` leads to.
 
         None where nothing says so, or another number of channels than in ``shape``.
         """
-        for after in self._after[name]:
-            node = self.file.nodes[after]
-            rank = {"Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}.get(node.kind)
-            if rank is not None:
-                return rank if self._fits_channels(node, shape, rank) else None
-            if node.kind in (*NEURONS, "Identity", "Scale", "Delay") and after not in passed:
-                found = self._rank_after(after, shape, passed | {after})
-                if found is not None:
-                    return found
+        waiting, passed = [name], {name}
+        while waiting:
+            for after in self._after[waiting.pop(0)]:
+                node = self.file.nodes[after]
+                rank = {"Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}.get(node.kind)
+                if rank is not None and self._fits_channels(node, shape, rank):
+                    return rank
+                if node.kind in (*NEURONS, "Identity", "Scale", "Delay") and after not in passed:
+                    passed.add(after)
+                    waiting.append(after)
         return None
 
     def _fits_channels(self, node: NirNode, shape: Shape, rank: int) -> bool:
         if len(shape) <= rank or node.kind in ("SumPool2d", "AvgPool2d"):
             return True
-        groups = int(np.asarray(node.fields.get("groups", 1)).reshape(-1)[0])
-        return bool(shape[-rank] == node.array("weight").shape[1] * groups)
+        return shape[-rank] == taken_channels(node)
 
-    def _implied(self, name: str) -> Shape | None:
+    def _implied(self, name: str, passed: frozenset[str] = frozenset()) -> Shape | None:
         """Return the shape that some node right after ``name`` needs, if one can say."""
         for after in self._after[name]:
             node = self.file.nodes[after]
@@ -124,13 +135,13 @@ class Shapes:
                 if weight.ndim == 2:
                     return (weight.shape[1],)
             if node.kind in ("Conv1d", "Conv2d") and node.has("input_shape"):
-                weight, extents = node.array("weight"), node.array("input_shape").reshape(-1)
-                groups = int(np.asarray(node.fields.get("groups", 1)).reshape(-1)[0])
-                return (weight.shape[1] * groups, *(int(extent) for extent in extents))
+                return taken_shape(node)
             if node.kind in NEURONS:
                 return neuron_shape(node, None)[0]
-            if node.kind == "Identity" and (inner := self._implied(after)) is not None:
-                return inner
+            if node.kind == "Identity" and after not in passed and len(passed) < _LONGEST_PATH:
+                inner = self._implied(after, passed | {after})
+                if inner is not None:
+                    return inner
         return None
 
     def _advance(self, node: NirNode) -> bool:
@@ -163,8 +174,14 @@ class Shapes:
         raise problem("F120", left.where, "no input or neuron leads to it")
 
     def _set(self, node: NirNode, into: Shape, shape: Shape) -> None:
-        if size(shape) > _MOST_NEURONS or not shape:
-            raise problem("F114", node.where, f"shape {shape} is empty or beyond any chip")
+        if not shape or size(shape) < 1:
+            raise problem("F114", node.where, f"shape {shape} is empty")
+        self._left -= size(shape) * (_BYTES_A_NEURON if node.kind in NEURONS else 8)
+        if self._left < 0:
+            raise problem(
+                "F114", node.where, f"with its shape {shape} the network is larger than a file of "
+                "this size may describe",
+            )  # fmt: skip
         self._into[node.name], self._shapes[node.name] = into, shape
 
     def _check_sums(self) -> None:

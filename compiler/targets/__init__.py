@@ -163,10 +163,11 @@ def _table(path: Path) -> dict[str, Any]:
         raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
     text = path.read_text(encoding="utf-8")
     try:
-        return tomllib.loads(text)
+        table: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # the parser follows every bracket by a call
         why = "too deep" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"it is not TOML: {why}") from error
+    return table
 
 
 def _unreadable(path: Path, why: str) -> UsageError:
