@@ -213,6 +213,7 @@ def show_quantization(report: QuantizationReport) -> None:
     for entry in report.inputs:
         say(f"input {entry.input}: integers {entry.low}..{entry.high}, one is "
             f"{entry.resolution:g} ({entry.bounds_from})")  # fmt: skip
+    _show_horizon(report)
     _show_rounding(report)
     _show_tradeoff(report)
     _show_activity(report)
@@ -221,6 +222,17 @@ def show_quantization(report: QuantizationReport) -> None:
 def _kept_in(item: WeightLoss) -> str:
     """Say what the program stores, where exponents are too few for what was asked for."""
     return f", stored in {item.stored_bits}" if item.stored_bits > max(item.bits, 2) else ""
+
+
+def _show_horizon(report: QuantizationReport) -> None:
+    """Say for how many steps there is room where voltages do not leak, and what may clip."""
+    sums = [item for item in report.populations if item.steps_in_range is not None]
+    if sums and report.horizon is not None:
+        where = "--horizon" if report.horizon_from == "option" else report.horizon_from
+        names = ", ".join(item.population for item in sums)
+        say(f"room without leak ({names}): for {report.horizon} steps, by {where}")
+    for warning in report.warnings:
+        say(f"warning: {warning}")
 
 
 def _show_rounding(report: QuantizationReport) -> None:

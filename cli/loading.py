@@ -69,6 +69,8 @@ class CompileOptions:
     layouts: Layouts | None = None
     budget: str | None = None
     max_drop: str | None = None
+    horizon: int | None = None
+    headroom: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -178,6 +180,8 @@ def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | No
             target,
             weight_bits=_weight_bits(options.weight_bits),
             calibration=calibration,
+            horizon=options.horizon,
+            headroom=options.headroom,
         )
     if calibration is None:
         raise UsageError(
@@ -196,6 +200,8 @@ def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | No
         calibration=calibration,
         budget=None if options.budget is None else parse_size(options.budget),
         max_drop=None if options.max_drop is None else parse_share(options.max_drop),
+        horizon=options.horizon,
+        headroom=options.headroom,
     )
 
 
@@ -250,6 +256,8 @@ def refuse_idle(options: CompileOptions, why: str) -> None:
         "--calibrate": options.calibrate,
         "--budget": options.budget,
         "--max-drop": options.max_drop,
+        "--horizon": options.horizon,
+        "--headroom": options.headroom,
     }
     refuse_given(given, why)
 

@@ -197,6 +197,23 @@ def compile_command(
         str | None,
         typer.Option("--max-drop", metavar="0.5%", help="Choose bits that cost no more."),
     ] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            "--horizon",
+            min=1,
+            metavar="STEPS",
+            help="Steps of the longest run, for sums without leak. Default: --calibrate's.",
+        ),
+    ] = None,
+    headroom: Annotated[
+        float | None,
+        typer.Option(
+            "--headroom",
+            metavar="FACTOR",
+            help="Room beyond voltages of --calibrate. Default: 1.25; 1.5 without leak.",
+        ),
+    ] = None,
     steps: Steps = None,
     layout: DataLayout = None,
     read: ReadOptions = READ,
@@ -208,7 +225,7 @@ def compile_command(
     from spikec.compiler.program_file import write_program
 
     options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
-    options = replace(options, budget=budget, max_drop=max_drop)
+    options = replace(options, budget=budget, max_drop=max_drop, horizon=horizon, headroom=headroom)
     loading.refuse_steps_alone(options)
     check_output(output, file, calibrate)
     loaded = loading.load(file, options)
@@ -216,7 +233,8 @@ def compile_command(
     report = loaded.report
     if as_json:
         lost = None if report is None else report.as_dict()
-        print_json({"output": str(output), "report": lost})
+        warnings = [] if report is None else list(report.warnings)
+        print_json({"output": str(output), "report": lost, "warnings": warnings})
         return
     if report is not None:
         inspection.show_quantization(report)

@@ -81,6 +81,8 @@ def compile_mixed(
     budget: int | None = None,
     max_drop: float | None = None,
     table: Mapping[str, Sequence[Option]] | None = None,
+    horizon: int | None = None,
+    headroom: float | None = None,
 ) -> Compilation:
     """Compile with the bits that cost least and fit ``budget`` bytes, or the other way round.
 
@@ -88,7 +90,8 @@ def compile_mixed(
     accuracy on the calibration data falls by no more, of at most 40 points spread over the
     curve, all measured from the least on; without labels, the share of samples whose class
     changes counts. With both, both hold. ``table`` is
-    what :func:`loss_table` gave, if that is known. Raises
+    what :func:`loss_table` gave, if that is known; ``horizon`` and ``headroom`` are those of
+    :func:`compile_graph`. Raises
     :class:`QuantizationError` where nothing fits, saying how near the curve comes.
     """
     judge = _Judge(graph, calibration)
@@ -105,7 +108,14 @@ def compile_mixed(
     def at(index: int) -> tuple[Compilation, float]:
         if index not in measured:
             bits = WeightBits(named=affordable[index][2])
-            compilation = compile_graph(graph, target, weight_bits=bits, calibration=calibration)
+            compilation = compile_graph(
+                graph,
+                target,
+                weight_bits=bits,
+                calibration=calibration,
+                horizon=horizon,
+                headroom=headroom,
+            )
             measured[index] = compilation, judge.drop(compilation.program)
         return measured[index]
 

@@ -20,6 +20,7 @@ from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.quantize.activity import activity_changes
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
+from spikec.compiler.quantize.horizon import Horizon, horizon_of, refuse_idle_horizon
 from spikec.compiler.quantize.observe import Observed, observe, repeating
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.plan import Bounds, Plan, input_resolution, plan_populations
@@ -53,13 +54,17 @@ def compile_graph(
     *,
     weight_bits: int | WeightBits = 8,
     calibration: Dataset | None = None,
+    horizon: int | None = None,
+    headroom: float | None = None,
 ) -> Compilation:
     """Compile ``graph`` to integers for ``target`` with weights of ``weight_bits`` bits (1..8).
 
     Bits may differ between populations and edges, or be as many as fit: :class:`WeightBits`.
     ``calibration`` supplies the range of analog inputs that declare none, and
     keeps the scale small enough for the voltages seen on its first samples (deep below
-    a threshold they may saturate). Raises
+    a threshold they may saturate), with a factor of ``headroom`` beyond (1.25, or 1.5 without
+    leak). Without leak they grow for as long as a run lasts: ``horizon`` is the number of steps
+    of the longest one, that of the calibration data if it is not given. Raises
     :class:`QuantizationError` naming each population that does not fit, by how
     much, and what would make it fit.
     """
@@ -69,8 +74,10 @@ def compile_graph(
     bounds, origins = _input_bounds(canonical, calibration)
     raise_if_any(QuantizationError, list(_unsupported(canonical, target)))
     observed = observe(canonical, calibration)
+    known = horizon_of(observed, horizon, headroom)
     sendable = {**bounds, **_spike_bounds(canonical)}
-    plans, frac_bits = _planned(canonical, target, bits, sendable, observed)
+    plans, frac_bits = _planned(canonical, target, bits, sendable, observed, known)
+    refuse_idle_horizon(known, sums_up=any(plan.sums_up for plan in plans))
     inputs = _program_inputs(canonical, bounds, frac_bits)
     sent = {item.name: (item.low, item.high) for item in inputs.values()} | _spike_bounds(canonical)
     parts = [_lower(plan, inputs, sent, target) for plan in plans]
@@ -92,6 +99,9 @@ def compile_graph(
             if item.kind == "analog"
         ),
         calibration_samples=observed.samples,
+        horizon=known.steps,
+        horizon_from=known.origin,
+        headroom=known.headroom[1],
     )
     program = Program(
         target=target.name,
@@ -124,15 +134,22 @@ def with_report(program: Program, report: QuantizationReport) -> Program:
 
 
 def _planned(
-    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, observed: Observed
+    graph: Graph,
+    target: Target,
+    bits: WeightBits,
+    bounds: Bounds,
+    observed: Observed,
+    horizon: Horizon,
 ) -> tuple[list[Plan], dict[str, int]]:
     """Plan all populations and inputs; a refusal names the bits that would fit, tried."""
     try:
-        return _plan_once(graph, target, bits, bounds, observed)
+        return _plan_once(graph, target, bits, bounds, observed, horizon)
     except QuantizationError as refusal:
         for fewer in _alternatives(bits, target):
             try:
-                _plan_once(graph, target, fewer, bounds, Observed(voltages=observed.voltages))
+                _plan_once(
+                    graph, target, fewer, bounds, Observed(voltages=observed.voltages), horizon
+                )
             except QuantizationError:
                 continue
             hint = f"--weight-bits {fewer} fits"
@@ -157,9 +174,14 @@ def _alternatives(bits: WeightBits, target: Target) -> Iterator[WeightBits]:
 
 
 def _plan_once(
-    graph: Graph, target: Target, bits: WeightBits, bounds: Bounds, observed: Observed
+    graph: Graph,
+    target: Target,
+    bits: WeightBits,
+    bounds: Bounds,
+    observed: Observed,
+    horizon: Horizon,
 ) -> tuple[list[Plan], dict[str, int]]:
-    plans = plan_populations(graph, target, bits, bounds, observed)
+    plans = plan_populations(graph, target, bits, bounds, observed, horizon)
     return plans, input_resolution(graph, plans, bounds, target)
 
 
@@ -525,4 +547,13 @@ def _population_loss(plan: Plan, neurons: Neurons, bound: int) -> PopulationLoss
         rounding=plan.rounding,
         response_error=plan.response_error,
         nearest_response_error=plan.nearest_response_error,
+        steps_in_range=plan.steps_in_range(bound),
+        seen_margin=_seen_margin(plan),
     )
+
+
+def _seen_margin(plan: Plan) -> float | None:
+    """Return how often what must fit by the calibration data goes into 24 bits; None of no sum."""
+    if not plan.sums_up or plan.wanted_voltage == 0:
+        return None
+    return STATE_MAX / (plan.wanted_voltage * plan.scale)

@@ -48,6 +48,11 @@ class Observed:
         """The number of samples that were run, 0 without data."""
         return len(next(iter(self.sent.values()))) if self.sent else 0
 
+    @property
+    def steps(self) -> int:
+        """The number of steps of each sample, 0 without data."""
+        return int(next(iter(self.sent.values())).shape[1]) if self.sent else 0
+
 
 def observe(graph: Graph, calibration: Dataset | None) -> Observed:
     """Run the canonical ``graph`` on the first samples of ``calibration``, if there is any."""

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, IntArray, Shape, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
-from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
+from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Chain, Sparse, Weighted, with_weight
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import Decays, beta_of, fitted_decays
 from spikec.compiler.quantize.gain import compensated, with_gain
+from spikec.compiler.quantize.horizon import Horizon
 from spikec.compiler.quantize.observe import Observed
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.response import responses
@@ -39,13 +40,18 @@ Bounds = Mapping[str, tuple[float, float]]
 _LEAST_LEVELS = 8
 #: Both bounds of an analog input may round away from 0 by half of one of those levels: the
 #: proof leaves room for it.
-#: Voltages may grow this much beyond those of the calibration data before they saturate.
-_CALIBRATION_ROOM = 1.25
 #: A threshold mantissa must not round to 0.
 _LEAST_VTH = 0.500001
+#: Of so many units a threshold is a multiple to 1 in 10,000 anyway.
+_MANY_UNITS = 5000
 _NO_EXPONENT = 10_000
 #: What is smaller limits no scale, and could not be divided by.
 _VANISHING = 1e-200
+#: Where a larger scale gains nothing else, thresholds keep so many units: those that round, and
+#: one that the unit is made to fit.
+_FINE_VTH, _FITTED_VTH = 512.0, 64.0
+#: Levels that an analog input keeps when it makes room for a sum, and when nothing asks for it.
+_ROOMY_LEVELS, _FINE_LEVELS = 64.0, 256.0
 _ANALOG_SLACK = 1 / (1 + 1 / _LEAST_LEVELS)
 
 
@@ -55,7 +61,8 @@ class Plan:
 
     A weight level of edge e counts ``2**(powers[e] + exponent)`` units of ``a``,
     one of which is ``unit / 2**exponent`` source volts. ``seen_voltage`` is the
-    largest magnitude of the float voltage on calibration data, 0 without data.
+    largest magnitude of the float voltage on calibration data, 0 without data; ``horizon`` says
+    how much further it may go.
     ``node`` is what is rounded to integers, ``origin`` the population of the graph: they
     differ by what makes up for rounding. Errors are those of the report.
     """
@@ -71,6 +78,7 @@ class Plan:
     decays: Decays
     levels: tuple[Array, ...]
     seen_voltage: float = 0.0
+    horizon: Horizon = field(default_factory=Horizon)
     exponent: int = 0
     limited_by: str = ""
     rounding: Literal["nearest", "calibrated"] = "nearest"
@@ -92,17 +100,62 @@ class Plan:
         """Units of v per source volt."""
         return math.ldexp(64.0 / self.unit, self.exponent)
 
+    @property
+    def sums_up(self) -> bool:
+        """Whether a voltage does not leak: it grows with the number of steps."""
+        return bool((self.dv == 0).any())
+
+    @property
+    def drops_nothing(self) -> bool:
+        """Whether no decay drops fractions: a larger scale then brings finer thresholds only."""
+        exact = self.du == DECAY_UNITY - 1
+        return bool(exact.all() and ((self.dv == 0) | (self.dv == DECAY_UNITY)).all())
+
+    @property
+    def wanted_voltage(self) -> float:
+        """The voltage that must fit, by calibration data: what was seen, with room; in volts."""
+        return self.seen_voltage * self.horizon.room(sums_up=self.sums_up)
+
+    @property
+    def threshold_error(self) -> float:
+        """How much rounding changes a threshold, relative to it, at most; 0 without any."""
+        if not isinstance(self.node, LIF) or not (self.node.vth > 0).any():
+            return 0.0
+        units = self.node.vth[self.node.vth > 0] * (self.scale / (1 << VTH_SHIFT))
+        return float(np.abs(np.rint(units) / units - 1).max())
+
+    def clips(self) -> bool:
+        """Whether the voltages of the calibration data, with room, leave 24 bits."""
+        return self.wanted_voltage * self.scale > STATE_MAX
+
     def voltage_bound(self, current: float) -> float:
         """The largest |v| of a readout whose current stays within ``current``, in units of v.
 
-        Infinite without leak; 0 for a spiking population, which may saturate.
+        Infinite without leak and horizon; 0 for a spiking population, which may saturate.
         """
         if isinstance(self.node, LIF):
             return 0.0
-        if (self.dv == 0).any():
-            return math.inf
         driven = current + float(np.abs(self.node.bias).max()) * self.scale
-        return driven * DECAY_UNITY / float(self.dv.min())
+        if not self.sums_up:
+            return driven * DECAY_UNITY / float(self.dv.min())
+        if self.horizon.steps is None:
+            return math.inf
+        return self.held + driven * self.horizon.steps
+
+    @property
+    def held(self) -> float:
+        """The largest |v| that a population is set to, in units of v."""
+        return max((reach for _, reach in _held(self.node, self.scale)), default=0.0)
+
+    def steps_in_range(self, current: float) -> int | None:
+        """How many steps no input can clip a sum whose current stays within ``current``.
+
+        None where voltages leak, or nothing drives them.
+        """
+        driven = current + float(np.abs(self.node.bias).max()) * self.scale
+        if not self.sums_up or driven == 0:
+            return None
+        return max(0, math.floor((STATE_MAX - self.held) / driven))
 
     def fixed_edges(self, analog: Collection[str]) -> Iterator[tuple[Edge, Grid, int]]:
         """Yield edges that carry weight and whose source counts in whole numbers."""
@@ -121,6 +174,7 @@ def plan_populations(
     bits: WeightBits,
     bounds: Bounds,
     observed: Observed,
+    horizon: Horizon,
 ) -> list[Plan]:
     """Choose every population's scale; raise once with all that do not fit.
 
@@ -135,6 +189,7 @@ def plan_populations(
             edges=graph.edges_into(node.name),
             sources=tuple(graph[edge.source].shape for edge in graph.edges_into(node.name)),
             seen_voltage=observed.voltages.get(node.name, 0.0),
+            horizon=horizon,
             clip=bits.rounding != "max-abs",
         )
         for node in graph.populations
@@ -160,7 +215,7 @@ def plan_populations(
                 scaled = _scaled(better, bounds, analog, target)
             except QuantizationError:
                 continue
-            if _keeps_inputs(graph, plans[name], scaled):
+            if _keeps_range(plans[name], scaled) and _keeps_inputs(graph, plans[name], scaled):
                 plans[name] = scaled
                 break
     return list(plans.values())
@@ -205,6 +260,14 @@ def _keeps_inputs(graph: Graph, before: Plan, after: Plan) -> bool:
     )
 
 
+def _keeps_range(before: Plan, after: Plan) -> bool:
+    """Whether sums still fit, and their thresholds round no more than weights do."""
+    if not after.sums_up:
+        return True
+    rounds = after.threshold_error <= max(before.threshold_error, 0.5 / _FINE_VTH)
+    return rounds and (before.clips() or not after.clips())
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Draft:
     """What is known of a population before its bits are."""
@@ -213,6 +276,7 @@ class _Draft:
     edges: tuple[Edge, ...]
     sources: tuple[Shape, ...]
     seen_voltage: float
+    horizon: Horizon
     clip: bool
 
 
@@ -274,6 +338,7 @@ def _at(draft: _Draft, bits: Sequence[int], target: Target) -> Plan:
         ),
         decays=decays,
         seen_voltage=draft.seen_voltage,
+        horizon=draft.horizon,
     )
 
 
@@ -283,42 +348,144 @@ def _weighted(edge: Edge) -> Weighted:
 
 
 def _scaled(plan: Plan, bounds: Bounds, analog: set[str], target: Target) -> Plan:
-    """Return the plan with the largest exponent that every limit allows."""
+    """Return the plan with the largest exponent that every limit allows and every wish asks for."""
+    plan = _with_room(plan, analog, target)
     limited_by, exponent = min(_limits(plan, bounds, analog, target), key=lambda item: item[1])
-    needed = max(
-        (grid.least_shift - power for _, grid, power in plan.fixed_edges(analog)),
-        default=exponent,
-    )
-    needed = max(needed, _least_for_threshold(plan)) if exponent >= needed else needed
+    needed = _needed(plan, analog, exponent)
     if exponent < needed:
         raise QuantizationError(_does_not_fit(plan, limited_by, needed - exponent))
-    for wish, wished in _wishes(plan, bounds, target):
+    if plan.sums_up:
+        roomy = max(_needed_by_sum(plan, bounds, analog, _ROOMY_LEVELS).values(), default=exponent)
+        needed = min(exponent, max(roomy, _least_for_threshold(plan)))
+    for wish, wished in _wishes(plan, bounds, analog, target):
         if wished < exponent:
             met = wished >= needed
             out_of_reach = f"smallest weight step (the {wish} is out of reach)"
             exponent, limited_by = max(wished, needed), wish if met else out_of_reach
+    if _fits_threshold(plan):
+        plan = _exact_threshold(plan, exponent)
     return replace(plan, exponent=exponent, limited_by=limited_by)
 
 
-def _least_for_threshold(plan: Plan) -> int:
-    """Return the exponent below which a threshold rounds to nothing: neurons would always fire."""
+def _needed(plan: Plan, analog: Collection[str], most: int) -> int:
+    """Return the least exponent at which weights and thresholds are whole numbers of the chip.
+
+    ``most`` where nothing else says so.
+    """
+    needed = max(
+        (grid.least_shift - power for _, grid, power in plan.fixed_edges(analog)), default=most
+    )
+    return max(needed, _least_for_threshold(plan)) if most >= needed else needed
+
+
+def _needed_by_sum(
+    plan: Plan, bounds: Bounds, analog: Collection[str], levels: float
+) -> dict[str, int]:
+    """Return the least exponent for each edge of a sum: at it, analog inputs keep ``levels``."""
+    least = {edge.name: grid.least_shift - power for edge, grid, power in plan.fixed_edges(analog)}
+    for edge, grid, power in zip(plan.edges, plan.grids, plan.powers, strict=True):
+        if edge.source in analog and grid.widest_step > 0:
+            reach = max(map(abs, bounds[edge.source])) or 1.0
+            least[edge.name] = grid.least_shift - power + math.ceil(math.log2(levels / reach))
+    return least
+
+
+def _with_room(plan: Plan, analog: Collection[str], target: Target) -> Plan:
+    """Return the plan, with larger weight steps where those chosen leave a sum too little room.
+
+    Without leak a voltage that was seen must fit, or it clips and stays wrong: that is worth
+    levels that weights then do not use (not beside analog inputs, which have few levels
+    themselves: what clips there is said). Edges of the least power take the next ones, and the
+    unit grows by what is left.
+    """
+    least = {edge.name: grid.least_shift - power for edge, grid, power in plan.fixed_edges(analog)}
+    by_spikes = bool(least) and not any(edge.source in analog for edge in plan.edges)
+    free = plan.sums_up and plan.rounding == "nearest"
+    if not free or not by_spikes or not plan.wanted_voltage:
+        return plan
+    exponent = max(least.values())
+    at_zero = plan.wanted_voltage * 64.0 / plan.unit
+    beyond = math.ldexp(at_zero, exponent) / target.state_max * (1 + 1e-9)
+    if beyond <= 1:
+        return plan
+    octaves = math.floor(math.log2(beyond))
+    raising = {name: max(0, own - exponent + octaves) for name, own in least.items()}
+    unit = plan.unit * math.ldexp(beyond, -octaves)
+    carry = int(unit >= 2)
+    powers = (
+        power + raising.get(edge.name, 0) + carry
+        for edge, power in zip(plan.edges, plan.powers, strict=True)
+    )
+    raised = replace(plan, powers=tuple(powers))
+    return _at_unit(raised, math.ldexp(unit, -carry))
+
+
+def _fits_threshold(plan: Plan) -> bool:
+    """Whether the unit of a sum may be chosen so that its threshold is a multiple of it."""
+    node = plan.node
+    free = plan.sums_up and plan.rounding == "nearest"
+    return free and isinstance(node, LIF) and np.ptp(node.vth) == 0 and bool(node.vth.flat[0] > 0)
+
+
+def _exact_threshold(plan: Plan, exponent: int) -> Plan:
+    """Return the plan with a slightly larger unit, of which the threshold is a multiple.
+
+    Small scales leave it few units: a rounded one would change every rate by as much.
+    """
+    assert isinstance(plan.node, LIF)
+    vth = math.ldexp(float(plan.node.vth.flat[0]), exponent)
+    units = math.floor(vth / plan.unit)
+    return _at_unit(plan, vth / units) if 0 < units < _MANY_UNITS else plan
+
+
+def _at_unit(plan: Plan, unit: float) -> Plan:
+    """Return the plan with weights rounded to the nearest at ``unit`` and the plan's powers."""
+    levels = tuple(
+        grid.all_levels(math.ldexp(unit, power))
+        for grid, power in zip(plan.grids, plan.powers, strict=True)
+    )
+    return replace(plan, unit=unit, levels=levels)
+
+
+def _least_for_threshold(plan: Plan, units: float = _LEAST_VTH) -> int:
+    """Return the least exponent at which every threshold has ``units``.
+
+    Below the least of them it rounds to nothing: neurons would always fire.
+    """
     if not isinstance(plan.node, LIF) or not (plan.node.vth > 0).any():
         return -_NO_EXPONENT
     smallest = float(plan.node.vth[plan.node.vth > 0].min()) / plan.unit
-    return math.ceil(math.log2(_LEAST_VTH / smallest))
+    return math.ceil(math.log2(units / smallest))
 
 
-def _wishes(plan: Plan, bounds: Bounds, target: Target) -> Iterable[tuple[str, int]]:
+#: What data ask of a scale.
+_SEEN = "voltage range of the calibration data"
+
+
+def _wishes(
+    plan: Plan, bounds: Bounds, analog: Collection[str], target: Target
+) -> Iterable[tuple[str, int]]:
     """Name what the scale should allow if it can: voltages that do not saturate.
 
-    Wishes, since a voltage beyond the range is clipped by definition, and counted.
+    Wishes, since a voltage beyond the range is clipped by definition, and counted. Sums that
+    nothing is dropped from, or of which nothing is known, get the smallest scale: it saturates
+    last.
     """
     reach = plan.voltage_bound(_current_bound(plan, bounds))
-    if 0 < reach < math.inf:
+    seen = plan.wanted_voltage * 64.0 / plan.unit
+    if 0 < reach < math.inf and not (plan.sums_up and seen):
         yield "overflow proof of the readout voltage", _largest(target.state_max, reach)
-    if plan.seen_voltage > 0:
-        seen = plan.seen_voltage * _CALIBRATION_ROOM * 64.0 / plan.unit
-        yield "voltage range of the calibration data", _largest(target.state_max, seen)
+    if seen > 0:
+        yield _SEEN, _largest(target.state_max, seen)
+    if plan.sums_up and (plan.drops_nothing or not seen):
+        yield "sum over all steps, which a larger scale clips earlier", _fine(plan, bounds, analog)
+
+
+def _fine(plan: Plan, bounds: Bounds, analog: Collection[str]) -> int:
+    """Return the exponent above which thresholds and analog inputs gain nothing that matters."""
+    least = _needed_by_sum(plan, bounds, analog, _FINE_LEVELS).values()
+    units = _FITTED_VTH if _fits_threshold(plan) else _FINE_VTH
+    return max(*least, _least_for_threshold(plan, units), -_NO_EXPONENT)
 
 
 def _largest(limit: float, at_zero: float) -> int:

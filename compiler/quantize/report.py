@@ -55,7 +55,9 @@ class PopulationLoss:
     became levels: ``nearest``, or ``calibrated`` against data. ``response_error`` is the
     RMS error of the voltage (teacher-forced, without resets) that rounding weights
     causes on that data, relative to what weights do to it; ``nearest_response_error`` what the
-    nearest levels would have caused.
+    nearest levels would have caused. Of a population without leak, ``steps_in_range`` is the number
+    of steps in which no input at all can clip a voltage, ``seen_margin`` how often the voltages of
+    calibration data, with head-room and grown to the horizon, fit into 24 bits.
     """
 
     population: str
@@ -76,6 +78,8 @@ class PopulationLoss:
     rounding: str = "nearest"
     response_error: float | None = None
     nearest_response_error: float | None = None
+    steps_in_range: int | None = None
+    seen_margin: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +158,9 @@ class QuantizationReport:
     """All of it, with the passes that rewrote the graph before.
 
     ``weight_bits`` is what was asked for (a number, or the option's text); what each
-    edge got is in ``weights``.
+    edge got is in ``weights``. ``horizon`` is the number of steps of the longest run, as
+    ``horizon_from`` says ('option' or 'calibration data'), ``headroom`` the factor by which sums
+    over all steps may go beyond those of calibration data. Without leak, that is.
     """
 
     target: str
@@ -166,6 +172,40 @@ class QuantizationReport:
     calibration_samples: int = 0
     activity: tuple[ActivityChange, ...] = ()
     tradeoff: Tradeoff | None = None
+    horizon: int | None = None
+    horizon_from: str = ""
+    headroom: float = 1.5
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know of voltages that may clip: sums without a horizon, or beyond it."""
+        found = (self._warning(item) for item in self.populations)
+        return tuple(text for text in found if text)
+
+    def _warning(self, item: PopulationLoss) -> str:
+        if item.steps_in_range is None:
+            return ""
+        name = f"'{item.population}' does not leak: its voltages sum up over all steps"
+        if self.horizon is None:
+            return (
+                f"{name}, and may clip after {item.steps_in_range} of them; nothing says how many "
+                "there will be: add --calibrate DATA, or --horizon STEPS"
+            )
+        if item.steps_in_range >= self.horizon:
+            return ""
+        if item.seen_margin is None:
+            return (
+                f"{name}, and some input may clip them after {item.steps_in_range}, sooner than "
+                f"the horizon of {self.horizon}: --calibrate DATA shows how far they really go; "
+                "fewer --weight-bits leave more room"
+            )
+        if item.seen_margin < 1:
+            return (
+                f"{name}, and in {self.horizon} of them those of the calibration data, with a "
+                f"head-room of {self.headroom:g}, go {1 / item.seen_margin:.3g} times beyond 24 "
+                "bits: use fewer --weight-bits, or shorter runs"
+            )
+        return ""
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values that JSON can hold."""

@@ -24,6 +24,7 @@ from spikec.compiler.operators import Dense
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, SignMode
 from spikec.compiler.quantize import Compilation, WeightBits, compile_graph
 from spikec.compiler.quantize.decay import alpha_of, beta_of, du_of, dv_of, time_constant_error
+from spikec.compiler.quantize.observe import observe
 from spikec.compiler.quantize.weights import Grid, choose_unit
 from spikec.compiler.targets import load_target
 from spikec.models import analog, dense, graded, network, seed_lif, seed_readout, spikes
@@ -311,13 +312,13 @@ LIMITED: dict[str, tuple[Graph, str]] = {
         one_layer(np.ones((1, 50)), seed_lif("n", 1, alpha=0.9, beta=0.5)),
         "overflow proof of the current",
     ),
-    "threshold": (one_layer([[0.1, -0.2]], integrator(vth=3.0)), "threshold"),
-    "bias": (one_layer([[0.1]], integrator(bias=0.9)), "bias"),
+    "threshold": (one_layer([[0.1, -0.2]], integrator(vth=3.0, beta=0.5)), "threshold"),
+    "bias": (one_layer([[0.1]], integrator(bias=0.9, beta=0.5)), "bias"),
     "initial voltage": (
-        one_layer([[0.5]], integrator(initial_voltage=-40.0)), "initial voltage",
+        one_layer([[0.5]], integrator(initial_voltage=-40.0, beta=0.5)), "initial voltage",
     ),
-    "reset": (one_layer([[0.5]], integrator(reset="value", reset_value=-9.0)), "reset"),
-    "weight exponent": (one_layer([[1.0]], integrator(vth=0.7)), "weight exponent"),
+    "reset": (one_layer([[0.5]], integrator(reset="value", reset_value=-9.0, beta=0.5)), "reset"),
+    "weight exponent": (one_layer([[1.0]], integrator(vth=0.7, beta=0.5)), "weight exponent"),
     "readout": (
         one_layer([[1.0, -0.5]], seed_readout("n", 1, alpha=0.5, beta=0.99)),
         "overflow proof of the readout voltage",
@@ -351,14 +352,16 @@ def test_what_limits_the_scale_would_break_at_twice_the_scale(case: str) -> None
 
 
 def test_calibration_keeps_the_seen_voltages_within_24_bits() -> None:
-    graph = one_layer([[0.5, -1.0]], integrator(vth=1.0))
+    graph = one_layer([[0.5, -1.0]], integrator(vth=1.0, alpha=0.5))
     data = Dataset(inputs={"in": np.tile([0, 1], (1, 30, 1))})
+    (seen,) = observe(graph, data).voltages.values()
     free, kept = (compile_graph(graph, LOIHI2, calibration=item) for item in (None, data))
-    assert golden.run(free.program, data.inputs).events["n/voltage saturated"] > 0
-    assert golden.run(kept.program, data.inputs).events == {}
+    for item in (free, kept):
+        assert golden.run(item.program, data.inputs).events == {}
+    assert free.report.populations[0].scale < kept.report.populations[0].scale
     (loss,) = kept.report.populations
     assert loss.limited_by == "voltage range of the calibration data"
-    assert STATE_MAX / 2 < 30 * loss.scale * 1.25 <= STATE_MAX
+    assert STATE_MAX / 2 < seen * loss.scale * 1.5 <= STATE_MAX
 
 
 def test_leaky_neurons_held_far_below_the_threshold_may_saturate() -> None:
@@ -619,6 +622,9 @@ def test_a_network_on_the_grid_gives_its_float_spikes(
     graph = exact_graph(rng, compare, reset)
     inputs = random_graph_inputs(graph, rng, 3, 25)
     compilation = compile_graph(graph, LOIHI2, calibration=Dataset(inputs=inputs))
+    # What sums up beyond 24 bits at the grid's scale takes larger steps instead.
+    assume(all(item.seen_margin is None or item.seen_margin >= 2
+               for item in compilation.report.populations))  # fmt: skip
     assert all(item.max_error == 0 for item in compilation.report.weights)
     probes = [(item.name, quantity) for item in graph.populations
               for quantity in ("spikes", "voltage")]  # fmt: skip
