@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from spikec.cli.tables import Table, say, show
 from spikec.compiler.verification import VerificationReport
-from spikec.compiler.verification.certificate import Breach
+from spikec.compiler.verification.certificate import Breach, Certificate
 from spikec.compiler.verification.drift import Drift
 from spikec.compiler.verification.report import Comparison, Divergence
 from spikec.compiler.verification.significance import AccuracyChange
@@ -106,15 +108,22 @@ def certificates(report: VerificationReport) -> Table:
     rows = [
         (item.population, str(item.decisions), _percent(item.certified_share, 4),
          f"{item.proved_samples} of {report.samples}" if item.decisions else "-",
-         str(item.explained), str(item.unexplained), f"{item.widest:.3g}", item.reason or "-")
+         str(item.explained), str(item.clipped), str(item.wrapped), str(item.unexplained),
+         f"{item.widest:.3g}", _not_compared(item))
         for item in report.certificates
     ]  # fmt: skip
     return Table(
         title="certificate, Q -> I: spikes proved equal, and flips that truncation explains",
         columns=("population", "decisions", "proved", "samples proved", "explained flips",
-                 "unexplained", "widest bound", "not compared"),
+                 "clipped", "wrapped", "unexplained", "widest bound", "not compared"),
         rows=tuple(rows),
     )  # fmt: skip
+
+
+def _not_compared(item: Certificate) -> str:
+    if item.open_from is not None:
+        return f"not certifiable from step {item.open_from} on"
+    return item.reason or "-"
 
 
 def sentences(report: VerificationReport) -> tuple[str, ...]:
@@ -127,7 +136,35 @@ def sentences(report: VerificationReport) -> tuple[str, ...]:
             for item in report.comparisons
             if item.first is not None
         ),
+        *_answers(report),
         *(_unexplained(item.first) for item in report.certificates if item.first is not None),
+    )
+
+
+#: What keeps voltages within 24 bits.
+_REMEDY = (
+    "compile with --calibrate DATA like these, with --horizon STEPS if they are longer, or with "
+    "fewer --weight-bits"
+)
+
+
+def _answers(report: VerificationReport) -> Iterator[str]:
+    found = report.answers
+    if found is None:
+        return
+    rest = [
+        f"{count} {what}"
+        for count, what in (
+            (found.clipped, "read from clipped values"),
+            (found.explained, "changed within what truncation explains"),
+            (found.unexplained, "UNEXPLAINED"),
+        )
+        if count
+    ]
+    yield (
+        f"answers of {found.proved} of {found.samples} samples are proved to be those of Q "
+        f"(readout {report.readout}, fed with the integers' own spikes)"
+        + "".join(f"; {item}" for item in rest)
     )
 
 
@@ -142,6 +179,11 @@ def verdict(report: VerificationReport) -> str:
         broken.append(
             f"{report.unexplained} spikes or voltages of the integers are beyond what truncation "
             "explains: a bug of the compiler or the engine"
+        )
+    if report.clipped_answers:
+        broken.append(
+            f"{report.clipped_answers} of {report.samples} answers come from voltages of "
+            f"'{report.output}' that clipped at 24 bits: {_REMEDY}"
         )
     if broken:
         return "FAILED: " + "; ".join(broken)

@@ -77,7 +77,7 @@ def verify(
     probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))
     ways = build_ways(program, graph, golden, backends, backend_samples or {})
     sums = {way.name: _Sums() for way in ways}
-    states = _States(program, graph, ways)
+    states = _States(program, graph, ways, chosen)
     # Voltages of four runs of a batch are held at once.
     for part in in_batches(data.num_samples, batch_size(4 * program.num_neurons, data.num_steps)):
         traces = _climb(ways, sums, compared, probes, data, part, chosen)
@@ -103,7 +103,15 @@ def verify(
         drifts=() if states.meter is None else states.meter.drifts(),
         certificates=states.certificates,
         notes=tuple(_notes(program, backends)),
+        output=program.outputs[0],
+        sums_up=_sums_up(program),
     )
+
+
+def _sums_up(program: Program) -> bool:
+    """Whether the output is of neurons without leak, in one of them or more."""
+    output = program.population(program.outputs[0])
+    return isinstance(output, Neurons) and bool((output.dv == 0).any())
 
 
 def _notes(program: Program, backends: Mapping[str, Executable]) -> Iterator[str]:
@@ -122,8 +130,10 @@ def _notes(program: Program, backends: Mapping[str, Executable]) -> Iterator[str
 class _States:
     """What looks at all spikes and voltages of F, Q and I: drift and certificate."""
 
-    def __init__(self, program: Program, graph: Graph | None, ways: Sequence[Way]) -> None:
-        self.program = program
+    def __init__(
+        self, program: Program, graph: Graph | None, ways: Sequence[Way], readout: Readout
+    ) -> None:
+        self.program, self.readout = program, readout
         self.quantized = None if has_encoders(program) else dequantize(program)
         self.certificates: tuple[Certificate, ...] = ()
         self.meter: DriftMeter | None = None
@@ -138,7 +148,7 @@ class _States:
         messages, _ = to_integers(self.program, batch.inputs)
         if self.meter is not None:
             self.meter.add(messages, traces["F"], traces["Q"])
-        found = certify(self.quantized, messages, traces["I"], offset=offset)
+        found = certify(self.quantized, messages, traces["I"], offset=offset, readout=self.readout)
         known = self.certificates or tuple(Certificate(population=x.population) for x in found)
         self.certificates = tuple(map(operator.add, known, found))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
-from spikec.compiler.verification.certificate import Certificate
+from spikec.compiler.verification.certificate import Answers, Certificate
 from spikec.compiler.verification.drift import Drift
 from spikec.compiler.verification.significance import AccuracyChange
 
@@ -115,7 +116,8 @@ class VerificationReport:
 
     ``changes`` compare accuracies with the first rung's, where labels are known. ``drifts`` need
     the float graph; ``certificates`` are the integers' against Q. ``notes`` say which rungs are
-    missing, and why.
+    missing, and why. ``sums_up`` says that ``output``, which answers are read from, does
+    not leak.
     """
 
     samples: int
@@ -128,11 +130,34 @@ class VerificationReport:
     drifts: tuple[Drift, ...] = ()
     certificates: tuple[Certificate, ...] = ()
     notes: tuple[str, ...] = ()
+    output: str = ""
+    sums_up: bool = False
+
+    @property
+    def answers(self) -> Answers | None:
+        """What is proved of the answers; None where the output cannot be compared with Q."""
+        return next((item.answers for item in self.certificates if item.answers is not None), None)
+
+    @property
+    def clipped_answers(self) -> int:
+        """Answers that come from clipped voltages.
+
+        Where spikes are counted: those of an output without leak, as a leak forgets, that are not
+        proved to be Q's all the same. Where the output cannot be compared with Q, all samples may
+        be such.
+        """
+        counted = self.readout == "spike-count"
+        if counted and not self.sums_up:
+            return 0
+        if self.answers is not None:
+            return self.answers.clipped_open if counted else self.answers.clipped
+        return self.samples if self.output in self.saturations else 0
 
     @property
     def unexplained(self) -> int:
         """Spikes and voltages of the integers that truncation cannot explain."""
-        return sum(item.unexplained for item in self.certificates)
+        found = sum(item.unexplained for item in self.certificates)
+        return found + (0 if self.answers is None else self.answers.unexplained)
 
     @property
     def saturations(self) -> dict[str, int]:
@@ -167,12 +192,38 @@ class VerificationReport:
             name, _, kind = event.rpartition("/")
             if count:
                 found.setdefault(_LEFT.get(kind, kind), []).append(f"{name} {count:,} times")
-        return tuple(f"{what} ({', '.join(places)})" for what, places in found.items())
+        left = [f"{what} ({', '.join(places)})" for what, places in found.items()]
+        return tuple(left + list(self._uncertain()))
+
+    def _uncertain(self) -> Iterator[str]:
+        """Yield what the certificate cannot say."""
+        for item in self.certificates:
+            if item.clipped:
+                yield (
+                    f"{item.clipped:,} decisions of {item.population} are clipped "
+                    f"({item.clipped_flips:,} of them otherwise in Q)"
+                )
+            if item.open_from is not None:
+                yield (
+                    f"{item.population} is not certifiable from step {item.open_from} on: where no "
+                    "leak forgets, the bound of truncation grows without end, and is wider than "
+                    "24 bits by then"
+                )
+        if self.answers is not None and self.answers.clipped:
+            yield (
+                f"{self.answers.clipped} of {self.answers.samples} samples were read from clipped "
+                f"values ({self.answers.clipped_open} without a proof that the answer is the same)"
+            )
 
     @property
     def passed(self) -> bool:
-        """Whether everything that must be equal is, and every integer is explained."""
-        return self.unexplained == 0 and all(item.passed for item in self.comparisons)
+        """Whether what must be equal is, every integer is explained, and no answer is clipped."""
+        explained = self.unexplained == 0 and self.clipped_answers == 0
+        return explained and all(item.passed for item in self.comparisons)
+
+    @staticmethod
+    def _answers(answers: Answers) -> dict[str, object]:
+        return {**asdict(answers), "proved_share": answers.proved_share}
 
     def rung(self, name: str) -> Rung:
         """Return the rung called ``name``; ``KeyError`` if it was not climbed."""
@@ -192,6 +243,8 @@ class VerificationReport:
             "comparisons": comparisons,
             "certificates": certificates,
             "unexplained": self.unexplained,
+            "answers": None if self.answers is None else self._answers(self.answers),
+            "clipped_answers": self.clipped_answers,
             "saturations": self.saturations,
             "wraps": self.wraps,
             "reservations": list(self.reservations),

@@ -18,7 +18,7 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.errors import SpikecError
 from spikec.compiler.inputs import Dataset, to_integers
-from spikec.compiler.ir import Graph
+from spikec.compiler.ir import LI, Graph
 from spikec.compiler.operators import Dense
 from spikec.compiler.program import Program
 from spikec.compiler.quantize import compile_graph
@@ -26,9 +26,10 @@ from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.targets import load_target
 from spikec.compiler.trace import Probe, Readout, Trace, read_out
 from spikec.compiler.verification import VerificationReport, verify
+from spikec.compiler.verification.certificate import Answers
 from spikec.compiler.verification.drift import TAU, Drift
 from spikec.compiler.verification.trains import van_rossum, victor_purpura
-from spikec.models import seed_network
+from spikec.models import dense, network, seed_network, spikes
 
 SAMPLES, STEPS = 7, 15
 
@@ -339,7 +340,7 @@ def test_events_are_counted_on_the_rung_that_has_them() -> None:
 
 
 def test_nothing_that_left_its_range_is_left_out_of_the_verdict() -> None:
-    report = climb(program_of(chain()), samples())
+    report = replace(climb(program_of(chain()), samples()), certificates=())
     clean, left = (
         replace(report, rungs=(replace(report.rung("I"), events=events),))
         for events in (
@@ -503,3 +504,61 @@ def test_accuracies_are_compared_on_the_same_samples() -> None:
         assert change.lost == (right["F"] & ~right[change.upper]).sum()
         assert change.gained == (right[change.upper] & ~right["F"]).sum()
     assert climb(program, samples(labels=False), graph=graph).changes == ()
+
+
+def summing(steps: int, horizon: int | None = None) -> tuple[Graph, Program, Dataset]:
+    """Return a readout that adds up all steps, its program at the coarsest scale, and data."""
+    rng = np.random.default_rng(3)
+    graph = network(
+        nodes=[spikes("in", 30), LI(name="sum", shape=(4,), alpha=None, beta=np.array(1.0),
+                                    coupling="immediate")],
+        edges=[dense("in", "sum", rng.normal(0.1, 0.2, (4, 30)))],
+        outputs=["sum"],
+    )  # fmt: skip
+    rates = rng.uniform(0.1, 0.9, (8, 1, 30))
+    data = (rng.random((8, steps, 30)) < rates).astype(np.uint8)
+    seen = Dataset(inputs={"in": data[:4]}) if horizon else None
+    program = compile_graph(graph, load_target("loihi2"), calibration=seen).program
+    return graph, program, Dataset(inputs={"in": data})
+
+
+@pytest.mark.parametrize("readout", ["last-voltage", "mean-voltage", "max-voltage"])
+def test_answers_that_come_from_clipped_voltages_fail(readout: Readout) -> None:
+    graph, program, data = summing(4000)
+    report = climb(program, data, graph=graph, readout=readout)
+    assert report.unexplained == 0
+    assert report.answers is not None
+    assert report.clipped_answers == report.answers.clipped == 8
+    assert not report.passed
+    words = verdict(report)
+    assert words.startswith("FAILED: ")
+    assert "answers come from voltages of 'sum' that clipped at 24 bits: compile with" in words
+
+
+def test_with_room_for_all_steps_every_answer_is_proved() -> None:
+    graph, program, data = summing(4000, horizon=4000)
+    report = climb(program, data, graph=graph, readout="mean-voltage")
+    assert report.passed
+    assert report.reservations == ()
+    assert report.answers == Answers(samples=8, proved=8)
+    assert report.as_dict()["answers"] == {
+        "samples": 8, "proved": 8, "clipped": 0, "clipped_open": 0, "explained": 0,
+        "unexplained": 0, "proved_share": 1.0,
+    }  # fmt: skip
+
+
+def test_an_answer_that_is_proved_and_yet_another_is_a_bug() -> None:
+    _, program, data = summing(50)
+    report = verify(program, data, golden=Misread(program), backends={}, readout="last-voltage")
+    assert report.unexplained > 0
+    assert not report.passed
+
+
+class Misread(Planted):
+    """The simulator with two neurons swapped in what it records."""
+
+    def run(self, *args: Any, **options: Any) -> Trace:
+        with open_backend("simulator").load(self.program) as executable:
+            trace = executable.run(*args, **options)
+        probe: Probe = ("sum", "voltage")
+        return replace(trace, values={**trace.values, probe: trace[probe][..., ::-1]})
