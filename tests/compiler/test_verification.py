@@ -334,7 +334,7 @@ def test_events_are_counted_on_the_rung_that_has_them() -> None:
     assert report.saturations == {"layer1": expected["layer1/voltage saturated"]}
     assert report.wraps == {}
     assert report.passed
-    assert verdict(report).startswith("passed; but voltages clipped at 24 bits (layer1 ")
+    assert "; but voltages clipped at 24 bits (layer1 " in verdict(report)
     assert report.as_dict()["saturations"] == report.saturations
     assert report.as_dict()["reservations"] == list(report.reservations)
 
@@ -348,11 +348,11 @@ def test_nothing_that_left_its_range_is_left_out_of_the_verdict() -> None:
             {"a/current wrapped": 2, "b/left 24 bits": 1_000, "in/input clipped": 3},
         )
     )
-    assert verdict(clean) == "passed: no backend was compared."
+    assert verdict(clean) == "passed without F and Q: no backend was compared."
     assert left.wraps == {"a": 2}
     for words in ("currents wrapped (a 2 times)", "left 24 bits (b 1,000 times)", "input clipped"):
         assert words in verdict(left)
-    assert "passed: " not in verdict(left)
+    assert "and Q: " not in verdict(left)
 
 
 @pytest.mark.parametrize("readout", ["max-voltage", "last-voltage", "mean-voltage", None])
