@@ -25,6 +25,7 @@ in the source's voltage) and an input's ``frac_bits`` only say how to read data.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,10 +33,21 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, Shape, frozen, integers, per_neuron, sealed, size
+from spikec.compiler.arrays import (
+    MAX_NEURONS,
+    Array,
+    Shape,
+    frozen,
+    integers,
+    per_neuron,
+    sealed,
+    size,
+)
+from spikec.compiler.entrance import whole
 from spikec.compiler.errors import Diagnostic, GraphError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, effective_bias, floor_shift
 from spikec.compiler.ir import MOST_SPIKES, InputKind, Reset, ResetOrder, SourceView
+from spikec.compiler.limits import MOST_STEPS
 from spikec.compiler.names import fault
 from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.pages import span
@@ -57,6 +69,10 @@ __all__ = [
 
 #: Messages are 32-bit integers everywhere.
 _MESSAGE_MAX = (1 << 31) - 1
+#: What all sources together may have to keep meanwhile, in values of one sample.
+_MOST_KEPT = 1 << 31
+#: Bits of a fraction: exponents of numbers of 64 bits.
+_MOST_FRACTION = 1023
 
 SignMode: TypeAlias = Literal["mixed", "excitatory", "inhibitory"]
 
@@ -237,6 +253,7 @@ class Program:
 
     def __post_init__(self) -> None:
         raise_if_any(GraphError, list(_check(self)))
+        raise_if_any(GraphError, list(_check_kept(self)))
 
     def connections_into(self, name: str) -> tuple[Connection, ...]:
         """Return the connections that end at population ``name``."""
@@ -281,6 +298,15 @@ class Program:
         """The number of neurons in all populations."""
         return sum(item.num_neurons for item in self.populations)
 
+    @property
+    def longest_wait(self) -> int:
+        """For how many steps at most anything is kept until it arrives or is reported."""
+        shifts = {item.name: item.shift for item in self.inputs}
+        arrives = [item.delay + shifts.get(item.source, 0) for item in self.connections]
+        views = [abs(lag) for item in self.populations
+                 for lag in (item.view.lag, item.view.current_lag)]  # fmt: skip
+        return max([0, *arrives, *views])
+
 
 def refused_encoders(program: Program, what: str) -> Iterator[Diagnostic]:
     """Yield why ``what`` (a backend, an analysis) cannot take other than current-based neurons."""
@@ -320,11 +346,10 @@ def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
 
 
 def _check(program: Program) -> Iterator[Diagnostic]:
-    shapes = {item.name: item.shape for item in program.inputs}
-    shapes |= {item.name: item.shape for item in program.populations}
+    raise_if_any(GraphError, [*_check_names(program), *_check_shapes(program)])
+    shapes = {item.name: item.shape for item in (*program.inputs, *program.populations)}
     if len(shapes) < len(program.inputs) + len(program.populations):
         yield _finding("P010", "program", f"a name is used twice among {', '.join(shapes)}")
-    yield from _check_names(program)
     counted = Counter(item.name for item in program.connections)
     for name in (name for name, count in counted.items() if count > 1):
         # A file keeps weights by these names.
@@ -336,6 +361,11 @@ def _check(program: Program) -> Iterator[Diagnostic]:
         yield from _check_connection(connection, shapes)
     for entry in program.inputs:
         yield from _check_input(entry)
+    yield from _check_whole(program)
+
+
+def _check_whole(program: Program) -> Iterator[Diagnostic]:
+    """Yield what is wrong with outputs, the time step and the core map."""
     populations = {item.name for item in program.populations}
     if not program.outputs:
         yield _finding("P013", "program", "no output is named")
@@ -344,6 +374,64 @@ def _check(program: Program) -> Iterator[Diagnostic]:
             yield _finding("P013", "program", f"output '{output}' is not a population")
     if program.core_map is not None:
         yield from _check_core_map(program.core_map, program.populations)
+    if program.dt is not None and not (_finite(program.dt) and program.dt > 0):
+        yield _finding(
+            "P018", "program", f"time step dt is {program.dt}", "give seconds, above 0, or None"
+        )
+
+
+def _where(part: ProgramInput | Populated | Connection) -> str:
+    kinds = {ProgramInput: "input", Connection: "connection"}
+    return f"{kinds.get(type(part), 'population')} '{part.name}'"
+
+
+def _check_shapes(program: Program) -> Iterator[Diagnostic]:
+    for part in (*program.inputs, *program.populations):
+        extents = part.shape if isinstance(part.shape, tuple) else ()
+        if not extents or not all(whole(one) and one > 0 for one in extents):
+            yield _finding("P017", _where(part), f"shape {part.shape} is empty, or of no integers")
+        elif size(extents) > MAX_NEURONS:
+            yield _finding("P017", _where(part), f"shape {extents} is larger than any network")
+
+
+def _bounded(
+    where: str, code: str, fields: Mapping[str, tuple[object, int, int]], hint: str = ""
+) -> Iterator[Diagnostic]:
+    for name, (value, low, high) in fields.items():
+        if not whole(value) or not low <= value <= high:  # type: ignore[operator]
+            yield _finding(code, where, f"{name} is {value!r}, not {low}..{high}", hint)
+
+
+def _check_view(item: Populated) -> Iterator[Diagnostic]:
+    view = item.view
+    offset, scale = (np.asarray(values) for values in (view.voltage_offset, view.current_scale))
+    if not (_finite(item.lsb) and item.lsb > 0):
+        yield _finding("P018", _where(item), f"lsb is {item.lsb}, not a finite number above 0")
+    for values in (offset, scale):
+        if values.ndim and values.shape != item.shape:
+            yield _finding("P018", _where(item), f"its view has shape {values.shape}")
+    if not np.isfinite(offset).all() or not np.isfinite(scale).all():
+        yield _finding("P018", _where(item), "its view holds NaN or infinity")
+    elif not scale.all():
+        yield _finding("P018", _where(item), "current_scale is 0: no current could be read")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)
+
+
+def _check_kept(program: Program) -> Iterator[Diagnostic]:
+    """Yield one finding if delays and lags keep more than memory could ever hold."""
+    wait = program.longest_wait
+    values = sum(size(item.shape) for item in (*program.inputs, *program.populations))
+    if wait * values > _MOST_KEPT:
+        yield _finding(
+            "P021",
+            "program",
+            f"what {values} neurons and inputs send is kept for {wait} steps: more than "
+            f"{_MOST_KEPT} values",
+            "shorten the longest delay, shift or lag",
+        )
 
 
 def _check_names(program: Program) -> Iterator[Diagnostic]:
@@ -354,11 +442,18 @@ def _check_names(program: Program) -> Iterator[Diagnostic]:
     )
     for kind, items in parts:
         for item in items:
-            if (why := fault(item.name)) is not None:
+            why = fault(item.name) if isinstance(item.name, str) else "a name is text"
+            if why is not None:
                 yield _finding("P010", f"{kind} '{item.name}'", why, "rename it")
 
 
 def _check_population(item: Populated, program: Program) -> Iterator[Diagnostic]:
+    yield from _bounded(_where(item), "P011", {
+        "start": (item.start, 0, MOST_STEPS),
+        "view.lag": (item.view.lag, -MOST_STEPS, MOST_STEPS),
+        "view.current_lag": (item.view.current_lag, -MOST_STEPS, MOST_STEPS),
+    })  # fmt: skip
+    yield from _check_view(item)
     if isinstance(item, SigmaDelta):
         yield from check_sigma_delta(item)
     elif isinstance(item, Resonator):
@@ -413,13 +508,27 @@ def _check_ends(program: Program, connection: Connection) -> Iterator[Diagnostic
 
 
 def _check_input(entry: ProgramInput) -> Iterator[Diagnostic]:
-    bounded = -_MESSAGE_MAX <= entry.low <= entry.high <= _MESSAGE_MAX
-    if entry.kind not in get_args(InputKind) or not bounded or entry.shift < 0:
+    where = _where(entry)
+    if entry.kind not in get_args(InputKind):
+        yield _finding("P014", where, f"kind '{entry.kind}' is unknown")
+        return
+    fraction = _MOST_FRACTION if entry.kind == "analog" else 0
+    odd = list(_bounded(where, "P014", {
+        "low": (entry.low, -_MESSAGE_MAX, _MESSAGE_MAX),
+        "high": (entry.high, -_MESSAGE_MAX, _MESSAGE_MAX),
+        "shift": (entry.shift, 0, MOST_STEPS),
+        "frac_bits": (entry.frac_bits, -fraction, fraction),
+    }))  # fmt: skip
+    if odd:
+        yield from odd
+    elif entry.low > entry.high:
+        yield _finding("P014", where, f"bounds {entry.low}..{entry.high} are not ordered")
+    elif entry.kind == "binary" and (entry.low, entry.high) != (0, 1):
         yield _finding(
             "P014",
-            f"input '{entry.name}'",
-            f"kind '{entry.kind}', bounds {entry.low}..{entry.high} or shift {entry.shift}",
-            f"bounds are ordered and within +-{_MESSAGE_MAX}; a shift is 0 or more",
+            where,
+            f"a binary input is bounded by 0 and 1, not {entry.low} and {entry.high}",
+            "declare it graded",
         )
 
 
@@ -443,11 +552,13 @@ def _check_neurons(neurons: Neurons) -> Iterator[Diagnostic]:
             yield _finding(
                 "P011", where, f"{name} spans {values.min()}..{values.max()}, not {low}..{high}"
             )
-    if neurons.refractory < 0 or neurons.start < 0:
-        yield _finding("P011", where, "refractory and start are 0 or more")
     if neurons.floor is not None and (neurons.initial_voltage < neurons.floor).any():
         yield _finding("P011", where, "initial_voltage lies below floor")
-    yield from _check_reset(neurons, where)
+    single = list(_bounded(where, "P011", {
+        "refractory": (neurons.refractory, 0, MOST_STEPS),
+        "max_spikes": (neurons.max_spikes, 1, MOST_SPIKES),
+    }))  # fmt: skip
+    yield from single or _check_reset(neurons, where)
 
 
 def _check_reset(neurons: Neurons, where: str) -> Iterator[Diagnostic]:
@@ -463,8 +574,6 @@ def _check_reset(neurons: Neurons, where: str) -> Iterator[Diagnostic]:
         yield _finding("P011", where, "reset_drops_input needs 'zero' or 'value' at 'next_step'")
     if neurons.vth is None and neurons.reset != "none":
         yield _finding("P011", where, "a leaky integrator has reset 'none'")
-    if not 1 <= neurons.max_spikes <= MOST_SPIKES:
-        yield _finding("P011", where, f"max_spikes is {neurons.max_spikes}, not 1..{MOST_SPIKES}")
     if neurons.max_spikes > 1 and not _can_repeat(neurons):
         yield _finding(
             "P011", where, "max_spikes needs reset 'subtract' at_spike of an amount above 0"
@@ -489,16 +598,15 @@ def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> It
             "P020", where, f"'{connection.source}' or '{connection.target}' does not exist"
         )
         return
-    if connection.delay < 1:
-        yield _finding("P021", where, f"delay is {connection.delay}", "retime the graph first")
-    if not 1 <= connection.num_weight_bits <= 8 or not 0 <= connection.weight_exp <= 15:
-        yield _finding(
-            "P022",
-            where,
-            f"num_weight_bits {connection.num_weight_bits} or weight_exp "
-            f"{connection.weight_exp} is out of range",
-            "1..8 bits; exponents of 0 and more mean the same everywhere",
-        )
+    yield from _bounded(
+        where, "P021", {"delay": (connection.delay, 1, MOST_STEPS)}, "retime the graph first"
+    )
+    odd = list(_bounded(where, "P022", {
+        "num_weight_bits": (connection.num_weight_bits, 1, 8),
+        "weight_exp": (connection.weight_exp, 0, 15),
+    }, "1..8 bits; exponents of 0 and more mean the same everywhere"))  # fmt: skip
+    if odd:
+        yield from odd
         return
     bounds = {"mixed": (-256, 254), "excitatory": (0, 255), "inhibitory": (-255, 0)}
     low, high = bounds.get(connection.sign_mode, (1, 0))
@@ -515,5 +623,6 @@ def _check_connection(connection: Connection, shapes: Mapping[str, Shape]) -> It
     except ValueError as error:
         yield _finding("P024", where, str(error))
         return
-    if size(shape) != size(shapes[connection.target]):
-        yield _finding("P024", where, f"gives {shape}, target has {shapes[connection.target]}")
+    target = shapes[connection.target]
+    if shape not in (target, (size(target),)):
+        yield _finding("P024", where, f"gives {shape}, target has {target}")

@@ -84,8 +84,8 @@ OUT_OF_RANGE: dict[str, tuple[dict[str, Any], str]] = {
     "unknown order": ({"reset_order": "now"}, "reset zero now is unknown"),
     "value reset without value": ({"reset": "value"}, "reset 'value' without reset_value"),
     "integrator with a reset": ({"vth": None}, "a leaky integrator has reset 'none'"),
-    "negative refractory": ({"refractory": -1}, "refractory and start are 0 or more"),
-    "negative start": ({"start": -1}, "refractory and start are 0 or more"),
+    "negative refractory": ({"refractory": -1}, "refractory is -1, not 0..32767"),
+    "negative start": ({"start": -1}, "start is -1, not 0..32767"),
     "too many spikes a step": (
         {"max_spikes": 256, "reset": "subtract"}, "max_spikes is 256, not 1..255",
     ),
@@ -142,13 +142,13 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str, str]] = {
     ),
     "no output": (lambda: program(outputs=()), "P013", "program", "no output is named"),
     "unknown kind": (
-        lambda: program(entry(kind="spikes")), "P014", "input 'in'", "bounds are ordered",
+        lambda: program(entry(kind="spikes")), "P014", "input 'in'", "kind 'spikes' is unknown",
     ),
     "bounds the wrong way": (
-        lambda: program(entry(low=2)), "P014", "input 'in'", "bounds are ordered",
+        lambda: program(entry(low=2)), "P014", "input 'in'", "bounds 2..1 are not ordered",
     ),
     "negative shift": (
-        lambda: program(entry(shift=-1)), "P014", "input 'in'", "bounds are ordered",
+        lambda: program(entry(shift=-1)), "P014", "input 'in'", "shift is -1, not 0..32767",
     ),
     "connection to nowhere": (
         lambda: program(connection(target="x")), "P020", "connection 'c'", "does not exist",

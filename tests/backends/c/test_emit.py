@@ -16,7 +16,7 @@ from support.random_programs import random_program
 
 from spikec.backends.c.emit import emit
 from spikec.backends.c.plan import check
-from spikec.compiler.errors import UsageError
+from spikec.compiler.errors import GraphError, UsageError
 from spikec.compiler.operators import Dense, Sparse, Synapses
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 
@@ -142,7 +142,7 @@ def test_sizes_are_those_of_the_compiler(tmp_path: Path) -> None:
         assert manifest["bytes"]["ram"] == sizes.ram
 
 
-@pytest.mark.parametrize("name", ['a"b\\n', "*/ #error", "int", "x", "1st", "größe\n#error", "??/"])
+@pytest.mark.parametrize("name", ['a"b\\n', "* #error", "int", "x", "1st", "größe\n#error", "??="])
 def test_names_are_data(name: str, tmp_path: Path) -> None:
     if name == "x":
         name = "X"
@@ -151,6 +151,12 @@ def test_names_are_data(name: str, tmp_path: Path) -> None:
         [run], input="x 1 1\nstep 3\n", capture_output=True, text=True, check=True
     )
     assert result.stdout.split()[0::2] == ["2", "0"]
+
+
+@pytest.mark.parametrize("name", ["*/ #error", "??/"])
+def test_names_that_could_end_a_comment_are_none(name: str) -> None:
+    with pytest.raises(GraphError, match="must not be empty or hold '/'"):
+        small(name)
 
 
 def test_replaces_its_own_directory_and_no_other(tmp_path: Path) -> None:
