@@ -1,23 +1,70 @@
 """What can arrive at a neuron, and how far its state can go, for every input there is.
 
-Engines choose their integer types by it: :mod:`spikec.backends.simulator.layout` and
-:mod:`spikec.backends.c.plan`. :mod:`spikec.backends.lava.placement` proves by it that a stock
-process does the same.
+What no engine could compute is refused here, for all of them. They choose their integer types
+by it: :mod:`spikec.backends.simulator.layout` and :mod:`spikec.backends.c.plan`.
+:mod:`spikec.backends.lava.placement` proves by it that a stock process does the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from spikec.compiler.arrays import Array, IntArray
+from spikec.compiler.errors import Diagnostic
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, DECAY_UNITY, STATE_MAX
 from spikec.compiler.operators import row_sums
-from spikec.compiler.program import Connection, Neurons, Program
+from spikec.compiler.program import Connection, Neurons, Populated, Program
+from spikec.compiler.sigma_delta import SigmaDelta
 
-__all__ = ["MOST", "arriving", "current_bound", "highest_current", "reach", "upward"]
+__all__ = [
+    "MOST",
+    "arriving",
+    "current_bound",
+    "highest_current",
+    "reach",
+    "refused_sums",
+    "upward",
+]
 
 #: Bounds end here: no engine takes sums beyond, and 64 bits hold what is computed with them.
 MOST = 1 << 44
+#: Currents stay below this: times a 13-bit factor they fit 64 bits.
+_WIDE = MOST << ACTIVATION_SHIFT
+#: What arrives at other neurons stays below this once it is shifted up.
+_SHIFTED = 1 << 62
+
+
+def refused_sums(program: Program) -> Iterator[Diagnostic]:
+    """Yield the populations whose sums can pass what 64 bits decay exactly.
+
+    The rule of every engine: what one refuses the others refuse, and what they take they
+    compute as exact integers do.
+    """
+    for item in program.populations:
+        bound, wide = _largest_sum(program, item)
+        if wide:
+            yield Diagnostic(
+                code="B050",
+                where=f"population '{item.name}'",
+                message=f"its input can sum up to {bound} or more, which 64 bits cannot compute "
+                "with exactly",
+                hint="narrow the bounds of the graded inputs, or lower weight exponents",
+            )
+
+
+def _largest_sum(program: Program, item: Populated) -> tuple[int, bool]:
+    """Return how far a population's sums go, and whether that is too far."""
+    arrives = arriving(program, item)
+    if isinstance(item, Neurons):
+        bound = current_bound(item, arrives)
+        return bound, bound >= _WIDE
+    most = int(arrives.max(initial=0))
+    if isinstance(item, SigmaDelta) and item.encoding != "delta":
+        return most, False  # sums of 32 bits wrap as Lava's do; the engine counts them
+    shift = item.scale if isinstance(item, SigmaDelta) else item.state_exp
+    return most << shift, most >= MOST or most << shift >= _SHIFTED
 
 
 def reach(program: Program, connection: Connection) -> IntArray:
@@ -32,7 +79,7 @@ def reach(program: Program, connection: Connection) -> IntArray:
     return sums
 
 
-def arriving(program: Program, neurons: Neurons) -> IntArray:
+def arriving(program: Program, neurons: Populated) -> IntArray:
     """Return the largest sum of what arrives in a step, per neuron, up to :data:`MOST`."""
     total = np.zeros(neurons.num_neurons, np.int64)
     for connection in program.connections_into(neurons.name):

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, size
+from spikec.compiler.arrays import Array
 from spikec.compiler.axes import Axes, CompiledFor, Layouts
+from spikec.compiler.entrance import as_array, checked, uneven
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.ir import Input
 from spikec.compiler.npz import map_npz, read_npz
 from spikec.compiler.program import Program, ProgramInput
 
-__all__ = ["Dataset", "Stream", "check_inputs", "open_stream", "read_dataset", "to_integers"]
+__all__ = [
+    "Dataset",
+    "Stream",
+    "check_data",
+    "check_inputs",
+    "open_stream",
+    "read_dataset",
+    "to_integers",
+]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
-    """Samples for a network: ``inputs[name][sample, step, *shape]``, and labels if known."""
+    """Samples for a network: ``inputs[name][sample, step, *shape]``, and labels if known.
+
+    Labels are integers of 0 and more, one a sample. Raises :class:`UsageError` for anything
+    else; what a network's inputs take is checked where there is a network.
+    """
 
     inputs: Mapping[str, Array]
     labels: Array | None = None
     events: Mapping[str, int] = field(default_factory=dict)
     #: What a reader of a file assumed that the file does not say.
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", _plain(self.inputs))
+        if self.labels is not None:
+            labels = _integer_labels(self.labels, self.num_samples, "data, 'labels'")
+            if labels.size and labels.min() < 0:
+                raise UsageError(
+                    _finding(
+                        "U045",
+                        "data, 'labels'",
+                        f"sample {int(labels.argmin())} has label {labels.min()}",
+                        "number classes from 0, and leave out samples that have none",
+                    )
+                )
+            object.__setattr__(self, "labels", labels)
 
     @property
     def num_samples(self) -> int:
@@ -110,11 +139,10 @@ def open_stream(
         layouts=layouts or Layouts(),
         where=str(path),
     )
-    check_inputs(
-        {name: item[:1, :1] for name, item in found.inputs.items()}, inputs, where=str(path)
-    )
+    firsts = {name: item[:1, :1] if item.ndim > 1 else item for name, item in found.inputs.items()}
+    check_inputs(firsts, inputs, where=str(path))
     named = {entry.name: found.inputs[entry.name] for entry in inputs}
-    _check_counts({values.shape[:2] for values in named.values()}, str(path))
+    raise_if_any(UsageError, list(uneven(named, str(path))))
     named, notes = _lasting_for(named, steps, compiled_for, str(path))
     labels = found.labels
     if labels is not None:
@@ -130,6 +158,14 @@ def open_stream(
     )
 
 
+class _Placed(NamedTuple):
+    """What a file holds, before it is checked."""
+
+    inputs: Mapping[str, Array]
+    labels: Array | None
+    notes: tuple[str, ...]
+
+
 def _placed(
     arrays: Mapping[str, Array],
     inputs: Sequence[Input | ProgramInput],
@@ -138,7 +174,7 @@ def _placed(
     compiled_for: CompiledFor | None,
     layouts: Layouts,
     where: str,
-) -> Dataset:
+) -> _Placed:
     """Return a file's arrays as ``[sample, step, *features]`` and its labels, not yet checked.
 
     Raises :class:`UsageError` for axes that are those of data in another layout.
@@ -164,7 +200,7 @@ def _placed(
         findings += axes.problems(values.shape, place)
         notes += axes.assumptions(values.shape, place)
     raise_if_any(UsageError, findings)
-    return Dataset(inputs=named, labels=labels, notes=tuple(notes))
+    return _Placed(named, labels, tuple(notes))
 
 
 def _lasting_for(
@@ -236,11 +272,11 @@ def read_dataset(
         layouts=layouts or Layouts(),
         where=str(path),
     )
-    checked = check_inputs(found.inputs, inputs, where=str(path))
-    checked, notes = _lasting_for(checked, steps, compiled_for, str(path))
-    labels = _checked_labels(found.labels, checked, str(path), classes)
+    named = check_inputs(found.inputs, inputs, where=str(path))
+    named, notes = _lasting_for(named, steps, compiled_for, str(path))
+    labels = _checked_labels(found.labels, named, str(path), classes)
     notes = (*found.notes, *notes)
-    data = Dataset(inputs=checked, labels=labels, notes=notes)
+    data = Dataset(inputs=named, labels=labels, notes=notes)
     chosen = _first(samples, data.num_samples, str(path))
     return (
         data if samples is None else replace(data.samples(chosen.start, chosen.stop), notes=notes)
@@ -257,28 +293,33 @@ def check_inputs(
     shapes, NaN, values of a binary input other than 0 and 1, fractions in a
     graded one.
     """
-    findings: list[Diagnostic] = []
-    checked: dict[str, Array] = {}
-    for entry in inputs:
-        if entry.name not in arrays:
-            findings.append(_missing(entry, arrays, where, alone=len(inputs) == 1))
-            continue
-        values = np.asarray(arrays[entry.name])
-        problem = _problem(values, entry)
-        if problem is None:
-            checked[entry.name] = values.reshape(*values.shape[:2], *entry.shape)
-            continue
-        message, hint = problem
-        findings.append(_finding("U040", f"{where}, '{entry.name}'", message, hint))
-    raise_if_any(UsageError, findings)
-    _check_counts({values.shape[:2] for values in checked.values()}, where)
-    return checked
+    return checked(arrays, inputs, where=where, any_features=True)
 
 
-def _check_counts(counts: Collection[tuple[int, ...]], where: str) -> None:
-    if len(counts) > 1:
-        message = f"inputs differ in samples and steps: {sorted(counts)}"
-        raise UsageError(_finding("U041", where, message))
+def check_data(
+    data: Dataset,
+    inputs: Sequence[Input | ProgramInput],
+    *,
+    where: str,
+    classes: int | None = None,
+) -> Dataset:
+    """Return ``data`` for a network with these ``inputs`` and, if given, that many outputs.
+
+    Raises :class:`UsageError` for what :func:`spikec.compiler.entrance.checked` refuses, for
+    no samples or no steps, and for labels of no output.
+    """
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            _finding("U042", where, f"{type(data).__name__} where a Dataset is needed")
+        )
+    if data.labels is not None and classes is not None:
+        _check_classes(data.labels, classes, f"{where}, 'labels'")
+    found = checked(data.inputs, inputs, where=where)
+    if not data.num_samples or not data.num_steps:
+        raise UsageError(
+            _finding("U012", where, f"{data.num_samples} samples of {data.num_steps} steps")
+        )
+    return replace(data, inputs=found)
 
 
 def to_integers(
@@ -287,19 +328,37 @@ def to_integers(
     """Return the integers that enter the chip, and how many values had to be clipped.
 
     Binary and graded values must be integers already; an analog value x becomes
-    ``rint(x * 2**frac_bits)``, half to even.
+    ``rint(x * 2**frac_bits)``, half to even. Raises :class:`UsageError` for arrays that are
+    not ``[sample, step, *shape]`` for each input, and for values that an input does not take
+    (:func:`spikec.compiler.entrance.checked`).
     """
+    arrays = checked(inputs, program.inputs)
     integers, events = {}, {}
     for entry in program.inputs:
-        values = np.asarray(inputs[entry.name])
-        if entry.kind == "analog":
-            values = np.rint(np.ldexp(values.astype(np.float64), entry.frac_bits))
+        values = arrays[entry.name]
+        if entry.kind == "binary":
+            integers[entry.name] = values.astype(np.int32)
+            continue
+        if entry.kind == "analog" or values.dtype.kind == "f":
+            with np.errstate(over="ignore", under="ignore"):  # infinity is clipped like all else
+                wide = values.astype(np.float64, copy=False)
+                values = np.rint(np.ldexp(wide, entry.frac_bits))
+        else:
+            values = _signed(values)
         clipped = np.clip(values, entry.low, entry.high)
-        count = int((clipped != values).sum())
+        count = int(np.count_nonzero(clipped != values))
         if count:
             events[f"{entry.name}/input clipped"] = count
         integers[entry.name] = clipped.astype(np.int32)
     return integers, events
+
+
+def _signed(values: Array) -> Array:
+    """Return integers in a type that holds every bound of an input, and what lies beyond it."""
+    if values.dtype.itemsize == 8 and values.dtype.kind == "u":
+        values = np.minimum(values, np.uint64(1 << 62)).astype(np.int64)
+    signed: Array = values.astype(np.promote_types(values.dtype, np.int32), copy=False)
+    return signed
 
 
 def _lasting(values: Array, steps: int, where: str) -> Array:
@@ -320,55 +379,44 @@ def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:
     return Diagnostic(code=code, where=where, message=message, hint=hint)
 
 
-def _missing(
-    entry: Input | ProgramInput, arrays: Mapping[str, Array], where: str, *, alone: bool
-) -> Diagnostic:
-    wanted = "'spikes'" if alone else f"'{entry.name}'"
-    return _finding(
-        "U042",
-        where,
-        f"there is no array {wanted}; it holds {', '.join(sorted(arrays)) or 'nothing'}",
-        f"save {wanted} with shape [sample, step, {', '.join(map(str, entry.shape))}]",
-    )
-
-
-def _problem(values: Array, entry: Input | ProgramInput) -> tuple[str, str] | None:
-    """Return what is wrong with one array and what to do about it."""
-    if values.dtype.kind not in "buif":
-        return f"holds {values.dtype}, not numbers", "save integers, or floats for a current"
-    wanted = f"[sample, step, {', '.join(map(str, entry.shape))}]"
-    if values.ndim < 3 or size(values.shape[2:]) != size(entry.shape) or 0 in values.shape:
-        return f"has shape {list(values.shape)}", f"the network needs {wanted}"
-    if not np.isfinite(values).all():
-        return "holds NaN or infinity", "clean the data"
-    if entry.kind == "binary" and not ((values == 0) | (values == 1)).all():
-        return (
-            f"spans {values.min()}..{values.max()} where a binary input takes 0 and 1",
-            "encode it as spikes, or declare the input graded or analog",
-        )
-    if entry.kind == "graded" and not (np.rint(values) == values).all():
-        return "holds fractions where a graded input takes integers", "declare the input analog"
-    return None
-
-
 def _checked_labels(
     labels: Array | None, inputs: Mapping[str, Array], where: str, classes: int | None
 ) -> Array | None:
     if labels is None:
         return None
     samples = len(next(iter(inputs.values())))
-    if labels.shape != (samples,) or labels.dtype.kind not in "ui":
-        raise UsageError(
-            _finding(
-                "U043",
-                f"{where}, 'labels'",
-                f"has shape {list(labels.shape)} of {labels.dtype}",
-                f"one integer per sample: [{samples}]",
-            )
-        )
+    labels = _integer_labels(labels, samples, f"{where}, 'labels'")
     if classes is not None:
         _check_classes(labels, classes, f"{where}, 'labels'")
     return labels
+
+
+def _integer_labels(labels: object, samples: int, where: str) -> Array:
+    """Return one integer a sample; raise :class:`UsageError` for anything else."""
+    array, problem = as_array(labels)
+    if problem is None and array.shape == (samples,) and array.dtype.kind in "ui":
+        return array
+    message = problem[0] if problem else f"has shape {list(array.shape)} of {array.dtype}"
+    raise UsageError(_finding("U043", where, message, f"one integer per sample: [{samples}]"))
+
+
+def _plain(inputs: object) -> dict[str, Array]:
+    """Return a dataset's arrays as NumPy has them; raise :class:`UsageError` if some are none."""
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise UsageError(
+            _finding("U042", "data", "no arrays by the names of inputs", "give {name: array}")
+        )
+    found, findings = {}, []
+    for name, values in inputs.items():
+        array, problem = as_array(values)
+        if problem is None and array.ndim < 2:
+            problem = f"has shape {list(array.shape)}", "[sample, step, features...] is needed"
+        if problem is not None:
+            findings.append(_finding("U040", f"data, {name!r}", *problem))
+        found[name] = array
+    raise_if_any(UsageError, findings)
+    raise_if_any(UsageError, list(uneven(found, "data")))
+    return found
 
 
 def _check_classes(labels: Array, classes: int, where: str) -> None:

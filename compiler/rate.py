@@ -30,11 +30,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from spikec.compiler import reference
-from spikec.compiler.arrays import Array, frozen
+from spikec.compiler.arrays import Array, frozen, size
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
+from spikec.compiler.entrance import refuse_few
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
-from spikec.compiler.inputs import Dataset
+from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph
 from spikec.compiler.operators import Chain, Operator, Scale
 from spikec.compiler.relu import Layer, ReluNetwork
@@ -115,7 +116,7 @@ def convert(
                 "above 0 and at most 100; 99.9 is usual",
             )
         )
-    seen = _activations(network, _stills(calibration), percentile)
+    seen = _activations(network, _stills(network, calibration), percentile)
     raise_if_any(UsageError, [_silent(name) for name, item in seen.items() if not item.positive])
     thresholds = {name: item.value() for name, item in seen.items()}
     populations = [_population(layer, thresholds.get(layer.name)) for layer in network.layers]
@@ -151,12 +152,15 @@ def measure(
     The first output is read: the largest voltage, which is the sum so far, or the most
     spikes. One run of the most steps tells them all.
     """
-    stills, longest = _stills(data), max(steps)
-    size = batch_size(network.num_neurons, longest)
+    for count in steps:
+        refuse_few(count, "steps to measure")
+    outputs = size(graph[graph.outputs[0]].shape)
+    stills, longest = _stills(network, data, outputs), max(steps)
+    together = batch_size(network.num_neurons, longest)
     wanted: list[Array] = []
     found: list[Array] = []
     spikes = np.zeros(len(steps))
-    for part in in_batches(data.num_samples, size):
+    for part in in_batches(data.num_samples, together):
         some = {name: values[part] for name, values in stills.items()}
         wanted.append(_class_of(network.run(some)[network.outputs[0]]))
         lasting = {
@@ -231,8 +235,9 @@ def _activations(
     return seen
 
 
-def _stills(data: Dataset) -> dict[str, Array]:
+def _stills(network: ReluNetwork, data: Dataset, classes: int | None = None) -> dict[str, Array]:
     """Return what the ReLU network is given: data of one step without the step."""
+    data = check_data(data, network.inputs, where="data", classes=classes)
     if data.num_steps != 1:
         raise UsageError(
             _finding(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from spikec.compiler.arrays import Array
+from spikec.compiler.entrance import refuse_few, taken
 from spikec.compiler.ir import LIF, Graph, Input, Population
 from spikec.compiler.operators import Operator, cast
 from spikec.compiler.timeline import Link, State, Timeline, run_whole
@@ -30,8 +31,16 @@ def session(
 ) -> Timeline[Population]:
     """Return ``graph`` at its initial state, for ``samples`` samples side by side.
 
-    Feed it chunks of a long stream: its state is carried from chunk to chunk.
+    Feed it chunks of a long stream: its state is carried from chunk to chunk. Chunks that the
+    inputs do not take raise :class:`UsageError`, as :func:`run` does.
     """
+    refuse_few(samples, "samples of a session")
+    return _timeline(graph, samples, dtype, probes)
+
+
+def _timeline(
+    graph: Graph, samples: int, dtype: type[np.floating], probes: Sequence[Probe] | None
+) -> Timeline[Population]:
     links = {
         node.name: tuple(
             Link(
@@ -45,6 +54,8 @@ def session(
     }
     typed = {node.name: Equations(node, dtype) for node in graph.populations}
     return Timeline(
+        entries=graph.inputs,
+        samples=samples,
         order=graph.immediate_order(),
         links=links,
         initial={name: constants.initial(samples) for name, constants in typed.items()},
@@ -64,10 +75,12 @@ def run(
     """Run ``graph`` on ``inputs``, ``[sample, step, *shape]`` per input name.
 
     Records ``probes``, by default all spikes and the voltage of readouts.
-    Voltages and currents are in the source framework's units.
+    Voltages and currents are in the source framework's units. Raises :class:`UsageError`
+    for arrays of another shape, values that an input does not take, and unknown probes.
     """
-    samples = len(next(iter(inputs.values())))
-    trace = run_whole(session(graph, samples=samples, dtype=dtype, probes=probes), inputs)
+    arrays = taken(inputs, graph.inputs)
+    samples = len(next(iter(arrays.values())))
+    trace = run_whole(_timeline(graph, samples, dtype, probes), arrays)
     return in_source_units(graph, trace)
 
 

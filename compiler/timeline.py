@@ -16,8 +16,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape
+from spikec.compiler.entrance import Entry, checked, refuse_after_last
 from spikec.compiler.ir import SourceView
-from spikec.compiler.trace import Probe, Quantity, Trace
+from spikec.compiler.trace import Probe, Quantity, Trace, check_probes
 
 __all__ = ["Link", "State", "Timeline", "run_whole"]
 
@@ -76,6 +77,8 @@ class Timeline(Generic[_P]):
     def __init__(
         self,
         *,
+        entries: Sequence[Entry],
+        samples: int,
         order: Sequence[_P],
         links: Mapping[str, Sequence[Link]],
         initial: Mapping[str, State],
@@ -83,6 +86,8 @@ class Timeline(Generic[_P]):
         probes: Sequence[Probe],
         outputs: tuple[str, ...],
     ) -> None:
+        check_probes(probes, [population.name for population in order])
+        self._entries, self._samples = entries, samples
         self._order = tuple(order)
         self._links = links
         self._states = dict(initial)
@@ -92,6 +97,7 @@ class Timeline(Generic[_P]):
         self._step = 0
         self._given = 0
         self._reported = 0
+        self._over = False
         self._past: dict[str, deque[Array]] = {
             link.source: deque() for group in links.values() for link in group
         }
@@ -116,6 +122,8 @@ class Timeline(Generic[_P]):
 
     def run(self, inputs: Mapping[str, Array]) -> Trace:
         """Take a chunk, ``[sample, step, *shape]`` per input, and report what is complete."""
+        refuse_after_last(over=self._over)
+        inputs = checked(inputs, self._entries, samples=self._samples)
         steps = next(iter(inputs.values())).shape[1]
         for step in range(steps):
             self._tick({name: values[:, step] for name, values in inputs.items()})
@@ -128,6 +136,7 @@ class Timeline(Generic[_P]):
 
     def finish(self) -> Trace:
         """Run on with silent input until every step given has been reported."""
+        self._over = True
         if self._given:
             for _ in range(self._longest_lag):
                 self._tick(self._silence)

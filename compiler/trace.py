@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from spikec.compiler.arrays import Array, size
-from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.entrance import as_array, worthless
+from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 
 __all__ = [
     "QUANTITIES",
@@ -18,6 +19,7 @@ __all__ = [
     "Readout",
     "Tally",
     "Trace",
+    "check_probes",
     "default_readout",
     "parse_probes",
     "read_out",
@@ -88,18 +90,34 @@ def parse_probes(specs: Sequence[str], populations: Sequence[str]) -> tuple[Prob
         if name in populations and known:
             probes.append((name, known[0]))
             continue
-        findings.append(
-            Diagnostic(
-                code="U010",
-                where=f"probe '{spec}'",
-                message="it does not name a population and one of its quantities",
-                hint=f"NAME:QUANTITY with NAME one of {', '.join(populations)} "
-                f"and QUANTITY one of {', '.join(QUANTITIES)}",
-            )
-        )
-    if findings:
-        raise UsageError(*findings)
+        findings.append(_no_probe(spec, populations, "NAME:QUANTITY"))
+    raise_if_any(UsageError, findings)
     return tuple(probes)
+
+
+def check_probes(probes: Iterable[Probe], populations: Sequence[str]) -> None:
+    """Raise :class:`UsageError` naming every probe that is no population and quantity."""
+    findings = [
+        _no_probe(probe, populations, "(NAME, QUANTITY)")
+        for probe in probes
+        if not (
+            isinstance(probe, tuple)
+            and len(probe) == 2
+            and probe[0] in populations
+            and probe[1] in QUANTITIES
+        )
+    ]
+    raise_if_any(UsageError, findings)
+
+
+def _no_probe(probe: object, populations: Sequence[str], form: str) -> Diagnostic:
+    return Diagnostic(
+        code="U010",
+        where=f"probe '{probe}'",
+        message="it does not name a population and one of its quantities",
+        hint=f"{form} with NAME one of {', '.join(populations)} "
+        f"and QUANTITY one of {', '.join(QUANTITIES)}",
+    )
 
 
 def default_readout(*, spikes: bool, leaks: bool = True) -> Readout:
@@ -118,8 +136,12 @@ def read_out(trace: Trace, readout: Readout | None = None) -> Array:
     ``spike-count`` takes the neuron with most spikes, the voltage readouts the
     one with the largest maximum, last or mean voltage; the first of equals
     wins. By default an output that spikes is read by spike count, a leaky
-    integrator by its maximum voltage.
+    integrator by its maximum voltage. Raises :class:`UsageError` for a readout that does not
+    exist, and for a trace without steps, without what the readout needs, or of anything but
+    finite numbers ``[sample, step, *neurons]``.
     """
+    if not trace.outputs:
+        raise UsageError(_no_readout("trace", "it names no output"))
     output = trace.outputs[0]
     has_spikes = (output, "spikes") in trace.values
     tally = Tally(output, readout or ("spike-count" if has_spikes else "max-voltage"))
@@ -131,6 +153,14 @@ class Tally:
     """A readout while its run goes on: what is read of the steps so far, of some samples."""
 
     def __init__(self, output: str, readout: Readout) -> None:
+        if readout not in get_args(Readout):
+            raise UsageError(
+                _no_readout(
+                    f"readout '{readout}'",
+                    "there is no such readout",
+                    f"one of {', '.join(get_args(Readout))}",
+                )
+            )
         self._output, self._readout = output, readout
         self._score: Array | None = None
         self._steps = 0
@@ -156,9 +186,11 @@ class Tally:
             self._score = score if before is None else before + score
 
     def classes(self) -> Array:
-        """Return the class of each sample; ``ValueError`` before any step was taken."""
+        """Return the class of each sample; :class:`UsageError` before any step was taken."""
         if self._score is None:
-            raise ValueError("a readout needs a step")
+            raise UsageError(
+                _no_readout(f"output '{self._output}'", "a readout needs a step, and there is none")
+            )
         mean = self._readout == "mean-voltage"
         classes: Array = np.argmax(self._score / self._steps if mean else self._score, axis=1)
         return classes
@@ -166,13 +198,24 @@ class Tally:
 
 def _recorded(trace: Trace, output: str, chosen: Readout) -> Array:
     needed: Quantity = "spikes" if chosen == "spike-count" else "voltage"
+    where = f"output '{output}'"
     if (output, needed) not in trace.values:
         raise UsageError(
-            Diagnostic(
-                code="U011",
-                where=f"output '{output}'",
-                message=f"readout '{chosen}' needs its {needed}, which the run did not record",
-                hint=f"probe {output}:{needed}, or choose another readout",
+            _no_readout(
+                where,
+                f"readout '{chosen}' needs its {needed}, which the run did not record",
+                f"probe {output}:{needed}, or choose another readout",
             )
         )
-    return trace.values[output, needed]
+    values, problem = as_array(trace.values[output, needed])
+    if problem is None and (values.ndim < 3 or not size(values.shape[2:])):
+        problem = f"has shape {list(values.shape)}", "[sample, step, *neurons] is needed"
+    if problem is None:
+        problem = worthless(values, "analog")
+    if problem is not None:
+        raise UsageError(_no_readout(where, f"its {needed} {problem[0]}", problem[1]))
+    return values
+
+
+def _no_readout(where: str, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(code="U011", where=where, message=message, hint=hint)

@@ -158,12 +158,12 @@ def _compared(graph: Graph, played: Any, shapes: Sequence[Shape], path: Path) ->
 
 def _run_both(graph: Graph, played: Any, series: Sequence[Array], path: Path) -> tuple[int, bool]:
     """Return how many output spikes there were, and whether some differ by a tie."""
-    from spikec.compiler.frontends.onnx_probe import nearest_to_threshold
+    from spikec.compiler.frontends.onnx_probe import nearest_to_threshold, on_numbers
 
     (name,) = graph.outputs
     expected: Array = played(series)
     ours = {node.name: values[None] for node, values in zip(graph.inputs, series, strict=True)}
-    trace = reference.run(graph, ours, dtype=np.float32)
+    trace = reference.run(on_numbers(graph), ours, dtype=np.float32)
     if not isinstance(graph[name], LIF):
         _check_voltage(trace[name, "voltage"], expected, path, name)
         return 0, False

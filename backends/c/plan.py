@@ -16,9 +16,9 @@ import numpy as np
 from spikec.backends.c.symbols import KEYWORDS
 from spikec.backends.names import identifiers
 from spikec.compiler.arrays import Array, Shape, size
-from spikec.compiler.bounds import MOST, arriving, current_bound
+from spikec.compiler.bounds import arriving, current_bound, refused_sums
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
-from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, STATE_MAX
+from spikec.compiler.fixedpoint import STATE_MAX
 from spikec.compiler.operators import Conv2d, Dense, Sparse, row_sums, written_out
 from spikec.compiler.pages import low_zeros, span
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, refused_encoders
@@ -27,8 +27,6 @@ __all__ = ["Cell", "Link", "Plan", "Source", "check", "integer_type", "plan"]
 
 #: Sums of a narrow population stay below this, so that 32 bits hold every intermediate value.
 _NARROW = 1 << 29
-#: Sums of a wide one stay below this: times a 13-bit factor they fit 64 bits. Bounds end there.
-_WIDE = MOST << ACTIVATION_SHIFT
 #: Elements of one array: indices are 32-bit.
 _MOST_ELEMENTS = (1 << 31) - 1
 
@@ -238,21 +236,7 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
         bound = current_bound(neurons, arriving(program, neurons))
         cells.append(Cell(neurons=neurons, ident=idents[neurons.name], links=links, bound=bound))
     built = Plan(program=program, sources=tuple(sources.values()), cells=tuple(cells))
-    return built, [*unwritten, *_too_wide(built), *_too_large(built)]
-
-
-def _too_wide(built: Plan) -> list[Diagnostic]:
-    return [
-        Diagnostic(
-            code="B050",
-            where=f"population '{cell.neurons.name}'",
-            message=f"its input can sum up to {cell.bound} or more, which C's 64 bits cannot decay "
-            "exactly",
-            hint="narrow the bounds of the graded inputs, or lower weight exponents",
-        )
-        for cell in built.cells
-        if cell.bound >= _WIDE
-    ]
+    return built, [*unwritten, *refused_sums(program), *_too_large(built)]
 
 
 def _too_large(built: Plan) -> list[Diagnostic]:

@@ -17,10 +17,11 @@ from spikec.backends.c.plan import Plan, check, plan
 from spikec.backends.threads import Company, default_threads
 from spikec.compiler.arrays import Array, address
 from spikec.compiler.backend import Progress
+from spikec.compiler.entrance import taken
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.program import Neurons, Program, ProgramInput
-from spikec.compiler.trace import QUANTITIES, Probe, Quantity, Trace
+from spikec.compiler.trace import QUANTITIES, Probe, Quantity, Trace, check_probes
 
 __all__ = ["CBackend", "CExecutable"]
 
@@ -122,15 +123,21 @@ class CExecutable:
     ) -> Trace:
         """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start.
 
-        ``events`` counts wraps, saturations and clipped inputs as the simulator does.
+        ``events`` counts wraps, saturations and clipped inputs as the simulator does. Raises
+        :class:`UsageError` for arrays of another shape, values that an input does not take, and
+        unknown probes.
         """
-        plain = {item.name: _bytes(inputs[item.name], item) for item in self.plan.program.inputs}
+        entries = self.plan.program.inputs
+        arrays = taken(inputs, entries)
+        if probes:
+            check_probes(probes, [*self._neurons])
+        plain = {item.name: _bytes(arrays[item.name], item) for item in entries}
         if not any(item is None for item in plain.values()):
             given = [item for item in plain.values() if item is not None]
             trace = self._traced(given, {}, probes, progress)
             if trace is not None:
                 return trace
-        return _known(self._traced(*_prepared(self.plan, inputs), probes, progress))
+        return _known(self._traced(*_prepared(self.plan, arrays), probes, progress))
 
     def _traced(
         self,
@@ -258,8 +265,7 @@ def _known(trace: Trace | None) -> Trace:
 
 def _bytes(values: Array, entry: ProgramInput) -> Array | None:
     """Return spikes that are bytes already, which the engine checks; None for all else."""
-    values = np.asarray(values)
-    if values.dtype.char not in "B?" or (entry.kind, entry.low, entry.high) != ("binary", 0, 1):
+    if values.dtype.char not in "B?" or entry.kind != "binary":
         return None
     return np.ascontiguousarray(values)
 

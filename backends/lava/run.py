@@ -24,13 +24,14 @@ from spikec.backends.lava.environment import LavaPython, child_environment, requ
 from spikec.backends.lava.placement import edge_refusal
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.backend import Progress
+from spikec.compiler.bounds import refused_sums
 from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.npz import npz_bytes, read_npz
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.program import Connection, Neurons, Populated, Program, ProgramInput
 from spikec.compiler.sigma_delta import SigmaDelta
-from spikec.compiler.trace import Probe, Quantity, Trace
+from spikec.compiler.trace import Probe, Quantity, Trace, check_probes
 
 __all__ = ["LavaBackend", "LavaExecutable", "aligned"]
 
@@ -70,6 +71,7 @@ class LavaBackend:
         findings = [
             *(edge_refusal(item) for item in program.connections),
             *encoder_refusals(program),
+            *refused_sums(program),
             *(_check_message(item) for item in program.inputs),
             *(_check_shape(name, shape) for name, shape in shapes.items()),
         ]
@@ -113,6 +115,7 @@ class LavaExecutable:
         saturates. Raises :class:`BackendError` with the child's own words when
         it fails or takes too long.
         """
+        check_probes(probes, [item.name for item in self.program.populations])
         integers, events = to_integers(self.program, inputs)
         wanted = list(dict.fromkeys([*self.program.default_probes, *probes]))
         samples, steps = next(iter(integers.values())).shape[:2]

@@ -15,12 +15,14 @@ from spikec.backends.simulator.fast import Way
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches, run_in_batches
+from spikec.compiler.bounds import refused_sums
+from spikec.compiler.entrance import refuse_few, taken
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.inputs import Stream
 from spikec.compiler.program import Neurons, Program, refused_encoders
-from spikec.compiler.trace import Probe, Trace
+from spikec.compiler.trace import Probe, Trace, check_probes
 
-__all__ = ["ENGINES", "Engine", "SimulatorBackend"]
+__all__ = ["ENGINES", "Engine", "SimulatorBackend", "SimulatorExecutable", "Steps"]
 
 #: ``golden`` is the definition in plain NumPy, ``fast`` equals it bit for bit.
 Engine: TypeAlias = Literal["fast", "golden"]
@@ -54,7 +56,11 @@ class SimulatorBackend:
             )
 
     def check(self, program: Program) -> Sequence[Diagnostic]:
-        """Return what the engine that was asked for cannot run; golden runs every program."""
+        """Return what the engine that was asked for cannot run, and sums that none can."""
+        return (*self._unfit(program), *refused_sums(program))
+
+    def _unfit(self, program: Program) -> Sequence[Diagnostic]:
+        """Return the populations that the engine that was asked for does not know."""
         if self.engine != "fast":
             return ()
         return tuple(
@@ -64,7 +70,7 @@ class SimulatorBackend:
 
     def load(self, program: Program) -> SimulatorExecutable:
         """Return ``program`` ready to run; :class:`BackendError` if the engine cannot start."""
-        raise_if_any(BackendError, self.check(program))
+        raise_if_any(BackendError, self._unfit(program))
         unfit = [item.name for item in program.populations if not isinstance(item, Neurons)]
         golden_engine = self.engine == "golden" or bool(unfit)
         run_batch, session, explain = (
@@ -74,7 +80,7 @@ class SimulatorBackend:
             program=program,
             strict=self.strict,
             run_batch=run_batch,
-            session=session,
+            open_session=session,
             explain=explain,
             engine="golden" if golden_engine else "fast",
         )
@@ -85,7 +91,12 @@ RunBatch: TypeAlias = Callable[[Mapping[str, Array], Sequence[Probe]], Trace]
 
 
 class Steps(Protocol):
-    """Samples side by side at work; chunks of steps go in, complete steps come out."""
+    """Samples side by side at work; chunks of steps go in, complete steps come out.
+
+    Each chunk holds what the program's inputs take, ``[sample, step, *shape]`` of the samples
+    that the session was opened for. Others raise :class:`UsageError`, and the session is as it
+    was; after its last chunk it takes no more.
+    """
 
     @property
     def events(self) -> Mapping[str, int]:
@@ -109,7 +120,7 @@ class SimulatorExecutable:
 
     program: Program
     run_batch: RunBatch
-    session: OpenSession
+    open_session: OpenSession
     strict: bool = False
     explain: Callable[[], Mapping[str, Way]] = dict
     engine: Engine = "fast"
@@ -127,6 +138,15 @@ class SimulatorExecutable:
     def _neurons(self) -> int:
         return self.program.num_neurons
 
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(item.name for item in self.program.populations)
+
+    @cached_property
+    def _waits(self) -> int:
+        """For how many steps a run keeps what was sent, beside its own."""
+        return self.program.longest_wait
+
     def run(
         self,
         inputs: Mapping[str, Array],
@@ -134,20 +154,40 @@ class SimulatorExecutable:
         probes: Sequence[Probe] = (),
         progress: Progress | None = None,
     ) -> Trace:
-        """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start."""
-        wanted = self._default_probes
-        if probes:
-            wanted = tuple(dict.fromkeys((*wanted, *probes)))
-        steps = next(iter(inputs.values())).shape[1]
+        """Run ``inputs``, ``[sample, step, *shape]`` per input name, each sample from its start.
+
+        Raises :class:`UsageError` for arrays of another shape, values that an input does not
+        take, and unknown probes.
+        """
+        arrays = taken(inputs, self.program.inputs)
+        wanted = self._wanted(probes) if probes else self._default_probes
+        steps = next(iter(arrays.values())).shape[1] + self._waits
         trace = run_in_batches(
             lambda part: self.run_batch(part, wanted),
-            inputs,
+            arrays,
             size=batch_size(self._neurons, steps, lean=self.engine == "fast" and progress is None),
             progress=progress,
         )
         if self.strict:
             golden.refuse_wrapped(trace.events)
         return trace
+
+    def session(self, samples: int, probes: Sequence[Probe] = ()) -> Steps:
+        """Open a session of ``samples`` samples side by side, which records ``probes``.
+
+        By default it records all spikes and the voltage of readouts. Raises
+        :class:`UsageError` for unknown probes and less than one sample.
+        """
+        refuse_few(samples, "samples of a session")
+        wanted = self._default_probes
+        if probes:
+            check_probes(probes, self._names)
+            wanted = tuple(probes)
+        return self.open_session(samples, wanted)
+
+    def _wanted(self, probes: Sequence[Probe]) -> tuple[Probe, ...]:
+        check_probes(probes, self._names)
+        return tuple(dict.fromkeys((*self._default_probes, *probes)))
 
     def stream(
         self,
@@ -162,8 +202,12 @@ class SimulatorExecutable:
         A piece takes up to ``samples`` samples and ``steps`` steps of the data; of a run
         of any length, only a piece and the state are in memory. Batches of samples come one
         after the other, each in the order of steps. A batch's last piece counts its events.
+        Raises :class:`UsageError` as :meth:`run` does, for values when they are read.
         """
-        wanted = tuple(dict.fromkeys((*self._default_probes, *probes)))
+        refuse_few(samples, "samples of a piece")
+        refuse_few(steps, "steps of a piece")
+        taken(data.inputs, self.program.inputs, where=data.where, any_features=True)
+        wanted = self._wanted(probes)
         for batch in in_batches(data.num_samples, samples):
             session = self.session(batch.stop - batch.start, wanted)
             reported = 0

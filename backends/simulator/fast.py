@@ -22,6 +22,8 @@ from spikec.backends.simulator.layout import Columns, Layout, padded
 from spikec.backends.simulator.product import Product, products
 from spikec.backends.threads import Company, default_threads
 from spikec.compiler.arrays import Array, address, aligned
+from spikec.compiler.entrance import refuse_after_last, taken
+from spikec.compiler.errors import UsageError
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.trace import Probe, Quantity, Trace
@@ -64,9 +66,10 @@ def run(
     Voltages and currents come as the chip's integers, in the layout's integer type.
     ``trace.events`` counts wraps, saturations and clipped inputs.
     """
+    inputs = taken(inputs, layout.program.inputs)
     samples = len(next(iter(inputs.values())))
     session = Session(layout, samples=samples, probes=probes, threads=threads, kept=kept)
-    trace = session.run(inputs, last=True)
+    trace = session.advance(inputs, last=True)
     if kept is not None:
         session.leave_to(kept)
     if not session.events:
@@ -251,6 +254,7 @@ class Session:
         self._step = 0
         self._given = 0
         self._reported = 0
+        self._over = False
         self._ones: dict[str, float] = {}
         self.events: dict[str, int] = {}
 
@@ -263,14 +267,26 @@ class Session:
 
     def run(self, inputs: Mapping[str, Array], *, last: bool = False) -> Trace:
         """Take a chunk and report the steps that are complete; all that are left if ``last``."""
+        refuse_after_last(over=self._over)
+        inputs = taken(inputs, self._layout.program.inputs, samples=self._samples)
+        self._over = last  # where a value of the last chunk is refused, others have run
+        return self.advance(inputs, last=last)
+
+    def advance(self, inputs: Mapping[str, Array], *, last: bool) -> Trace:
+        """Take a chunk that has passed the gate."""
         steps = next(iter(inputs.values())).shape[1]
         extra = self._tables.lag if last and self._given + steps else 0
+        before = self._sent, self._integers, self._recorded
         self._sent = self._lengthened(self._sent, steps + extra, blank=self._kept.blank)
         self._integers = self._lengthened(self._integers, steps + extra)
         self._recorded = self._lengthened(self._recorded, steps + extra)
         self._fresh = slice(self._tables.back, self._tables.back + steps)
         self._inputs = inputs
-        clipped = self._compute(steps + extra, last=last)
+        try:
+            clipped = self._compute(steps + extra, last=last)
+        except UsageError:  # of values, before anything was computed
+            self._sent, self._integers, self._recorded = before
+            raise
         self._given += steps
         trace = self._report(steps + extra)
         if not last:
@@ -286,7 +302,7 @@ class Session:
         for name, graded, columns in self._kept.entries:
             values = None if graded else self._bytes(name, samples)
             if values is None and not converted:
-                part = {key: np.asarray(item)[samples] for key, item in self._inputs.items()}
+                part = {key: item[samples] for key, item in self._inputs.items()}
                 converted, events = to_integers(self._layout.program, part)
             if graded:
                 stream, whole = self._integers, converted[name]
@@ -307,7 +323,7 @@ class Session:
 
     def _bytes(self, name: str, samples: slice) -> Array | None:
         """Return spikes as the bytes they are; None if they are something else."""
-        values = np.asarray(self._inputs[name])
+        values = self._inputs[name]
         if values.dtype.char not in "B?":
             return None
         part = np.ascontiguousarray(values[samples])

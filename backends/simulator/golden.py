@@ -14,8 +14,9 @@ import numpy as np
 
 from spikec.backends.simulator import encoders, resonators
 from spikec.compiler.arrays import Array
+from spikec.compiler.bounds import refused_sums
 from spikec.compiler.convolutions import is_cut, parts_into, summed
-from spikec.compiler.errors import BackendError, Diagnostic
+from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.fixedpoint import (
     ACTIVATION_SHIFT,
     DECAY_UNITY,
@@ -46,7 +47,10 @@ class Golden(Timeline[Populated]):
     def __init__(self, program: Program, *, samples: int, probes: Sequence[Probe]) -> None:
         self.program = program
         self.events: dict[str, int] = {}
+        raise_if_any(BackendError, list(refused_sums(program)))
         super().__init__(
+            entries=program.inputs,
+            samples=samples,
             order=program.populations,
             links=_links(program, self._count),
             initial={item.name: _initial(item, samples) for item in program.populations},

@@ -18,9 +18,9 @@ import numpy as np
 
 from spikec.backends.simulator import codes as k
 from spikec.compiler.arrays import Array, IntArray, Shape, aligned, size
-from spikec.compiler.bounds import arriving, current_bound
+from spikec.compiler.bounds import arriving, current_bound, refused_sums
 from spikec.compiler.components import components
-from spikec.compiler.errors import BackendError, Diagnostic
+from spikec.compiler.errors import BackendError, Diagnostic, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.operators import Conv2d, Dense, Sparse
 from spikec.compiler.pages import low_zeros, pieces, span
@@ -96,7 +96,8 @@ class Layout:
 
 
 def laid_out(program: Program) -> Layout:
-    """Return ``program`` as tables; :class:`BackendError` for what no memory holds."""
+    """Return ``program`` as tables; :class:`BackendError` for what no memory, no integer holds."""
+    raise_if_any(BackendError, list(refused_sums(program)))
     order = components(program)
     names = tuple(name for group in order for name in group)
     arrives = {item.name: arriving(program, item) for item in program.neurons}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from spikec.compiler.frontends.onnx_forms import StepModel
 from spikec.compiler.ir import LIF, MOST_SPIKES, Choice, Graph
 from spikec.compiler.trace import Probe, Trace
 
-__all__ = ["compare", "nearest_to_threshold"]
+__all__ = ["compare", "nearest_to_threshold", "on_numbers"]
 
 _STEPS = 8
 _DENSITIES = (0.1, 0.3, 0.6)
@@ -54,7 +55,7 @@ def compare(
         except Exception as error:  # noqa: BLE001 - the evaluator raises what its operators raise
             return _unchecked(graph, error)
         ours = _fed(graph, inputs)
-        trace = reference.run(graph, ours, dtype=np.float32)
+        trace = reference.run(on_numbers(graph), ours, dtype=np.float32)
         # What exceeds the most that a trace holds has no counterpart from there on.
         held = _steps_held(graph, trace)
         wrong = [name for name, output in output_of.items()
@@ -73,6 +74,15 @@ def compare(
         outcome += f", in {full} of them until a neuron sent {MOST_SPIKES} spikes in a step"
     return graph.rewritten(
         choices=[Choice(what="checked against the file", value=outcome, origin="run")]
+    )
+
+
+def on_numbers(graph: Graph) -> Graph:
+    """Return ``graph`` for comparisons: its inputs take any numbers, whatever they declare."""
+    return graph.rewritten(
+        nodes={
+            node.name: replace(node, kind="analog", low=None, high=None) for node in graph.inputs
+        }
     )
 
 
@@ -106,7 +116,7 @@ def _strong(
         ours = _fed(graph, inputs)
         probes: list[Probe] = [(name, "spikes") for name in several]
         probes += [(name, "voltage") for name in {*floors, *(node.name for node in twice)}]
-        trace = reference.run(graph, ours, dtype=np.float32, probes=probes)
+        trace = reference.run(on_numbers(graph), ours, dtype=np.float32, probes=probes)
         counted = all(trace.spikes(name).max() > 1 for name in several)
         floored = all(
             (trace[name, "voltage"] <= level + _TIE).any() for name, level in floors.items()
@@ -237,7 +247,7 @@ def nearest_to_threshold(graph: Graph, inputs: Mapping[str, Array], last: int) -
     spiking = [node for node in graph.populations if isinstance(node, LIF)]
     probes: list[Probe] = [(node.name, "voltage") for node in spiking]
     probes += [(node.name, "spikes") for node in spiking]
-    trace = reference.run(graph, inputs, probes=probes)
+    trace = reference.run(on_numbers(graph), inputs, probes=probes)
     nearest = np.inf
     for node in spiking:
         distance = np.abs(_to_threshold(node, trace)[:, : last + 1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spikec.compiler.arrays import Array
+from spikec.compiler.entrance import as_array
 from spikec.compiler.errors import Diagnostic, MappingError, UsageError, raise_if_any
 from spikec.compiler.mapping.advice import advice, unmappable
 from spikec.compiler.mapping.orders import orders
@@ -94,6 +95,30 @@ def _too_wide(program: Program, limits: Cores) -> Iterator[Diagnostic]:
             )
 
 
+def _checked_rates(program: Program, rates: Mapping[str, Array]) -> dict[str, Array]:
+    """Return messages a step of every source; raise :class:`UsageError` for what is none."""
+    sources = {item.source for item in program.connections}
+    shapes = {item.name: item.shape for item in (*program.inputs, *program.populations)}
+    given = rates if isinstance(rates, Mapping) else {}
+    found, findings = {}, []
+    for name in sorted(sources | {*map(str, given)}):
+        values, problem = as_array(given.get(name, ()))
+        if name not in shapes or (name in sources and name not in given):
+            problem = "is no source" if name in given else "is missing", f"sources: {sources}"
+        elif name in given and problem is None and values.shape != shapes[name]:
+            problem = f"has shape {list(values.shape)}, not {list(shapes[name])}", "one per neuron"
+        elif problem is None and not (np.isfinite(values) & (values >= 0)).all():
+            problem = "holds what is no number of 0 and more", "messages a step, as measured"
+        if problem is not None:
+            findings.append(
+                Diagnostic(code="U131", where=f"rates, '{name}'", message=problem[0],
+                           hint=problem[1])
+            )  # fmt: skip
+        found[name] = values
+    raise_if_any(UsageError, findings)
+    return found
+
+
 def map_program(
     program: Program,
     target: Target,
@@ -112,6 +137,7 @@ def map_program(
     limits = cores_of(target)
     raise_if_any(MappingError, list(_too_wide(program, limits)))
     network = Network(program, limits)
+    rates = None if rates is None else _checked_rates(program, rates)
     # What one core can never hold shows in one neuron as well, and long before all are cut.
     middle = [np.array([number]) for number in _middle(network)]
     nothing_sent = np.zeros(network.num_neurons, np.int64)
@@ -164,6 +190,7 @@ def recorded(
     core_map = program.core_map
     assert core_map is not None
     network = Network(program, cores_of(target))
+    rates = None if rates is None else _checked_rates(program, rates)
     core_of = np.concatenate([item.reshape(-1) for item in core_map.cores])
     sent = network.rates(None if rates is None else dict(rates))
     between, outside = network.messages(core_of, core_map.num_cores, sent)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spikec.compiler.by_name import parse_by_name
+from spikec.compiler.entrance import whole
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.ir import Edge, Graph
 from spikec.compiler.targets import Target
@@ -51,12 +52,12 @@ class WeightBits:
         raise_if_any(QuantizationError, list(self._findings(graph, target)))
 
     def _findings(self, graph: Graph, target: Target) -> Iterator[Diagnostic]:
-        for bits in {self.default, *self.named.values()} - {None}:
-            if bits not in target.weight_bits:
+        for bits in (self.default, *self.named.values()):
+            if bits is not None and (not whole(bits) or bits not in target.weight_bits):
                 yield Diagnostic(
                     code="Q001",
                     where=f"target '{target.name}'",
-                    message=f"weights of {bits} bits do not exist",
+                    message=f"weights of {bits!r} bits do not exist",
                     hint=f"choose {target.weight_bits}",
                 )
         known = [*(node.name for node in graph.populations), *(edge.name for edge in graph.edges)]

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spikec.compiler import reference
-from spikec.compiler.arrays import Array, FloatArray
+from spikec.compiler.arrays import Array, FloatArray, size
 from spikec.compiler.errors import Diagnostic, QuantizationError
-from spikec.compiler.inputs import Dataset, to_integers
+from spikec.compiler.inputs import Dataset, check_data, to_integers
 from spikec.compiler.ir import LI, Graph
 from spikec.compiler.program import Program
 from spikec.compiler.quantize.bits import WeightBits
@@ -206,8 +206,11 @@ class _Judge:
     """How far a program's output is from the float network's, on some data."""
 
     def __init__(self, graph: Graph, data: Dataset) -> None:
-        self.data = data.samples(0, _MEASURED_SAMPLES)
         node = graph[graph.outputs[0]]
+        some = data.samples(0, _MEASURED_SAMPLES)
+        self.data = check_data(
+            some, graph.inputs, where="calibration data", classes=size(node.shape)
+        )
         self.probe = (node.name, "voltage" if isinstance(node, LI) else "spikes")
         leaks = not isinstance(node, LI) or bool((node.beta < 1).any())
         self.readout = default_readout(spikes=not isinstance(node, LI), leaks=leaks)

@@ -12,7 +12,7 @@ import numpy as np
 from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
-from spikec.compiler.inputs import Dataset
+from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import weights_of, with_weight
 from spikec.compiler.passes.pipeline import canonical_passes, run_passes
@@ -66,8 +66,10 @@ def compile_graph(
     leak). Without leak they grow for as long as a run lasts: ``horizon`` is the number of steps
     of the longest one, that of the calibration data if it is not given. Raises
     :class:`QuantizationError` naming each population that does not fit, by how
-    much, and what would make it fit.
+    much, and what would make it fit; :class:`UsageError` for data that the inputs do not take.
     """
+    if calibration is not None:
+        calibration = check_data(calibration, graph.inputs, where="calibration data")
     bits = weight_bits if isinstance(weight_bits, WeightBits) else WeightBits(default=weight_bits)
     bits.check(graph, target)
     canonical, changed = run_passes(graph, canonical_passes(target.delay.low))

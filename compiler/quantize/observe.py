@@ -14,7 +14,7 @@ import numpy as np
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.batches import batch_size
-from spikec.compiler.inputs import Dataset
+from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Graph, Input, SourceView
 from spikec.compiler.trace import Probe
 
@@ -55,12 +55,15 @@ class Observed:
 
 
 def observe(graph: Graph, calibration: Dataset | None) -> Observed:
-    """Run the canonical ``graph`` on the first samples of ``calibration``, if there is any."""
+    """Run the canonical ``graph`` on the first samples of ``calibration``, if there is any.
+
+    Raises :class:`UsageError` for data that the graph's inputs do not take.
+    """
     if calibration is None:
         return Observed()
     neurons = sum(node.num_neurons for node in graph.populations)
     most = min(CALIBRATION_SAMPLES, batch_size(neurons, calibration.num_steps))
-    some = calibration.samples(0, most)
+    some = check_data(calibration.samples(0, most), graph.inputs, where="calibration data")
     late = graph.rewritten(nodes={node.name: _reset_late(node) for node in graph.populations})
     probes: list[Probe] = [(node.name, "voltage") for node in graph.populations]
     spiking = [node for node in graph.populations if isinstance(node, LIF)]
@@ -103,7 +106,7 @@ def _presented(node: Input, values: Array) -> Array:
     if node.shift == 0:
         return values
     late = np.zeros_like(values)
-    late[:, node.shift :] = values[:, : -node.shift]
+    late[:, node.shift :] = values[:, : max(0, values.shape[1] - node.shift)]
     return late
 
 

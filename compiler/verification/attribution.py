@@ -20,11 +20,11 @@ import networkx as nx
 import numpy as np
 
 from spikec.compiler import reference
-from spikec.compiler.arrays import Array, FloatArray, frozen
+from spikec.compiler.arrays import Array, FloatArray, frozen, size
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.fixedpoint import ACTIVATION_SHIFT, VTH_SHIFT
-from spikec.compiler.inputs import Dataset
+from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Node
 from spikec.compiler.operators import Chain, weights_of, with_weight
 from spikec.compiler.program import Connection, Neurons, Program
@@ -116,8 +116,11 @@ def attribute(
     """Run every variant on ``data``, on all processors (or ``threads``).
 
     ``canonical`` is the float graph that ``program`` was lowered from: the same populations and
-    edges. Rounding of analog inputs is not looked at.
+    edges. Rounding of analog inputs is not looked at. Raises :class:`UsageError` for data that
+    the inputs do not take.
     """
+    classes = size(canonical[canonical.outputs[0]].shape)
+    data = check_data(data, canonical.inputs, where="data", classes=classes)
     groups = _groups(canonical)
     everything = frozenset(choice for group in groups.values() for choice in group)
     variants: dict[tuple[_Mode, str], frozenset[Choice]] = {("everything", ""): everything}

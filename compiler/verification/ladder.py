@@ -17,7 +17,7 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
-from spikec.compiler.inputs import Dataset, to_integers
+from spikec.compiler.inputs import Dataset, check_data, to_integers
 from spikec.compiler.ir import LIF, Graph
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize.dequantize import dequantize
@@ -68,10 +68,12 @@ def verify(
     ``graph`` is the float network the program was compiled from; without it the
     ladder starts at Q. ``golden`` runs the integers; each of ``backends`` must
     equal it in every recorded value, on all samples, or on the first
-    ``backend_samples[name]``.
+    ``backend_samples[name]``. Raises :class:`UsageError` for data that the inputs do not take.
     """
     chosen = readout or readout_of(program)
     _check_request(program, data, chosen, backend_samples or {})
+    classes = program.population(program.outputs[0]).num_neurons
+    data = check_data(data, program.inputs, where="data", classes=classes)
     compared = program.default_probes
     quantity: Quantity = "spikes" if chosen == "spike-count" else "voltage"
     probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))

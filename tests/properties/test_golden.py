@@ -179,9 +179,9 @@ def test_a_subtraction_at_the_spike_stays_in_24_bits() -> None:
     assert trace["n", "voltage"].item() == (1 << 23) - 1
 
 
-def test_sums_that_float64_would_round_are_refused() -> None:
+def test_sums_that_64_bits_would_not_hold_are_refused() -> None:
     program = one_neuron(weight=254, weight_exp=15, high=(1 << 31) - 1)
-    with pytest.raises(BackendError, match="would round"):
+    with pytest.raises(BackendError, match="B050 at population 'n'"):
         golden.run(program, graded(0))
 
 

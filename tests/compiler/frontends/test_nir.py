@@ -17,6 +17,7 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.errors import FrontendError, SpikecError, UsageError
 from spikec.compiler.frontends import ReadOptions, nir_graph
 from spikec.compiler.frontends.nir_profiles import PROFILES
+from spikec.compiler.frontends.onnx_probe import on_numbers
 from spikec.compiler.hdf5 import read_tree
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Conv2d, Dense
@@ -150,7 +151,7 @@ def test_threshold_keeps_nothing(nir: Callable[..., Graph]) -> None:
     tree = layered({"w": linear([1.0])}, (1,), {"type": "Threshold", "threshold": np.array([2.0])})
     graph = nir(tree, ReadOptions(compare=">="))
     data = np.array([1, 2, 1, 3, 0], float).reshape(1, -1, 1)
-    found = reference.run(graph, {"input": data}).spikes("n").ravel()
+    found = reference.run(on_numbers(graph), {"input": data}).spikes("n").ravel()
     np.testing.assert_array_equal(found, [0, 1, 0, 1, 0])
 
 
@@ -655,7 +656,7 @@ def test_an_output_without_neurons_is_a_voltage(nir: Callable[..., Graph]) -> No
              "output": end("Output", 1)}  # fmt: skip
     graph = nir(graph_of(nodes, "input>n", "n>w", "w>output"))
     assert graph.outputs == ("output",)
-    trace = reference.run(graph, {"input": np.array([0, 2, 0.0]).reshape(1, 3, 1)})
+    trace = reference.run(on_numbers(graph), {"input": np.array([0, 2, 0.0]).reshape(1, 3, 1)})
     np.testing.assert_array_equal(trace["output", "voltage"].ravel(), [0.5, 3.5, 0.5])
 
 
