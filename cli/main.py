@@ -376,6 +376,17 @@ def verify(
             help="Samples that an HTML report draws, numbered from 0. Default: the most telling.",
         ),
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            "--max-drop",
+            metavar="0.5%",
+            help="Fail if integers lose more accuracy than that against the float network.",
+        ),
+    ] = None,
+    require_float: Annotated[
+        bool, typer.Option("--require-float", help="Fail if the float network is not found.")
+    ] = False,
     readout: Readout = None,
     samples: Samples = None,
     target: TargetName = None,
@@ -398,6 +409,10 @@ def verify(
         chosen, python=lava_python, time_limit=time_limit, samples=backend_samples
     )
     drawn = () if report_samples is None else reporting.samples_of(report_samples)
+    gate = reporting.Gate(
+        max_drop=None if max_drop is None else loading.parse_share(max_drop),
+        require_float=require_float,
+    )
     reporting.refuse(
         report,
         attribute=attribute,
@@ -418,6 +433,7 @@ def verify(
             with_attribution=attribute,
             drawn=drawn,
             progress=progress,
+            gate=gate,
         )
     if report is not None:
         reporting.write(found, report)

@@ -185,6 +185,7 @@ def verdict(report: VerificationReport) -> str:
             f"{report.clipped_answers} of {report.samples} answers come from voltages of "
             f"'{report.output}' that clipped at 24 bits: {_REMEDY}"
         )
+    broken += report.refusals
     if broken:
         return "FAILED: " + "; ".join(broken)
     equal = [item for item in report.comparisons if item.must_agree]

@@ -8,5 +8,15 @@ from __future__ import annotations
 
 from spikec.cli.report.examination import Examination, examine, look_into
 from spikec.cli.report.forms import has_drawings, refuse, samples_of, write
+from spikec.compiler.verification.report import Gate
 
-__all__ = ["Examination", "examine", "has_drawings", "look_into", "refuse", "samples_of", "write"]
+__all__ = [
+    "Examination",
+    "Gate",
+    "examine",
+    "has_drawings",
+    "look_into",
+    "refuse",
+    "samples_of",
+    "write",
+]

@@ -31,6 +31,7 @@ from spikec.compiler.verification.attribution import Attribution, attribute
 from spikec.compiler.verification.evidence import Evidence, Survey, gather
 from spikec.compiler.verification.ladder import readout_of, verify
 from spikec.compiler.verification.parameters import Parameters, parameters
+from spikec.compiler.verification.report import Gate
 from spikec.compiler.verification.rungs import build_ways
 
 __all__ = ["Examination", "examine", "look_into"]
@@ -106,11 +107,14 @@ def examine(
     with_attribution: bool,
     drawn: Sequence[int],
     progress: Progress | None,
+    gate: Gate | None = None,
 ) -> Examination:
     """Verify the network in ``file`` on the data in ``data_file``, and gather.
 
     ``drawn`` are the samples to keep evidence of, the most telling ones where it is empty.
+    ``gate`` says what must hold.
     """
+    gate = gate or Gate()
     loaded = load(file, options)
     graph = network_of(loaded, file, source, options.read)
     if with_attribution and graph is None:
@@ -120,6 +124,8 @@ def examine(
         layouts=options.layouts, quiet=True,
     )  # fmt: skip
     _refuse_absent(drawn, data, data_file)
+    if gate.max_drop is not None:
+        _refuse_gate(file, data_file, graph, data)
     found = look_into(
         Loaded(graph=graph, program=loaded.program),
         data,
@@ -134,7 +140,28 @@ def examine(
         progress=progress,
     )
     notes = (*data.notes, *_without_floats(loaded.program, graph), *found.report.notes)
-    return replace(found, report=replace(found.report, notes=notes))
+    return replace(found, report=replace(found.report, notes=notes, gate=gate))
+
+
+def _refuse_gate(file: Path, data_file: Path, graph: Graph | None, data: Dataset) -> None:
+    """Refuse to compare accuracies where one of them is not known."""
+    missing = []
+    if graph is None:
+        missing.append((str(file), "its float network is not beside it", "add --source FILE"))
+    if data.labels is None:
+        missing.append((str(data_file), "it holds no 'labels'", "save labels, one a sample"))
+    raise_if_any(
+        UsageError,
+        [
+            Diagnostic(
+                code="U123",
+                where=where,
+                message=f"{what}, and --max-drop compares the accuracies of both networks",
+                hint=f"{hint}, or leave --max-drop out",
+            )
+            for where, what, hint in missing
+        ],
+    )
 
 
 def _without_floats(program: Program, graph: Graph | None) -> Iterator[str]:

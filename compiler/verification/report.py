@@ -12,6 +12,7 @@ from spikec.compiler.verification.significance import AccuracyChange
 __all__ = [
     "Comparison",
     "Divergence",
+    "Gate",
     "Margin",
     "PopulationDifference",
     "Rung",
@@ -111,6 +112,14 @@ class Margin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a user demands: accuracy may fall by ``max_drop`` (a share), and F must be there."""
+
+    max_drop: float | None = None
+    require_float: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerificationReport:
     """The whole ladder; ``passed`` is what the exit code says.
 
@@ -132,11 +141,37 @@ class VerificationReport:
     notes: tuple[str, ...] = ()
     output: str = ""
     sums_up: bool = False
+    gate: Gate = field(default_factory=Gate)
 
     @property
     def answers(self) -> Answers | None:
         """What is proved of the answers; None where the output cannot be compared with Q."""
         return next((item.answers for item in self.certificates if item.answers is not None), None)
+
+    @property
+    def gap(self) -> AccuracyChange | None:
+        """What integers changed of the float network's accuracy; None without F or labels."""
+        return next((x for x in self.changes if (x.lower, x.upper) == ("F", "I")), None)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """What the gate does not let through."""
+        return tuple(self._refusals())
+
+    def _refusals(self) -> Iterator[str]:
+        if self.gate.require_float and all(item.name != "F" for item in self.rungs):
+            yield "the float network is missing, and --require-float asks for it: no rung F"
+        most, gap = self.gate.max_drop, self.gap
+        if most is None:
+            return
+        if gap is None:
+            yield "--max-drop compares with the float network on labels, and they are missing"
+        elif gap.lost - gap.gained > most * gap.samples * (1 + 1e-12):
+            yield (
+                f"accuracy falls by {-100 * gap.change:.2f} points (95 % interval "
+                f"{-100 * gap.high:.2f} to {-100 * gap.low:.2f}), more than --max-drop "
+                f"{100 * most:g}%"
+            )
 
     @property
     def clipped_answers(self) -> int:
@@ -217,8 +252,8 @@ class VerificationReport:
 
     @property
     def passed(self) -> bool:
-        """Whether what must be equal is, every integer is explained, and no answer is clipped."""
-        explained = self.unexplained == 0 and self.clipped_answers == 0
+        """Whether what must be equal is, all is explained, no answer is clipped, the gate open."""
+        explained = self.unexplained == 0 and self.clipped_answers == 0 and not self.refusals
         return explained and all(item.passed for item in self.comparisons)
 
     @staticmethod
@@ -245,6 +280,7 @@ class VerificationReport:
             "unexplained": self.unexplained,
             "answers": None if self.answers is None else self._answers(self.answers),
             "clipped_answers": self.clipped_answers,
+            "refusals": list(self.refusals),
             "saturations": self.saturations,
             "wraps": self.wraps,
             "reservations": list(self.reservations),

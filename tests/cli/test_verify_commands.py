@@ -77,6 +77,56 @@ def test_a_bug_of_the_engine_that_nothing_is_compared_with_ends_with_1(
     assert as_json("verify", GRAPH, "--data", DATA, "--backends", "none", code=1)["unexplained"] > 0
 
 
+def labelled() -> tuple[float, float]:
+    """Label more data by the float network; return by how much accuracy falls at 1 and 8 bits."""
+    more = np.random.default_rng(1).random((300, STEPS, INPUTS)) < 0.5
+    np.savez(DATA, spikes=more.astype(np.uint8))
+    out("run", GRAPH, "--data", DATA, "-o", "float.npz", "--backend", "reference")
+    data = {**np.load(DATA)}
+    data["labels"] = np.load("float.npz")["predictions"].astype(np.int64)
+    np.savez(DATA, **data)
+    falls = []
+    for bits in ("1", "8"):
+        report = as_json("verify", GRAPH, "--data", DATA, "--weight-bits", bits)
+        assert report["changes"][1]["upper"] == "I"
+        falls.append(-report["changes"][1]["change"])
+    return falls[0], falls[1]
+
+
+def test_a_gate_fails_on_the_point_estimate_and_shows_the_interval() -> None:
+    coarse, fine = labelled()
+    assert coarse > 0.02 > fine
+    words = ("verify", GRAPH, "--data", DATA, "--weight-bits")
+    text = out(*words, "1", "--max-drop", "1%", code=1)
+    assert "FAILED: " in text
+    assert f"accuracy falls by {100 * coarse:.2f} points (95 % interval " in text
+    assert "more than --max-drop 1%" in text
+    assert as_json(*words, "1", "--max-drop", "1%", code=1)["refusals"]
+    assert "more than" not in out(*words, "8", "--max-drop", "2%")
+    assert out(*words, "1", "--max-drop", f"{100 * coarse + 0.001:.4f}%")  # equal is not beyond
+    report = as_json(*words, "8", "--max-drop", "2%")
+    assert (report["refusals"], report["gate"]["max_drop"]) == ([], 0.02)
+
+
+def test_a_gate_needs_both_networks_and_labels() -> None:
+    out("compile", GRAPH, "-o", PROGRAM)
+    words = ("verify", PROGRAM, "--data", DATA)
+    assert out(*words, "--require-float")
+    Path(GRAPH).rename("moved.safetensors")
+    text = out(*words, "--require-float", code=1)
+    assert "FAILED: " in text
+    assert "--require-float asks for it" in text
+    assert as_json(*words, "--require-float", code=1)["passed"] is False
+    text = out(*words, "--max-drop", "1%", code=2)
+    assert "U123" in text
+    assert "--source FILE" in text
+    assert out(*words, "--require-float", "--source", "moved.safetensors")
+    np.savez("bare.npz", spikes=np.load(DATA)["spikes"])
+    text = out("verify", "moved.safetensors", "--data", "bare.npz", "--max-drop", "1%", code=2)
+    assert "it holds no 'labels'" in text
+    assert "U084" in out(*words, "--max-drop", "much", code=2)
+
+
 def test_equal_traces_and_programs_do_not_differ() -> None:
     out("compile", GRAPH, "-o", PROGRAM)
     out("run", PROGRAM, "--data", DATA, "-o", "a.npz")
