@@ -16,7 +16,7 @@ from spikec.cli.tables import say
 from spikec.compiler import frontends
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
-from spikec.compiler.errors import UsageError
+from spikec.compiler.errors import UsageError, raise_if_any
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.mapping.activity import Activity, ActivityTally
 from spikec.compiler.mapping.mapper import cores_of, map_program
@@ -25,6 +25,7 @@ from spikec.compiler.mapping.report import MappingReport, report_on
 from spikec.compiler.operators import Sparse
 from spikec.compiler.program import Program
 from spikec.compiler.targets import Target, load_target
+from spikec.compiler.targets.limits import broken_limits
 
 __all__ = [
     "beside_sanafe",
@@ -67,7 +68,10 @@ def _program_and_target(file: Path, options: CompileOptions) -> tuple[Program, T
     network = frontends.load(file, options.read)
     if isinstance(network, Program):  # --target says where to, not what to compile for
         compiled = load(file, replace(options, target=None)).program
-        return compiled, load_target(options.target or compiled.target)
+        target = load_target(options.target or compiled.target)
+        if options.target is not None:
+            raise_if_any(UsageError, list(broken_limits(compiled, target)))
+        return compiled, target
     return load(file, options).program, load_target(options.target or "loihi2")
 
 

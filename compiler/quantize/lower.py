@@ -31,6 +31,7 @@ from spikec.compiler.quantize.report import (
     WeightLoss,
 )
 from spikec.compiler.targets import Target
+from spikec.compiler.targets.limits import broken_limits
 from spikec.compiler.version import VERSION
 
 __all__ = ["Compilation", "compile_graph", "with_report"]
@@ -123,6 +124,7 @@ def compile_graph(
             "quantization": report.as_dict(),
         },
     )
+    raise_if_any(QuantizationError, list(broken_limits(program, target)))
     if calibration is not None:
         report = replace(report, activity=activity_changes(program, calibration.inputs, observed))
         program = with_report(program, report)
@@ -363,7 +365,7 @@ def _neurons(plan: Plan, target: Target) -> Neurons:
     node, scale = plan.node, plan.scale
     initial_current, initial_voltage = node.initial_state
     spiking = _spiking_fields(node, scale) if isinstance(node, LIF) else _silent_fields()
-    mantissa, exponent = _bias(node.bias * scale, _least_exponent(plan, target))
+    mantissa, exponent = _bias(node.bias * scale, _least_exponent(plan, target), target)
     start = _rounded(initial_voltage * scale)
     floor = None if node.floor is None else _rounded(node.floor * scale)
     if isinstance(node, LIF) and node.reset_order == "next_step":
@@ -444,10 +446,11 @@ def _least_exponent(plan: Plan, target: Target) -> int:
     return 3 if node.reset == "subtract" and steps >= 128 else 0
 
 
-def _bias(values: Array, least: int) -> tuple[Array, Array]:
+def _bias(values: Array, least: int, target: Target) -> tuple[Array, Array]:
     """Return mantissas and the smallest exponents that hold them, ``least`` or more, per neuron."""
-    needed = np.ceil(np.log2(np.maximum(np.abs(values), 1.0) / 4095.0))
-    exponent = np.maximum(needed, least).astype(np.int64)
+    most = np.where(values < 0, target.bias_mant_max(-1), target.bias_mant_max(1))
+    needed = np.ceil(np.log2(np.maximum(np.abs(values), 1.0) / most))
+    exponent = np.maximum(needed, max(least, target.bias_exp.low)).astype(np.int64)
     return frozen(np.rint(np.ldexp(values, -exponent)).astype(np.int64)), frozen(exponent)
 
 

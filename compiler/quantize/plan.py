@@ -503,7 +503,6 @@ def _limits(
     current = _current_bound(plan, bounds)
     is_analog = bool(analog & {edge.source for edge in plan.edges})
     room = target.state_max * (_ANALOG_SLACK if is_analog else 1.0)
-    bias = float(np.abs(node.bias).max()) * scale
     if current > 0:
         yield "overflow proof of the current", _largest(room, current)
     if isinstance(node, LIF) and node.vth.any():
@@ -512,8 +511,11 @@ def _limits(
     for name, reach in _held(node, scale):
         if reach > 0:
             yield name, _largest(target.state_max, reach)
-    if bias > 0:
-        yield "bias", _largest(float(target.bias_mant.high << target.bias_exp.high), bias)
+    for sign in (-1, 1):
+        bias = float((sign * node.bias).max()) * scale
+        if bias > 0:
+            most = target.bias_mant_max(sign) << target.bias_exp.high
+            yield "bias", _largest(float(most), bias)
     for _, grid, power in plan.fixed_edges(analog):
         yield "weight exponent", target.weight_exp.high + grid.top_shift - power
     yield "state width", target.state_bits

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from spikec.compiler.errors import Diagnostic, UsageError
-from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
+from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
 from spikec.compiler.targets.section import Section
 
 if sys.version_info >= (3, 11):
@@ -29,6 +29,7 @@ SHIPPED = ("loihi2", "loihi1", "generic")
 _STATE_BITS, _LONGEST_DELAY, _MOST, _MOST_TILES = 24, 1 << 16, 1 << 40, 1 << 10
 #: Target files are a page or two long.
 _MOST_BYTES = 1 << 20
+_BIAS_MANT, _BIAS_EXP, _WEIGHT_EXP = (-(1 << 12), (1 << 12) - 1), (0, 7), (0, 15)
 _SECTIONS = ("decay", "state", "weights", "messages", "delays", "cores", "costs")
 
 
@@ -128,6 +129,10 @@ class Target:
         """The largest magnitude of currents and voltages."""
         return (1 << (self.state_bits - 1)) - 1
 
+    def bias_mant_max(self, sign: int) -> int:
+        """The largest magnitude of a bias's mantissa of ``sign`` (-1 or 1); 1 at least."""
+        return max(1, self.bias_mant.high if sign > 0 else -self.bias_mant.low)
+
     @property
     def vth_max(self) -> int:
         """The largest threshold mantissa."""
@@ -192,12 +197,12 @@ def _from_table(table: Mapping[str, Any]) -> Target:
         du=Range(*decay.span("du", 0, DECAY_UNITY - 1)),
         dv=Range(*decay.span("dv", 0, DECAY_UNITY)),
         per_neuron_decay=decay.flag("per_neuron"),
-        state_bits=state.integer("bits", 8, _STATE_BITS),
+        state_bits=_state_bits(state),
         vth_bits=state.integer("vth_bits", 1, _STATE_BITS - 1 - VTH_SHIFT),
-        bias_mant=Range(*state.span("bias_mant", -STATE_MAX, STATE_MAX)),
-        bias_exp=Range(*state.span("bias_exp", 0, _STATE_BITS - 1)),
+        bias_mant=Range(*state.span("bias_mant", *_BIAS_MANT)),
+        bias_exp=Range(*state.span("bias_exp", *_BIAS_EXP)),
         weight_bits=Range(*weights.span("bits", 1, 8)),
-        weight_exp=Range(*weights.span("weight_exp", -8, 15)),
+        weight_exp=Range(*weights.span("weight_exp", *_WEIGHT_EXP)),
         graded_bits=messages.integer("graded_bits", 0, _STATE_BITS),
         delay=Range(least, delays.integer("max", least, _LONGEST_DELAY)),
         cores=_cores(Section(table, "cores")) if "cores" in whole else None,
@@ -209,6 +214,17 @@ def _from_table(table: Mapping[str, Any]) -> Target:
     return target
 
 
+def _state_bits(state: Section) -> int:
+    """Return the width of currents and voltages: no engine computes with another."""
+    bits = state.integer("bits", 1, 64)
+    if bits != _STATE_BITS:
+        raise ValueError(
+            f"[state] bits is {bits}: currents wrap and voltages saturate at {_STATE_BITS} bits in "
+            f"every engine, and at no other width; only bits = {_STATE_BITS} is obeyed"
+        )
+    return bits
+
+
 def _cores(section: Section) -> Cores:
     counts = {
         item.name: section.integer(item.name, 1, _MOST)
@@ -216,6 +232,12 @@ def _cores(section: Section) -> Cores:
         if item.type == "int"
     }
     columns, rows = section.integers("tiles", 1, _MOST_TILES, count=2)
+    there = columns * rows * counts["cores_per_tile"]
+    if counts["count"] > there:
+        raise ValueError(
+            f"[cores] count is {counts['count']}: tiles [{columns}, {rows}] of cores_per_tile "
+            f"{counts['cores_per_tile']} are {there} cores"
+        )
     cores = Cores(
         tiles=(columns, rows),
         weight_widths=section.integers("weight_widths", 1, 64),
