@@ -205,7 +205,8 @@ def _fits(value: Any, hint: Any) -> bool:
 
 #: What building a network from a damaged file may raise.
 BROKEN = (
-    KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError, RecursionError,
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError,
+    RecursionError,
 )  # fmt: skip
 
 

@@ -406,7 +406,12 @@ def written_out(operator: Sparse) -> Dense:
 def sum_pool(
     channels: int, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Conv2d:
-    """Return sum pooling: a convolution of ones, channel by channel."""
+    """Return sum pooling: a convolution of ones, channel by channel.
+
+    Raises ``ValueError`` for a kernel larger than any picture.
+    """
+    if channels * size(kernel) > MOST_PADDED:
+        raise ValueError(f"kernel {kernel} for {channels} channels is larger than any picture")
     return Conv2d(
         weight=np.ones((channels, 1, *kernel), np.float32),
         stride=stride,

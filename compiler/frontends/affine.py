@@ -46,6 +46,10 @@ __all__ = [
 ]
 
 
+#: Elements to which constants may be repeated.
+_MOST_REPEATED = 1 << 23
+
+
 @dataclass(frozen=True)
 class One:
     """The constant one."""
@@ -189,6 +193,8 @@ class Form:
             return Form(shape, self.terms)
         if any(atom is not ONE or gates for gates, atom in self.terms):
             raise ValueError(f"a value of shape {self.shape} repeated to {shape}")
+        if size(shape) > _MOST_REPEATED + size(self.shape):
+            raise ValueError(f"constants of shape {self.shape} repeated to {shape}")
         terms = {
             key: np.broadcast_to(_full(coefficient, self.shape), shape).reshape(-1)
             for key, coefficient in self.terms.items()

@@ -31,6 +31,7 @@ from spikec.compiler.frontends.onnx_step import (
     Value,
 )
 from spikec.compiler.ir import Choice
+from spikec.compiler.limits import MOST_STEPS
 
 __all__ = [
     "StepModel",
@@ -184,6 +185,8 @@ def _loop_model(
         shape = _shape(entry, leading=_ANY_STEPS)
         if len(shape) < 2:
             raise NotAStepError(f"input '{entry.name}'", f"shape {shape} has no time axis")
+        if shape[0] > MOST_STEPS:
+            raise NotAStepError(f"input '{entry.name}'", f"it has {shape[0]} steps")
         signals[entry.name] = _without_batch(shape[1:], entry.name)
         form = affine.atom(Signal(entry.name), (1, *shape[1:]))
         environment[entry.name] = Timed(form, shape[0])

@@ -46,6 +46,7 @@ from spikec.compiler.frontends.onnx_neurons import (
     old_versions,
 )
 from spikec.compiler.frontends.onnx_probe import compare
+from spikec.compiler.frontends.onnx_sound import check_functions, check_model
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.frontends.onnx_tables import as_units
 from spikec.compiler.frontends.options import ReadOptions
@@ -62,6 +63,7 @@ from spikec.compiler.ir import (
     Source,
     SourceView,
 )
+from spikec.compiler.limits import allowed_by
 from spikec.compiler.names import cleaned, distinct
 from spikec.compiler.operators import (
     Chain,
@@ -76,6 +78,8 @@ from spikec.compiler.operators import (
 
 __all__ = ["opened", "read", "recognises", "refusing"]
 
+#: What a neuron takes in a graph: a dozen numbers.
+_BYTES_A_NEURON = 96
 _STATE_ENDING = re.compile(
     r"[_./]?(mem|membrane|voltage|syn|current|state|spk|[vViIuUsz])([_.]?\d+)?$"
 )
@@ -134,7 +138,11 @@ def opened(path: Path) -> tuple[OnnxFile, tuple[Choice, ...]]:
     except Exception as error:  # protobuf and external data raise their own kinds
         hint = "external data must lie inside the model's folder; export the model again"
         raise _refused(path, "model", f"it cannot be loaded: {error}", hint) from error
-    model, assumed = _inlined(file.model)
+    try:
+        model, assumed = _inlined(file.model)
+        check_model(model, allowed_by(path) // _BYTES_A_NEURON)
+    except ValueError as error:
+        raise NotAStepError("model", str(error), "export the model again") from error
     return file.with_model(model), assumed
 
 
@@ -208,7 +216,11 @@ def _inlined(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Choice, ...
         )
     if not model.functions:
         return model, assumed
-    return onnx.inliner.inline_local_functions(model), assumed
+    check_functions(model)
+    try:
+        return onnx.inliner.inline_local_functions(model), assumed
+    except Exception as error:  # onnx raises errors of its own
+        raise NotAStepError("model", f"its functions cannot be written out: {error}") from error
 
 
 def _all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -11,6 +11,7 @@ from spikec.compiler.arrays import Array, size
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import Form
 from spikec.compiler.frontends.onnx_tables import spikes_in
+from spikec.compiler.limits import MOST_PADDED
 from spikec.compiler.operators import Conv2d, Dense, Scale, Sparse, Synapses, sum_pool
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ def _evened(kernel: Array, axis: int, pads: tuple[int, int], dilation: int, wher
     if abs(before - after) % dilation:
         raise _refused(where, "uneven padding that is no multiple of the dilation")
     taps = abs(before - after) // dilation
+    if kernel.size // max(1, kernel.shape[2 + axis]) * taps > MOST_PADDED:
+        raise _refused(where, f"padding {pads} is larger than any picture")
     widths = [(0, 0)] * 4
     widths[2 + axis] = (taps, 0) if before < after else (0, taps)
     return np.pad(kernel, widths)

@@ -22,6 +22,7 @@ from spikec.compiler.frontends.onnx_step import (
     Value,
     attributes,
 )
+from spikec.compiler.limits import MOST_STEPS
 
 __all__ = ["LOOPS"]
 
@@ -69,6 +70,8 @@ def _loop(
     if condition is not None and not (isinstance(condition, np.ndarray) and bool(condition)):
         raise NotAStepError(where, "it ends on a condition: a loop over time runs all steps")
     steps = int(trips)
+    if not 0 <= steps <= MOST_STEPS:
+        raise NotAStepError(where, f"it runs {steps} steps", f"give 0 to {MOST_STEPS}")
     initial = arguments[2:]
     environment = dict(values)
     environment[body.input[0].name] = Counter()

@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from spikec.compiler.arrays import Array
+from spikec.compiler.frontends.onnx_sound import check_growth
 
 __all__ = ["OPERATORS", "computed"]
 
@@ -20,6 +21,7 @@ def computed(node: onnx.NodeProto, given: Sequence[Array | None], opset: int) ->
 
     Raises ``ValueError`` where it cannot be computed.
     """
+    check_growth(node, given)
     own = _OWN.get(node.op_type)
     try:
         if own is not None:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.arrays import MAX_NEURONS, Array, Shape, size
 from spikec.compiler.frontends import affine
 from spikec.compiler.frontends.affine import ONE, Form, Gate, Image, Opaque, Signal, State, Whole
 from spikec.compiler.frontends.onnx_counts import compared
@@ -236,6 +236,8 @@ class Step:
         shape = source_shape
         for item in stage:
             shape = item.output_shape(shape)
+        if size(shape) > MAX_NEURONS:
+            raise NotAStepError(node, f"it gives {size(shape):,} values")
         total = Form((1, *shape))
         for (gates, atom), coefficient in form.terms.items():
             if atom is ONE and not gates:
