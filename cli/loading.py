@@ -169,6 +169,12 @@ def calibration_of(network: Graph, options: CompileOptions) -> Dataset | None:
     )
     _refuse_one_step(network, calibration)
     say_notes(calibration)
+    for edge in network.edges:
+        if edge.delay >= calibration.num_steps:
+            say_aside(
+                f"{options.calibrate}: {calibration.num_steps} steps show nothing of edge "
+                f"'{edge.name}', whose delay is {edge.delay}; longer data would"
+            )
     return calibration
 
 

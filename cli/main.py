@@ -701,11 +701,11 @@ def emit(
     as_json: AsJson = False,
 ) -> None:
     """Write a self-contained program for a backend into a folder."""
-    from spikec.cli import loading, running, tables
+    from spikec.cli import emission, loading, tables
 
     options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     loading.refuse_steps_alone(options)
-    report = running.emit(
+    emitted = emission.emit(
         file,
         output,
         backend=backend,
@@ -714,9 +714,9 @@ def emit(
         prefix=prefix,
     )
     if as_json:
-        print_json({"output": str(output), **report})
+        print_json({"output": str(output), **emitted.said})
     else:
-        tables.show_emitted(report)
+        emission.show(emitted)
         tables.say(f"wrote {output}; {output}/README.md says how to run it")
 
 

@@ -31,10 +31,9 @@ from spikec.compiler import frontends, reference
 from spikec.compiler.arrays import Array, size
 from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.batches import batch_size, run_in_batches
-from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
+from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.event_file import EventWriter
 from spikec.compiler.files import make_folder, write_atomically
-from spikec.compiler.folders import check_replaceable
 from spikec.compiler.frontends import ReadOptions
 from spikec.compiler.inputs import Dataset, Stream, open_stream, to_integers
 from spikec.compiler.ir import LI, Graph, Input
@@ -58,7 +57,6 @@ __all__ = [
     "RunResult",
     "convert",
     "copy_from_zoo",
-    "emit",
     "machines",
     "refuse_with_events",
     "run",
@@ -423,52 +421,6 @@ def machines(
             for name in backends
         }
         yield stack.enter_context(open_backend("simulator", engine="golden").load(program)), opened
-
-
-def emit(
-    file: Path,
-    output: Path,
-    *,
-    backend: str,
-    options: CompileOptions,
-    soft_reset: str | None = None,
-    prefix: str | None = None,
-) -> dict[str, Any]:
-    """Write a self-contained program for ``backend``; return what there is to say about it.
-
-    ``soft_reset`` is ``own-model`` to have Lava run all soft resets with our model; ``prefix``
-    begins all names of a program in C.
-    """
-    if backend not in ("lava", "c", "sanafe"):
-        raise UsageError(
-            Diagnostic(
-                code="U071",
-                where=f"backend '{backend}'",
-                message="it does not emit programs",
-                hint="--backend lava, --backend c, or --backend sanafe (of a mapped program)",
-            )
-        )
-    if soft_reset is not None and backend != "lava":
-        raise UsageError(idle("--soft-reset", f"{backend} has one way only"))
-    if prefix is not None and backend != "c":
-        raise UsageError(idle("--prefix", "only --backend c writes names that meet others"))
-    if backend == "c":
-        from spikec.backends.c.symbols import symbols
-
-        symbols(prefix)  # refused before anything is read
-    emitter = import_module(f"spikec.backends.{backend}.emit")
-    check_replaceable(output, schema=emitter.SCHEMA)
-    program = load(file, options).program
-    if backend == "sanafe":
-        return {"differences": list(emitter.emit(program, output))}
-    raise_if_any(BackendError, open_backend(backend).check(program))
-    if backend == "c":
-        return {"bytes": asdict(emitter.emit(program, output, prefix=prefix))}
-    from spikec.backends.lava.placement import placement
-
-    own = [item.name for item in program.populations] if soft_reset == "own-model" else []
-    emitter.emit(program, output, own=own)
-    return {"populations": [asdict(item) for item in placement(program, own)]}
 
 
 def convert(file: Path, output: Path, options: ReadOptions) -> None:

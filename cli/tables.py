@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import table as rich_table
 from rich.console import Console
@@ -17,7 +16,6 @@ __all__ = [
     "say",
     "say_aside",
     "show",
-    "show_emitted",
     "show_targets",
     "show_zoo",
     "table",
@@ -79,21 +77,3 @@ def show_zoo(entries: Sequence[Mapping[str, str]]) -> None:
     """Print the trained networks."""
     table("zoo", ["name", "what it is"], [[item["name"], item["summary"]] for item in entries])
     say("'spikec zoo NAME -o DIR' copies one, with test data, to start from")
-
-
-def show_emitted(report: Mapping[str, Any]) -> None:
-    """Print what was emitted: each population's Lava process, what C takes, or what differs."""
-    for item in report.get("differences", ()):
-        say(f"spikes may differ: {item}")
-    if "differences" in report:
-        return
-    if "bytes" in report:
-        rows = [[name, f"{count:,}"] for name, count in report["bytes"].items()]
-        table("bytes, without code", ["what", "bytes"], rows)
-        return
-    rows = [
-        [str(item["population"]), str(item["process"]), "stock" if item["stock"] else "own model",
-         str(item["reason"])]
-        for item in report["populations"]
-    ]  # fmt: skip
-    table("populations on Lava", ["population", "process", "model", "why"], rows)

@@ -18,6 +18,7 @@ __all__ = [
     "address",
     "aligned",
     "frozen",
+    "held_back",
     "integers",
     "per_neuron",
     "sealed",
@@ -62,6 +63,15 @@ def size(shape: Shape) -> int:
     for extent in shape:
         product *= extent
     return product
+
+
+def held_back(values: Array, steps: int) -> Array:
+    """Return ``[sample, step, ...]`` as it arrives ``steps`` later: first zeros, or zeros alone."""
+    if steps == 0:
+        return values
+    late = np.zeros_like(values)
+    late[:, steps:] = values[:, : max(0, values.shape[1] - steps)]
+    return late
 
 
 def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:

@@ -16,6 +16,7 @@ from spikec.compiler.container import (
 )
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends.options import ReadOptions
+from spikec.compiler.frontends.spike_limits import limited
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph, Input, Node, Source
 from spikec.compiler.limits import allowed_by
 
@@ -51,20 +52,23 @@ def write(graph: Graph, path: str | Path) -> None:
 
 
 def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
-    """Load a graph that :func:`write` saved; it leaves nothing for ``options`` to answer.
+    """Load a graph that :func:`write` saved; of ``options``, ``max_spikes`` lowers its limits.
 
     Raises :class:`~spikec.compiler.errors.FrontendError` for a damaged file and
     :class:`~spikec.compiler.errors.GraphError` for one that breaks a rule.
     """
     path = Path(path)
-    (options or ReadOptions()).refuse_all_but((), str(path))
+    options = options or ReadOptions()
+    options.refuse_all_but(("max_spikes",), str(path))
     body, tensors = read_container(path, schema=SCHEMA, version=VERSION)
     try:
-        return _graph(body, Unpacker(tensors, allowed_by(path))).with_source(
+        graph = _graph(body, Unpacker(tensors, allowed_by(path))).with_source(
             Source(path=path.name, format=SCHEMA, sha256=sha256_of(path.read_bytes()))
         )
     except BROKEN as error:
         raise reading(path, error) from error
+    wanted = options.max_spikes
+    return graph if wanted is None else limited(graph, {}, wanted, str(path))
 
 
 def _graph(body: Any, unpacker: Unpacker) -> Graph:

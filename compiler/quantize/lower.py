@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from spikec.compiler.quantize.activity import activity_changes
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
 from spikec.compiler.quantize.horizon import Horizon, horizon_of, refuse_idle_horizon
-from spikec.compiler.quantize.observe import Observed, observe, repeating
+from spikec.compiler.quantize.observe import Observed, observe
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.plan import Bounds, Plan, input_resolution, plan_populations
 from spikec.compiler.quantize.report import (
@@ -149,23 +149,62 @@ def _planned(
     try:
         return _plan_once(graph, target, bits, bounds, observed, horizon)
     except QuantizationError as refusal:
-        for fewer in _alternatives(bits, target):
+        seen = Observed(voltages=observed.voltages)
+
+        def fits(tried: Graph, wanted: WeightBits) -> bool:
             try:
-                _plan_once(
-                    graph, target, fewer, bounds, Observed(voltages=observed.voltages), horizon
-                )
+                sent = {**bounds, **_spike_bounds(tried)}
+                _plan_once(tried, target, wanted, sent, seen, horizon)
             except QuantizationError:
-                continue
-            hint = f"--weight-bits {fewer} fits"
-            if fewer.default is not None:
-                hint += ", and 'auto' keeps more where they fit"
-            most = max((node.max_spikes for node in repeating(graph)), default=1)
-            if most > 1:
-                hint += f"; or lower --max-spikes: the proof counts up to {most} spikes a step"
-            raise QuantizationError(
-                *(replace(item, hint=hint) for item in refusal.diagnostics)
-            ) from refusal
-        raise
+                return False
+            return True
+
+        hints = [*_hint_of_bits(graph, bits, target, fits), *_hint_of_spikes(graph, bits, fits)]
+        if not hints:
+            hints = list(_hint_of_both(graph, bits, target, fits))
+        if not hints:
+            raise
+        found = (replace(item, hint="; or ".join(hints)) for item in refusal.diagnostics)
+        raise QuantizationError(*found) from refusal
+
+
+_Fits: TypeAlias = Callable[[Graph, WeightBits], bool]
+
+
+def _hint_of_bits(graph: Graph, bits: WeightBits, target: Target, fits: _Fits) -> Iterator[str]:
+    """Yield the weight bits that fit, if any do."""
+    for fewer in _alternatives(bits, target):
+        if fits(graph, fewer):
+            more = ", and 'auto' keeps more where they fit" if fewer.default is not None else ""
+            yield f"--weight-bits {fewer} fits{more}"
+            return
+
+
+def _hint_of_spikes(graph: Graph, bits: WeightBits, fits: _Fits) -> Iterator[str]:
+    """Yield the limit of spikes a step that fits, where neurons may send several."""
+    most = max((node.max_spikes for node in graph.populations if isinstance(node, LIF)), default=1)
+    for exponent in reversed(range((most - 1).bit_length())):
+        if fits(_limited(graph, 1 << exponent), bits):
+            proof = f"the proof counts up to {most} spikes a step"
+            yield f"--max-spikes {1 << exponent} fits: {proof}"
+            return
+
+
+def _hint_of_both(graph: Graph, bits: WeightBits, target: Target, fits: _Fits) -> Iterator[str]:
+    """Yield the most weight bits that fit with a limit of spikes, and that limit."""
+    for fewer in _alternatives(bits, target):
+        if fits(_limited(graph, 1), fewer):
+            for hint in _hint_of_spikes(graph, fewer, fits):
+                yield f"--weight-bits {fewer} with {hint}"
+            return
+
+
+def _limited(graph: Graph, most: int) -> Graph:
+    """Return ``graph`` with neurons that send at most ``most`` spikes a step."""
+    several = [item for item in graph.populations if isinstance(item, LIF) and item.max_spikes > 1]
+    return graph.rewritten(
+        nodes={item.name: replace(item, max_spikes=min(most, item.max_spikes)) for item in several}
+    )
 
 
 def _alternatives(bits: WeightBits, target: Target) -> Iterator[WeightBits]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from spikec.compiler import reference
-from spikec.compiler.arrays import Array, frozen
+from spikec.compiler.arrays import Array, frozen, held_back
 from spikec.compiler.batches import batch_size
 from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Graph, Input, SourceView
@@ -103,11 +103,7 @@ def _presented(node: Input, values: Array) -> Array:
     """Return what an input sends: late by its shift, within the bounds it declares."""
     if node.low is not None and node.high is not None:
         values = np.clip(values, node.low, node.high)
-    if node.shift == 0:
-        return values
-    late = np.zeros_like(values)
-    late[:, node.shift :] = values[:, : max(0, values.shape[1] - node.shift)]
-    return late
+    return held_back(values, node.shift)
 
 
 def _reset_late(node: LIF | LI) -> LIF | LI:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, FloatArray, size
+from spikec.compiler.arrays import Array, FloatArray, held_back, size
 from spikec.compiler.batches import in_batches
 from spikec.compiler.ir import LI, LIF, Edge
 from spikec.compiler.operators import Conv2d, Dense, Weighted
@@ -149,8 +149,7 @@ class _Traces:
 
     def _filtered(self, part: slice) -> FloatArray:
         values = self.sent[part].astype(np.float64)
-        arriving = np.zeros_like(values)
-        arriving[:, self.delay :] = values[:, : values.shape[1] - self.delay]
+        arriving = np.array(held_back(values, self.delay))
         arriving[:, : self.start] = 0.0
         current = voltage = np.zeros_like(values[:, 0])
         for step in range(values.shape[1]):

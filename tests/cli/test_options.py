@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ import pytest
 from support.relu_networks import mlp_model, saved
 from typer.testing import CliRunner
 
+from spikec.cli import emission
 from spikec.cli.main import app
 from spikec.compiler.errors import UsageError
 from spikec.compiler.files import write_atomically
-from spikec.models import dense, network, save, seed_network, seed_readout, spikes
+from spikec.compiler.program import Program
+from spikec.models import dense, network, save, seed_lif, seed_network, seed_readout, spikes
 
 SAMPLES, STEPS, INPUTS, CLASSES = 6, 8, 4, 3
 GRAPH, DATA, PROGRAM, TRACE = "net.safetensors", "data.npz", "net.spk", "trace.npz"
@@ -287,3 +291,33 @@ def test_few_samples_promise_little() -> None:
     text = fine("verify", GRAPH, "--data", DATA, "--samples", "3")
     assert pytest.approx((1 - 0.6316) ** 3, rel=1e-3) == 0.05
     assert "no sample turned right or wrong; at 95 % fewer than 63 % of all would" in text
+
+
+def test_calibration_data_shorter_than_a_delay_say_what_they_do_not_show() -> None:
+    rng = np.random.default_rng(0)
+    graph = network(
+        nodes=[spikes("in", 4), seed_lif("late", 3, alpha=0.5, beta=0.8)],
+        edges=[dense("in", "late", rng.normal(0.3, 0.5, (3, 4)), delay=12, name="far")],
+        outputs=["late"],
+    )
+    save(graph, "late.safetensors")
+    result = CliRunner().invoke(
+        app, ["compile", "late.safetensors", "-o", "late.spk", "--calibrate", DATA]
+    )
+    assert result.exit_code == 0, result.output
+    assert f"{DATA}: 8 steps show nothing of edge 'far', whose delay is 12" in result.stderr
+
+
+def test_any_emitter_describes_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more needs an entry in EMITTERS and a module with the schema of its folders."""
+    module = SimpleNamespace(SCHEMA="spikec.fpga")
+    monkeypatch.setitem(sys.modules, "spikec.backends.fpga.emit", module)
+
+    def emitter(program: Program, output: Path, wishes: emission.Wishes) -> emission.Emitted:
+        output.mkdir()
+        return emission.Emitted(said={"gates": program.num_neurons}, lines=("it fits",))
+
+    monkeypatch.setitem(emission.EMITTERS, "fpga", emitter)
+    words = ["emit", GRAPH, "--backend", "fpga", "-o"]
+    assert "it fits" in fine(*words, "one")
+    assert json.loads(fine(*words, "two", "--json")) == {"output": "two", "gates": 8}

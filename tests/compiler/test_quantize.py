@@ -757,3 +757,44 @@ def test_a_scale_that_may_not_clip_clips_nothing(seed: int, bits: int) -> None:
     assert loss.clipped == 0
     (least,) = compile_graph(one_layer(weight), LOIHI2, weight_bits=bits).report.weights
     assert least.rms_error <= loss.rms_error + 1e-12
+
+
+def limited_to(graph: Graph, most: int) -> Graph:
+    return graph.rewritten(
+        nodes={
+            node.name: replace(node, max_spikes=most)
+            for node in graph.populations
+            if isinstance(node, LIF)
+        }
+    )
+
+
+def test_a_refusal_for_several_spikes_names_the_limit_that_fits() -> None:
+    """sinabs counts up to 255 spikes a step: of many inputs, no number of bits is few enough."""
+    rng = np.random.default_rng(0)
+
+    def counts(node: LIF) -> LIF:
+        return replace(node, reset="subtract", reset_order="at_spike", max_spikes=255)
+
+    graph = network(
+        nodes=[spikes("in", 8), counts(seed_lif("a", 400, alpha=0.5, beta=0.9)),
+               counts(seed_lif("b", 20, alpha=0.99, beta=0.9))],
+        edges=[dense("in", "a", rng.normal(0, 1, (400, 8))),
+               dense("a", "b", rng.uniform(0, 1, (20, 400)))],
+        outputs=["b"],
+    )  # fmt: skip
+    for asked in (8, 1):
+        with pytest.raises(QuantizationError, match=r"Q010 at population 'b'") as caught:
+            compile_graph(graph, LOIHI2, weight_bits=asked)
+        hint = caught.value.diagnostics[0].hint
+        said = re.fullmatch(
+            r"(?:--weight-bits (\d) with )?--max-spikes (\d+) fits: .* 255 .*", hint
+        )
+        assert said is not None, hint
+        assert (said[1] is None) == (asked == 1)
+        bits, limit = int(said[1] or asked), int(said[2])
+        compile_graph(limited_to(graph, limit), LOIHI2, weight_bits=bits)
+        for other_bits, other in ((bits, 2 * limit), (bits + 1, 1)):
+            if other_bits <= asked:
+                with pytest.raises(QuantizationError):
+                    compile_graph(limited_to(graph, other), LOIHI2, weight_bits=other_bits)
