@@ -141,17 +141,38 @@ class Cell:
         if before is None:
             before = self._first = self.module.state_fallback(x)
         output, self._last = self._forward(x, before)
-        self.names = getattr(self._last, "_fields", ("state",))
+        self.names = _names(self._last)
         return output, self._last
 
     def _packed(self, states: Sequence[Any]) -> Any:
-        return type(self._last)(*states) if isinstance(self._last, tuple) else states[0]
+        return _filled(self._last, iter(states))
 
 
 def _fields(state: Any) -> tuple[Any, ...]:
+    """Return the tensors of a state; a tuple in a tuple (a refractory cell's) is taken apart."""
     if state is None:
         return ()
-    return tuple(state) if isinstance(state, tuple) else (state,)
+    if not isinstance(state, tuple):
+        return (state,)
+    return tuple(field for item in state for field in _fields(item))
+
+
+def _names(state: Any) -> tuple[str, ...]:
+    names = getattr(state, "_fields", ("state",))
+    if not isinstance(state, tuple):
+        return ("state",)
+    return tuple(
+        inner
+        for name, item in zip(names, state, strict=True)
+        for inner in (_names(item) if isinstance(item, tuple) else (name,))
+    )
+
+
+def _filled(like: Any, fields: Iterator[Any]) -> Any:
+    """Return a state of the form of ``like`` with other tensors."""
+    if not isinstance(like, tuple):
+        return next(fields)
+    return type(like)(*(_filled(item, fields) for item in like))
 
 
 def find_holders(network: Any) -> list[Attributes | Cell]:

@@ -18,7 +18,7 @@ import onnx
 
 from spikec.compiler.arrays import Shape, size
 from spikec.compiler.frontends import affine
-from spikec.compiler.frontends.affine import Form, Signal
+from spikec.compiler.frontends.affine import Form, Gate, Signal
 from spikec.compiler.frontends.onnx_file import OnnxFile
 from spikec.compiler.frontends.onnx_operators import as_form
 from spikec.compiler.frontends.onnx_reroll import Rolled, is_unrolled, rerolled
@@ -65,6 +65,8 @@ class StepModel:
     length: int | None = None
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     irregular: str = ""
+    #: How many steps a population rests after its spike, where it does.
+    refractory: Mapping[Gate, int] = field(default_factory=dict)
 
 
 def has_time_loop(graph: onnx.GraphProto) -> bool:

@@ -46,6 +46,8 @@ from spikec.compiler.frontends.onnx_neurons import (
     old_versions,
 )
 from spikec.compiler.frontends.onnx_probe import compare
+from spikec.compiler.frontends.onnx_refractory import without_counters
+from spikec.compiler.frontends.onnx_static import shown_each_step
 from spikec.compiler.frontends.onnx_sound import check_functions, check_model
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.frontends.onnx_tables import as_units
@@ -106,6 +108,8 @@ def read(path: Path, options: ReadOptions) -> Graph:
     """
     with refusing(path):
         file, assumed = opened(path)
+        file, shown = shown_each_step(file)
+        assumed = (*assumed, *shown)
         said = _dt_said(file.model, path)
         options.refuse_all_but(("max_spikes",) if said else ("dt", "max_spikes"), str(path))
         assumed = (*assumed, *_dt_choice(said, options))
@@ -155,7 +159,7 @@ def _lowered(
 ) -> Graph:
     """Return the graph of one reading of the file, compared with the file itself."""
     _refuse_opaque(step)
-    lowering = _Lowering(settled(unfloored(step)))
+    lowering = _Lowering(settled(unfloored(without_counters(step))))
     graph = lowering.graph()
     graph = Graph(
         nodes=graph.nodes,
@@ -474,6 +478,7 @@ class _Lowering:
             compare=">" if neuron.gate.strict else ">=",
             max_spikes=int(min(neuron.max_spikes, MOST_SPIKES)),
             reset_twice=neuron.reset_twice,
+            refractory=self._model.refractory.get(neuron.gate, 0),
             **linear,
         )
 

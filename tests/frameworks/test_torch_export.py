@@ -179,6 +179,17 @@ CASES: dict[str, Case] = {
         step_by_step,
         {"1.v", "1.i", "3.v"},
     ),
+    "norse-refractory": (
+        lambda: louder(
+            norse.SequentialState(
+                *(nn.Linear(20, 30), norse.LIFRefracCell(), nn.Linear(30, 10), norse.LIFCell())
+            ),
+            20,
+        ),
+        20,
+        step_by_step,
+        {"1.v", "1.i", "3.v", "3.i"},
+    ),
     "norse-own": (
         lambda: louder(NorseNetwork(), 8),
         20,
@@ -198,6 +209,33 @@ CASES: dict[str, Case] = {
         20,
         step_by_step,
         {"a.v", "b.v", "c.v"},
+    ),
+    "spikingjelly-container": (
+        lambda: louder(
+            nn.Sequential(
+                layer.Linear(20, 30),
+                layer.LinearRecurrentContainer(
+                    neuron.LIFNode(), in_features=30, out_features=30, step_mode="s"
+                ),
+                *(layer.Linear(30, 10), neuron.IFNode()),
+            ),
+            4,
+        ),
+        20,
+        step_by_step,
+        {"1.y", "1.sub_module.v", "3.v"},
+    ),
+    "spikingjelly-max-pooling": (
+        lambda: louder(
+            nn.Sequential(
+                *(layer.Conv2d(2, 4, 3), neuron.IFNode(), layer.MaxPool2d(2), layer.Flatten()),
+                *(layer.Linear(36, 10), neuron.IFNode()),
+            ),
+            5,
+        ),
+        (2, 8, 8),
+        step_by_step,
+        {"1.v", "5.v"},
     ),
     "spikingjelly-recurrent": (
         lambda: louder(

@@ -444,6 +444,32 @@ class Unrolled(nn.Module):
         return torch.stack(rows)
 
 
+class Presented(nn.Module):
+    """One input, shown at every step."""
+
+    def __init__(self, idiom: Idiom) -> None:
+        super().__init__()
+        self.step, self.shapes = idiom.step, idiom.states
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [torch.zeros(1, *shape) for shape in self.shapes]
+        rows = []
+        for _ in range(STEPS):
+            out, *states = self.step(x, *states)
+            rows.append(out)
+        return torch.stack(rows)
+
+
+def export_presented(idiom: Idiom, path: Path, *, dynamo: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        more = {"external_data": False} if dynamo else {"opset_version": 17}
+        torch.onnx.export(
+            Presented(idiom).eval(), (torch.zeros(1, *idiom.inputs),), str(path),
+            dynamo=dynamo, input_names=["x"], output_names=["out"], verbose=False, **more,
+        )  # fmt: skip
+
+
 def export_loop(idiom: Idiom, path: Path, *, dynamo: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -506,3 +532,23 @@ def test_it_is_read_spike_for_spike(name: str, exporter: str, form: str, tmp_pat
         np.testing.assert_allclose(expected, np.rint(expected), atol=1e-6)
         expected = np.rint(expected)
     np.testing.assert_array_equal(shown.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("exporter", ["dyn", "ts"])
+@pytest.mark.parametrize(
+    "name",
+    ["where", "stored spikes", "stored spikes, pictures", "and", "recurrent container",
+     "maximum pooling", "channels side by side"],
+)  # fmt: skip
+def test_one_picture_shown_at_every_step(name: str, exporter: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng([5, *name.encode()])
+    idiom = IDIOMS[name](Maker(rng))
+    path = tmp_path / "net.onnx"
+    export_presented(idiom, path, dynamo=exporter == "dyn")
+    graph = load_graph(path)
+    assert any("--steps" in item.value for item in graph.choices)
+    picture = np.rint(rng.random((1, 1, *idiom.inputs)) * 4) / 4
+    shown_always = np.repeat(picture, STEPS, 1).astype(np.float32)
+    expected = run_in_torch(idiom, shown_always)
+    trace = reference.run(graph, {graph.inputs[0].name: shown_always}, dtype=np.float32)
+    np.testing.assert_array_equal(trace.spikes(graph.outputs[0]).reshape(expected.shape), expected)

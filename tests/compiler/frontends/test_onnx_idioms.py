@@ -196,6 +196,14 @@ IDIOMS: dict[str, Idiom] = {
         "sent = Identity(z_next) " + OUT,
         states={**TWO, "z": (4,)},
     ),
+    "refractory counter": Idiom(
+        nodes=LAYER + "g = Greater(u, one) f = Cast <to = 1> (g) c = Sub(one, f) v = Mul(c, u) "
+        "gm = Greater(rho, zero) mk = Cast <to = 1> (gm) um = Sub(one, mk) p1 = Mul(um, v) "
+        "p2 = Mul(mk, m) m_next = Add(p1, p2) s = Mul(um, f) ns = Sub(one, s) r1 = Sub(rho, mk) "
+        "r2 = Relu(r1) r3 = Mul(ns, r2) r4 = Mul(s, two) rho_next = Add(r3, r4) "
+        "sent = Identity(s) " + OUT,
+        states={**TWO, "rho": (4,)},
+    ),
     "delay line": Idiom(
         nodes=LAYER + SPIKE + AFTER + "l1_next = Identity(s) l2_next = Identity(l1) "
         "sent = Identity(l2) " + OUT,
@@ -394,3 +402,50 @@ def test_int8_weights_are_read_at_every_opset(tmp_path: Path) -> None:
     assert expected.any()
     for found in results:
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_refractory_counter_that_holds_no_voltage_is_refused(tmp_path: Path) -> None:
+    nodes = IDIOMS["refractory counter"].nodes.replace("p2 = Mul(mk, m)", "p2 = Mul(mk, u)")
+    idiom = Idiom(nodes=nodes, states={**TWO, "rho": (4,)})
+    onnx.save(idiom.model(np.random.default_rng(0)), tmp_path / "net.onnx")
+    with pytest.raises(FrontendError, match="counts the steps since a spike, and is not held"):
+        load_graph(tmp_path / "net.onnx")
+
+
+def one_picture(steps: int) -> onnx.ModelProto:
+    """A loop over time that shows its input at every step, unrolled."""
+    nodes = ["d = MatMul(x, A)"]
+    rows = []
+    for k in range(steps):
+        before = "zeros" if k == 0 else f"v{k - 1}"
+        nodes += [
+            f"k{k} = Mul({before}, decay)", f"u{k} = Add(k{k}, d)", f"g{k} = Greater(u{k}, one)",
+            f"s{k} = Cast <to = 1> (g{k})", f"v{k} = Sub(u{k}, s{k})",
+            f"o{k} = Unsqueeze(s{k}, first)",
+        ]  # fmt: skip
+        rows.append(f"o{k}")
+    nodes.append(f"out = Concat <axis = 0> ({', '.join(rows)})")
+    model = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 17]> step (float[1, 6] x) => '
+        f"(float[{steps}, 1, 4] out) {{ {' '.join(nodes)} }}"
+    )
+    constants = {**CONSTANTS, **weights(np.random.default_rng(3)), "zeros": np.zeros((1, 4))}
+    used = {name for node in model.graph.node for name in node.input}
+    for name in sorted(used & set(constants)):
+        values = np.asarray(constants[name])
+        values = values.astype(np.float32) if values.dtype == np.float64 else values
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    return model
+
+
+def test_one_picture_shown_at_every_step_is_read_as_a_series(tmp_path: Path) -> None:
+    model = one_picture(8)
+    onnx.save(model, tmp_path / "net.onnx")
+    graph = load_graph(tmp_path / "net.onnx")
+    assert any("--steps 8" in choice.value for choice in graph.choices)
+    picture = (np.random.default_rng(1).random((1, 6)) < 0.5).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": picture})
+    assert expected.any()
+    series = np.repeat(picture[:, None], 8, 1)
+    trace = reference.run(graph, {graph.inputs[0].name: series}, dtype=np.float32)
+    np.testing.assert_array_equal(trace.spikes(graph.outputs[0])[0], expected[:, 0])
