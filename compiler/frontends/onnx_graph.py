@@ -47,8 +47,8 @@ from spikec.compiler.frontends.onnx_neurons import (
 )
 from spikec.compiler.frontends.onnx_probe import compare
 from spikec.compiler.frontends.onnx_refractory import without_counters
-from spikec.compiler.frontends.onnx_static import shown_each_step
 from spikec.compiler.frontends.onnx_sound import check_functions, check_model
+from spikec.compiler.frontends.onnx_static import shown_each_step
 from spikec.compiler.frontends.onnx_step import NotAStepError, StepState
 from spikec.compiler.frontends.onnx_tables import as_units
 from spikec.compiler.frontends.options import ReadOptions

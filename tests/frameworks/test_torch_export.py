@@ -188,7 +188,7 @@ CASES: dict[str, Case] = {
         ),
         20,
         step_by_step,
-        {"1.v", "1.i", "3.v", "3.i"},
+        {"1.v", "1.i", "1.rho", "3.v", "3.i"},
     ),
     "norse-own": (
         lambda: louder(NorseNetwork(), 8),
