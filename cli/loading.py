@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from spikec.backends import BACKENDS, open_backend
+from spikec.cli.origins import compiled_with, read_as_compiled
 from spikec.cli.tables import say_aside
 from spikec.compiler import frontends
 from spikec.compiler.arrays import size
@@ -29,6 +30,7 @@ from spikec.compiler.quantize import (
 )
 from spikec.compiler.relu import ReluNetwork
 from spikec.compiler.targets import load_target
+from spikec.compiler.validation import Extent, Validation
 
 __all__ = [
     "CompileOptions",
@@ -71,15 +73,22 @@ class CompileOptions:
     max_drop: str | None = None
     horizon: int | None = None
     headroom: float | None = None
+    validate: Extent = "bounded"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Loaded:
-    """A network from a file: the float graph if there is one, and its program."""
+    """A network from a file: the float graph if there is one, and its program.
+
+    ``validation`` is there if the program was compiled just now, ``calibration`` if its data are
+    known.
+    """
 
     graph: Graph | None
     program: Program
     report: QuantizationReport | None = None
+    validation: Validation | None = None
+    calibration: Dataset | None = None
 
 
 def load(path: Path, options: CompileOptions) -> Loaded:
@@ -94,7 +103,13 @@ def load(path: Path, options: CompileOptions) -> Loaded:
     if calibration is not None:
         steps = CompiledFor(calibration.num_steps, presented=options.steps is not None)
         program = compiled_for(program, steps)
-    return Loaded(graph=network, program=program, report=compilation.report)
+    return Loaded(
+        graph=network,
+        program=compiled_with(program, options, calibration),
+        report=compilation.report,
+        validation=compilation.validation,
+        calibration=calibration,
+    )
 
 
 def data_for(
@@ -188,6 +203,7 @@ def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | No
             calibration=calibration,
             horizon=options.horizon,
             headroom=options.headroom,
+            extent=options.validate,
         )
     if calibration is None:
         raise UsageError(
@@ -208,6 +224,7 @@ def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | No
         max_drop=None if options.max_drop is None else parse_share(options.max_drop),
         horizon=options.horizon,
         headroom=options.headroom,
+        extent=options.validate,
     )
 
 
@@ -343,12 +360,13 @@ def source_of(
 
     ``given`` must be that very file (its hash is recorded). Else a file of the
     recorded name beside the program, or in the current folder, is taken if its
-    hash agrees.
+    hash agrees. It is read with the options it was compiled with, and ``options``.
     """
     recorded = program.provenance.get("source")
     origin = recorded if isinstance(recorded, dict) else {}
     digest = str(origin.get("sha256", ""))
     name = Path(str(origin.get("path", ""))).name
+    options = read_as_compiled(program, options)
     if given is not None:
         graph = frontends.load_graph(given, options)
         if graph.source.sha256 != digest:

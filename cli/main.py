@@ -55,6 +55,13 @@ class SoftResetName(str, Enum):
     own_model = "own-model"
 
 
+class ExtentName(str, Enum):
+    """On how much validation runs both graphs."""
+
+    bounded = "bounded"
+    full = "full"
+
+
 class ReadoutName(str, Enum):
     """How a class is read from the output."""
 
@@ -92,6 +99,12 @@ WeightBits = Annotated[
 Calibrate = Annotated[
     Path | None,
     typer.Option("--calibrate", metavar="D.npz", help="Data to fit weights to; shows ranges."),
+]
+ValidateOption = Annotated[
+    ExtentName,
+    typer.Option(
+        "--validate", help="How many samples the passes are compared on: some, or all there are."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Readout = Annotated[
@@ -217,15 +230,22 @@ def compile_command(
     steps: Steps = None,
     layout: DataLayout = None,
     read: ReadOptions = READ,
+    validate: ValidateOption = ExtentName.bounded,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained network into a fixed-point program, and say what that lost."""
-    from spikec.cli import inspection, loading, tables
+    """Turn a trained network into a fixed-point program, and say what that lost.
+
+    Exits with 1, and writes nothing, if the program is not the network's.
+    """
+    from spikec.cli import inspection, loading, tables, verification
     from spikec.cli.outputs import check_output
     from spikec.compiler.program_file import write_program
 
     options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
-    options = replace(options, budget=budget, max_drop=max_drop, horizon=horizon, headroom=headroom)
+    options = replace(
+        options, budget=budget, max_drop=max_drop, horizon=horizon, headroom=headroom,
+        validate=validate.value,
+    )  # fmt: skip
     loading.refuse_steps_alone(options)
     check_output(output, file, calibrate)
     loaded = loading.load(file, options)
@@ -234,10 +254,16 @@ def compile_command(
     if as_json:
         lost = None if report is None else report.as_dict()
         warnings = [] if report is None else list(report.warnings)
-        print_json({"output": str(output), "report": lost, "warnings": warnings})
+        found = None if loaded.validation is None else loaded.validation.as_dict()
+        print_json(
+            {"output": str(output), "report": lost, "warnings": warnings, "validation": found}
+        )
         return
     if report is not None:
         inspection.show_quantization(report)
+    if loaded.validation is not None:
+        for line in verification.validated(loaded.validation):
+            tables.say(line)
     tables.say(f"wrote {output}")
 
 
@@ -397,6 +423,7 @@ def verify(
     read: ReadOptions = READ,
     lava_python: LavaPython = None,
     time_limit: TimeLimit = None,
+    validate: ValidateOption = ExtentName.bounded,
     as_json: AsJson = False,
 ) -> None:
     """Climb the ladder: float, quantized float, integers, backends. Exits with 1 if it breaks."""
@@ -404,6 +431,7 @@ def verify(
     from spikec.cli import report as reporting
 
     options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
+    options = replace(options, validate=validate.value)
     chosen = loading.backends_of(backends)
     lava = loading.lava_options(
         chosen, python=lava_python, time_limit=time_limit, samples=backend_samples

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
@@ -18,7 +19,16 @@ from spikec.compiler.errors import Diagnostic, SpikecError, UsageError, Verifica
 if TYPE_CHECKING:  # it would load NumPy, which --help must not
     from spikec.compiler.backend import Progress
 
-__all__ = ["BAD_INPUT", "FAILED", "Commands", "guarded", "plain_json", "print_json", "progress_bar"]
+__all__ = [
+    "BAD_INPUT",
+    "FAILED",
+    "Commands",
+    "command_line",
+    "guarded",
+    "plain_json",
+    "print_json",
+    "progress_bar",
+]
 
 #: Exit codes: 0 fine, 1 verification failed, 2 bad input or usage, 3 our own mistake.
 FAILED = 1
@@ -28,12 +38,22 @@ _OUR_MISTAKE = 3
 _Parameters = ParamSpec("_Parameters")
 
 
+#: What the command that runs was called with.
+_words: ContextVar[tuple[str, ...]] = ContextVar("words", default=())
+
+
+def command_line() -> tuple[str, ...]:
+    """Return the words after ``spikec`` of the command that runs; none from Python."""
+    return _words.get()
+
+
 class Commands(TyperGroup):
     """The commands, whose usage errors are a JSON document too when ``--json`` is given."""
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         """Run the command line ``args`` (default: the program's own)."""
         words = list(sys.argv[1:] if args is None else args)
+        _words.set(tuple(words))
         if "--json" not in words:
             return super().main(words, *rest, **options)
         try:

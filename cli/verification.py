@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spikec.cli.tables import Table, say, show
+from spikec.compiler.validation import Validation
 from spikec.compiler.verification import VerificationReport
 from spikec.compiler.verification.certificate import Breach, Certificate
 from spikec.compiler.verification.drift import Drift
@@ -21,6 +22,7 @@ __all__ = [
     "sentences",
     "show_verification",
     "tables",
+    "validated",
     "verdict",
 ]
 
@@ -130,6 +132,7 @@ def sentences(report: VerificationReport) -> tuple[str, ...]:
     """Return what the tables do not hold: significance, and the first of each kind."""
     return (
         *report.notes,
+        *(() if report.validation is None else validated(report.validation)),
         *(_significance(change) for change in report.changes),
         *(
             f"{item.lower} and {item.upper} first part at {_place(item.first)}"
@@ -168,9 +171,33 @@ def _answers(report: VerificationReport) -> Iterator[str]:
     )
 
 
+def validated(validation: Validation) -> tuple[str, ...]:
+    """Return what a program was compared in with its source, and all that was found."""
+    return (*_looked_at(validation), *validation.notes, *map(str, validation.findings))
+
+
+def _looked_at(validation: Validation) -> Iterator[str]:
+    if not validation.passed:
+        yield "validation FAILED: the program is not the network it was compiled from"
+        return
+    ties = ""
+    if validation.ties:
+        ties = f", but for {validation.ties} that part where a voltage meets its threshold"
+    yield (
+        f"validated: {validation.parameters:,} numbers are the source's within their rounding; "
+        f"its passes keep {validation.spikes:,} spikes of {validation.samples} samples of "
+        f"{validation.steps} steps ({validation.data}){ties}"
+    )
+
+
 def verdict(report: VerificationReport) -> str:
     """Return what the report says, in one or two sentences."""
-    broken = [
+    broken = (
+        [f"the program is not the network's ({len(report.validation.findings)} findings)"]
+        if report.validation is not None and not report.validation.passed
+        else []
+    )
+    broken += [
         f"{item.upper} differs from {item.lower} in {item.differing} values"
         for item in report.comparisons
         if not item.passed

@@ -77,6 +77,11 @@ class Layouts:
         """Return the layout of the array of input ``name``; None for data as they usually are."""
         return self.named.get(name, self.default)
 
+    def __str__(self) -> str:
+        """Return it as ``--layout`` says it."""
+        parts = [f"{name}={item.letters}" for name, item in self.named.items()]
+        return ",".join([*parts, *([] if self.default is None else [self.default.letters])])
+
     def unknown(self, inputs: Collection[str]) -> Iterator[Diagnostic]:
         """Yield a finding for each name that is not one of ``inputs``."""
         for name in self.named:

@@ -40,6 +40,14 @@ MAY_NOT_IMPORT = {
     "compiler.program": ("compiler.quantize", "compiler.verification", "compiler.passes"),
     "compiler.quantize": ("compiler.verification", "compiler.frontends", "compiler.backend"),
     "compiler.verification": ("compiler.frontends", "compiler.passes"),
+    # A checker of its own: what the quantizer does wrong must be seen by what it does not share.
+    "compiler.validation": (
+        "compiler.quantize",
+        "compiler.verification",
+        "compiler.frontends",
+        "compiler.mapping",
+        "compiler.backend",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,9 @@ from typing import cast
 
 from spikec.cli import running
 from spikec.cli.attribution import no_source
+from spikec.cli.inspection import NO_DIGEST
 from spikec.cli.loading import CompileOptions, LavaOptions, Loaded, data_for, load, network_of
+from spikec.cli.origins import calibration_beside
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of_file
@@ -24,8 +27,10 @@ from spikec.compiler.mapping.mapper import cores_of, recorded
 from spikec.compiler.mapping.report import MappingReport, report_on
 from spikec.compiler.passes.pipeline import canonicalise
 from spikec.compiler.program import Program, refused_encoders
+from spikec.compiler.program_file import digest_of, recognises
 from spikec.compiler.targets import SHIPPED, load_target
 from spikec.compiler.trace import Readout, Trace
+from spikec.compiler.validation import Extent
 from spikec.compiler.verification import VerificationReport
 from spikec.compiler.verification.attribution import Attribution, attribute
 from spikec.compiler.verification.evidence import Evidence, Survey, gather
@@ -127,7 +132,7 @@ def examine(
     if gate.max_drop is not None:
         _refuse_gate(file, data_file, graph, data)
     found = look_into(
-        Loaded(graph=graph, program=loaded.program),
+        Loaded(graph=graph, program=loaded.program, calibration=_calibration(loaded, graph, file)),
         data,
         name=file.name,
         files={"network": file, "data": data_file},
@@ -137,9 +142,15 @@ def examine(
         with_evidence=with_evidence,
         with_attribution=with_attribution,
         drawn=drawn,
+        extent=options.validate,
         progress=progress,
     )
-    notes = (*data.notes, *_without_floats(loaded.program, graph), *found.report.notes)
+    notes = (
+        *data.notes,
+        *_without_digest(file),
+        *_without_floats(loaded.program, graph),
+        *found.report.notes,
+    )
     return replace(found, report=replace(found.report, notes=notes, gate=gate))
 
 
@@ -162,6 +173,18 @@ def _refuse_gate(file: Path, data_file: Path, graph: Graph | None, data: Dataset
             for where, what, hint in missing
         ],
     )
+
+
+def _without_digest(file: Path) -> Iterator[str]:
+    if recognises(file) and digest_of(file) is None:
+        yield f"digest of {file.name}: {NO_DIGEST}"
+
+
+def _calibration(loaded: Loaded, graph: Graph | None, file: Path) -> Dataset | None:
+    """Return the data that the quantizer saw, if they are known."""
+    if loaded.calibration is not None or graph is None:
+        return loaded.calibration
+    return calibration_beside(loaded.program, graph, file)
 
 
 def _without_floats(program: Program, graph: Graph | None) -> Iterator[str]:
@@ -205,6 +228,7 @@ def look_into(
     with_evidence: bool = True,
     with_attribution: bool = False,
     drawn: Sequence[int] = (),
+    extent: Extent = "bounded",
     progress: Progress | None = None,
 ) -> Examination:
     """Climb the ladder with what is loaded, and gather; see :class:`Examination`."""
@@ -231,6 +255,8 @@ def look_into(
             graph=graph,
             readout=chosen,
             backend_samples=most,
+            calibration=loaded.calibration,
+            extent=extent,
             watch=watch,
             progress=progress,
         )
@@ -276,7 +302,22 @@ def _facts(
         if origin.get(key):
             yield f"compiled from: {key}", str(origin[key])
     yield "float network", "found: F is its run" if graph else "not found: no rung F"
+    yield from _compiled_with(program.provenance)
     yield "compiled by spikec", str(program.provenance.get("spikec", "unknown"))
     for name in _PACKAGES:
         yield f"{name} that ran this", version(name)
     yield "Python that ran this", platform.python_version()
+
+
+def _compiled_with(provenance: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield what is known of the calibration data and the command."""
+    said = provenance.get("calibration")
+    if isinstance(said, Mapping):
+        yield "calibrated on: path", str(said.get("path"))
+        yield "calibrated on: sha256", str(said.get("sha256"))
+        samples = said.get("samples")
+        if isinstance(samples, (list, tuple)) and len(samples) == 2:
+            yield "calibrated on: samples", f"from {samples[0]}, {samples[1]} in all"
+    command = provenance.get("command")
+    if isinstance(command, (list, tuple)) and command:
+        yield "command", "spikec " + shlex.join(map(str, command))

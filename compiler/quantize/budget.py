@@ -23,10 +23,11 @@ from spikec.compiler.ir import LI, Graph
 from spikec.compiler.program import Program
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.dequantize import dequantize
-from spikec.compiler.quantize.lower import Compilation, compile_graph, with_report
+from spikec.compiler.quantize.lower import Compilation, translate, validated, with_report
 from spikec.compiler.quantize.report import BitsLoss, Tradeoff, TradeoffPoint
 from spikec.compiler.targets import Target
 from spikec.compiler.trace import Trace, default_readout, read_out
+from spikec.compiler.validation import Extent
 
 __all__ = ["Option", "compile_mixed", "frontier", "loss_table", "weight_bytes"]
 
@@ -83,6 +84,7 @@ def compile_mixed(
     table: Mapping[str, Sequence[Option]] | None = None,
     horizon: int | None = None,
     headroom: float | None = None,
+    extent: Extent = "bounded",
 ) -> Compilation:
     """Compile with the bits that cost least and fit ``budget`` bytes, or the other way round.
 
@@ -91,7 +93,7 @@ def compile_mixed(
     curve, all measured from the least on; without labels, the share of samples whose class
     changes counts. With both, both hold. ``table`` is
     what :func:`loss_table` gave, if that is known; ``horizon`` and ``headroom`` are those of
-    :func:`compile_graph`. Raises
+    :func:`compile_graph`, which validates the program alike. Raises
     :class:`QuantizationError` where nothing fits, saying how near the curve comes.
     """
     judge = _Judge(graph, calibration)
@@ -108,7 +110,7 @@ def compile_mixed(
     def at(index: int) -> tuple[Compilation, float]:
         if index not in measured:
             bits = WeightBits(named=affordable[index][2])
-            compilation = compile_graph(
+            compilation = translate(
                 graph,
                 target,
                 weight_bits=bits,
@@ -159,15 +161,14 @@ def compile_mixed(
     )
     report = replace(compilation.report, tradeoff=tradeoff)
     program = with_report(compilation.program, report)
-    return replace(compilation, program=program, report=report)
+    chosen_one = replace(compilation, program=program, report=report)
+    return validated(chosen_one, graph, target, calibration=calibration, extent=extent)
 
 
 def loss_table(graph: Graph, target: Target, calibration: Dataset) -> dict[str, list[Option]]:
     """Measure every population at every number of bits up to the most that fits."""
     some = calibration.samples(0, _TABLE_SAMPLES)
-    most = compile_graph(
-        graph, target, weight_bits=WeightBits(default=None), calibration=calibration
-    )
+    most = translate(graph, target, weight_bits=WeightBits(default=None), calibration=calibration)
     named: dict[str, int | None] = {item.edge: item.bits for item in most.report.weights}
     judge = _Judge(graph, some)
     table: dict[str, list[Option]] = {}
@@ -177,7 +178,7 @@ def loss_table(graph: Graph, target: Target, calibration: Dataset) -> dict[str, 
         table[node.name] = []
         for bits in range(target.weight_bits.low, top + 1):
             fewer = {name: min(bits, count or bits) for name, count in mine.items()}
-            program = compile_graph(
+            program = translate(
                 graph,
                 target,
                 weight_bits=WeightBits(named={**named, **fewer}),

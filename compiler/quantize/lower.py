@@ -10,7 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from spikec.compiler.arrays import Array, frozen
-from spikec.compiler.errors import Diagnostic, QuantizationError, raise_if_any
+from spikec.compiler.errors import (
+    Diagnostic,
+    QuantizationError,
+    VerificationError,
+    raise_if_any,
+)
 from spikec.compiler.fixedpoint import DECAY_UNITY, STATE_MAX, VTH_SHIFT
 from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
@@ -32,9 +37,10 @@ from spikec.compiler.quantize.report import (
 )
 from spikec.compiler.targets import Target
 from spikec.compiler.targets.limits import broken_limits
+from spikec.compiler.validation import Extent, Validation, validate
 from spikec.compiler.version import VERSION
 
-__all__ = ["Compilation", "compile_graph", "with_report"]
+__all__ = ["Compilation", "compile_graph", "translate", "validated", "with_report"]
 
 #: Weights (and one over them) beyond this are no numbers of a network.
 _LARGEST = 1e30
@@ -42,11 +48,15 @@ _LARGEST = 1e30
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Compilation:
-    """What compiling gives: the program, what it lost, and the canonical graph between."""
+    """What compiling gives: the program, what it lost, and the canonical graph between.
+
+    ``validation`` says what the program was compared in with its source; None if it was not.
+    """
 
     program: Program
     report: QuantizationReport
     canonical: Graph
+    validation: Validation | None = None
 
 
 def compile_graph(
@@ -57,6 +67,7 @@ def compile_graph(
     calibration: Dataset | None = None,
     horizon: int | None = None,
     headroom: float | None = None,
+    extent: Extent = "bounded",
 ) -> Compilation:
     """Compile ``graph`` to integers for ``target`` with weights of ``weight_bits`` bits (1..8).
 
@@ -68,7 +79,57 @@ def compile_graph(
     of the longest one, that of the calibration data if it is not given. Raises
     :class:`QuantizationError` naming each population that does not fit, by how
     much, and what would make it fit; :class:`UsageError` for data that the inputs do not take.
+
+    The program is compared with ``graph`` by a checker that shares nothing with the quantizer
+    (:mod:`spikec.compiler.validation`), on some samples or all (``extent``). Raises
+    :class:`VerificationError` naming tensor and index if it is not that network.
     """
+    compilation = translate(
+        graph,
+        target,
+        weight_bits=weight_bits,
+        calibration=calibration,
+        horizon=horizon,
+        headroom=headroom,
+    )
+    return validated(compilation, graph, target, calibration=calibration, extent=extent)
+
+
+def validated(
+    compilation: Compilation,
+    graph: Graph,
+    target: Target,
+    *,
+    calibration: Dataset | None = None,
+    extent: Extent = "bounded",
+) -> Compilation:
+    """Return ``compilation`` with its validation against ``graph``, which must find nothing.
+
+    Raises :class:`VerificationError` with all that it found.
+    """
+    found = validate(
+        compilation.program,
+        graph,
+        compilation.canonical,
+        data=calibration,
+        calibration=calibration,
+        target=target,
+        extent=extent,
+    )
+    raise_if_any(VerificationError, found.findings)
+    return replace(compilation, validation=found)
+
+
+def translate(
+    graph: Graph,
+    target: Target,
+    *,
+    weight_bits: int | WeightBits = 8,
+    calibration: Dataset | None = None,
+    horizon: int | None = None,
+    headroom: float | None = None,
+) -> Compilation:
+    """Return what :func:`compile_graph` does, which nobody has validated."""
     if calibration is not None:
         calibration = check_data(calibration, graph.inputs, where="calibration data")
     bits = weight_bits if isinstance(weight_bits, WeightBits) else WeightBits(default=weight_bits)

@@ -116,13 +116,13 @@ def _reset_late(node: LIF | LI) -> LIF | LI:
     early = isinstance(node, LIF) and node.reset_order == "at_spike" and node.reset != "none"
     if not isinstance(node, LIF) or not early or node.refractory:
         return node
+    if node.floor is not None or (node.initial_state[1] >= node.vth).any():
+        # A floor lifts what a reset leaves, and a start above the threshold is no spike: a later
+        # reset would do otherwise.
+        return node
     if node.max_spikes > 1 or node.reset_twice:
         return node
     if node.reset != "subtract":
-        return replace(node, reset_order="next_step", initial_voltage=_below(node))
+        return replace(node, reset_order="next_step")
     amount = frozen(node.beta * node.reset_amount)
-    return replace(node, reset_order="next_step", reset_value=amount, initial_voltage=_below(node))
-
-
-def _below(node: LIF) -> Array:
-    return frozen(np.minimum(node.initial_state[1], np.nextafter(node.vth, -np.inf)))
+    return replace(node, reset_order="next_step", reset_value=amount)

@@ -111,6 +111,9 @@ class Grid:
 
     def nearest(self, values: FloatArray) -> FloatArray:
         """Return the nearest level of each value that counts in levels."""
+        if self.widest_step == 0:
+            # Weights that are all 0 have no scale: no level of theirs could be worth anything.
+            return np.zeros_like(values)
         if self.bits == 1 and self.sign_mode == "mixed":
             signs: FloatArray = np.where(values < 0, -1.0, 1.0)
             return signs

@@ -16,12 +16,13 @@ import numpy as np
 from spikec.compiler.arrays import Array
 from spikec.compiler.backend import Executable, Progress
 from spikec.compiler.batches import batch_size, in_batches
-from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
+from spikec.compiler.errors import Diagnostic, UsageError, VerificationError, raise_if_any
 from spikec.compiler.inputs import Dataset, check_data, to_integers
 from spikec.compiler.ir import LIF, Graph
 from spikec.compiler.program import Neurons, Program
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.trace import Probe, Quantity, Readout, Trace, default_readout, read_out
+from spikec.compiler.validation import Extent, Validation, validate
 from spikec.compiler.verification.certificate import Certificate, certify
 from spikec.compiler.verification.drift import DriftMeter
 from spikec.compiler.verification.metrics import (
@@ -60,13 +61,18 @@ def verify(
     graph: Graph | None = None,
     readout: Readout | None = None,
     backend_samples: Mapping[str, int] | None = None,
+    calibration: Dataset | None = None,
+    extent: Extent = "bounded",
     watch: Watch | None = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Climb the ladder with ``data`` and report every rung and every step between.
 
     ``graph`` is the float network the program was compiled from; without it the
-    ladder starts at Q. ``golden`` runs the integers; each of ``backends`` must
+    ladder starts at Q. With it the program is validated first
+    (:mod:`spikec.compiler.validation`), on some samples or all (``extent``), with the
+    ``calibration`` data of the quantizer if they are known; a program of other parts raises
+    :class:`VerificationError`. ``golden`` runs the integers; each of ``backends`` must
     equal it in every recorded value, on all samples, or on the first
     ``backend_samples[name]``. Raises :class:`UsageError` for data that the inputs do not take.
     """
@@ -74,6 +80,7 @@ def verify(
     _check_request(program, data, chosen, backend_samples or {})
     classes = program.population(program.outputs[0]).num_neurons
     data = check_data(data, program.inputs, where="data", classes=classes)
+    validation = _validation(program, graph, data, calibration, extent)
     compared = program.default_probes
     quantity: Quantity = "spikes" if chosen == "spike-count" else "voltage"
     probes = tuple(dict.fromkeys((*compared, (program.outputs[0], quantity))))
@@ -104,9 +111,10 @@ def verify(
         changes=tuple(_changes(ways, sums)) if labelled else (),
         drifts=() if states.meter is None else states.meter.drifts(),
         certificates=states.certificates,
-        notes=tuple(_notes(program, backends)),
+        notes=tuple(_notes(program, graph, backends)),
         output=program.outputs[0],
         sums_up=_sums_up(program),
+        validation=validation,
     )
 
 
@@ -116,8 +124,28 @@ def _sums_up(program: Program) -> bool:
     return isinstance(output, Neurons) and bool((output.dv == 0).any())
 
 
-def _notes(program: Program, backends: Mapping[str, Executable]) -> Iterator[str]:
+def _validation(
+    program: Program,
+    graph: Graph | None,
+    data: Dataset,
+    calibration: Dataset | None,
+    extent: Extent,
+) -> Validation | None:
+    """Compare the program with its source, if there is one."""
+    if graph is None or has_encoders(program):
+        return None
+    found = validate(program, graph, data=data, calibration=calibration, extent=extent)
+    # What has other parts cannot be compared step by step.
+    raise_if_any(VerificationError, [item for item in found.findings if item.code == "V001"])
+    return found
+
+
+def _notes(
+    program: Program, graph: Graph | None, backends: Mapping[str, Executable]
+) -> Iterator[str]:
     """Say which rungs are missing, and which say nothing."""
+    if graph is None:
+        yield "not validated: no float network is here to compare the program with"
     if not has_encoders(program):
         return
     yield (

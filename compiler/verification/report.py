@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
+from spikec.compiler.validation import Validation
 from spikec.compiler.verification.certificate import Answers, Certificate
 from spikec.compiler.verification.drift import Drift
 from spikec.compiler.verification.significance import AccuracyChange
@@ -126,7 +127,7 @@ class VerificationReport:
     ``changes`` compare accuracies with the first rung's, where labels are known. ``drifts`` need
     the float graph; ``certificates`` are the integers' against Q. ``notes`` say which rungs are
     missing, and why. ``sums_up`` says that ``output``, which answers are read from, does
-    not leak.
+    not leak. ``validation`` compares the program with its source; None where there is none.
     """
 
     samples: int
@@ -142,6 +143,7 @@ class VerificationReport:
     output: str = ""
     sums_up: bool = False
     gate: Gate = field(default_factory=Gate)
+    validation: Validation | None = None
 
     @property
     def answers(self) -> Answers | None:
@@ -252,9 +254,13 @@ class VerificationReport:
 
     @property
     def passed(self) -> bool:
-        """Whether what must be equal is, all is explained, no answer is clipped, the gate open."""
+        """Whether the program is the source's, what must be equal is, and all is explained.
+
+        No answer may be clipped, and the gate must be open.
+        """
+        valid = self.validation is None or self.validation.passed
         explained = self.unexplained == 0 and self.clipped_answers == 0 and not self.refusals
-        return explained and all(item.passed for item in self.comparisons)
+        return valid and explained and all(item.passed for item in self.comparisons)
 
     @staticmethod
     def _answers(answers: Answers) -> dict[str, object]:
