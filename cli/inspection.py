@@ -231,6 +231,9 @@ def _show_horizon(report: QuantizationReport) -> None:
         where = "--horizon" if report.horizon_from == "option" else report.horizon_from
         names = ", ".join(item.population for item in sums)
         say(f"room without leak ({names}): for {report.horizon} steps, by {where}")
+    for name, count in report.max_active.items():
+        say(f"the overflow proof counts on at most {count} active values of '{name}' in a step; "
+            "runs count steps with more")  # fmt: skip
     for warning in report.warnings:
         say(f"warning: {warning}")
 

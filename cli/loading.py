@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from spikec.backends import BACKENDS, open_backend
 from spikec.cli.origins import compiled_with, read_as_compiled
@@ -74,6 +75,7 @@ class CompileOptions:
     horizon: int | None = None
     headroom: float | None = None
     validate: Extent = "bounded"
+    max_active: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -204,6 +206,7 @@ def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | No
             horizon=options.horizon,
             headroom=options.headroom,
             extent=options.validate,
+            max_active=_most_active(options.max_active),
         )
     if calibration is None:
         raise UsageError(
@@ -225,6 +228,7 @@ def _compiled(network: Graph, options: CompileOptions, calibration: Dataset | No
         horizon=options.horizon,
         headroom=options.headroom,
         extent=options.validate,
+        max_active=_most_active(options.max_active),
     )
 
 
@@ -259,6 +263,17 @@ def parse_share(text: str) -> float:
     return float(matched[1]) / (100 if matched[2] else 1)
 
 
+def _most_active(text: str | None) -> int | Literal["data"] | None:
+    """Return the number of inputs that ``--max-active`` names, or ``data``."""
+    if text is None:
+        return None
+    if text.strip() == "data":
+        return "data"
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", text.strip()):
+        raise UsageError(_unreadable("--max-active", text, "say 40, or data"))
+    return int(text)
+
+
 def _unreadable(option: str, text: str, hint: str) -> Diagnostic:
     return Diagnostic(
         code="U084", where=f"option {option}", message=f"'{text}' says no such amount", hint=hint
@@ -281,6 +296,7 @@ def refuse_idle(options: CompileOptions, why: str) -> None:
         "--max-drop": options.max_drop,
         "--horizon": options.horizon,
         "--headroom": options.headroom,
+        "--max-active": options.max_active,
     }
     refuse_given(given, why)
 

@@ -227,6 +227,14 @@ def compile_command(
             help="Room beyond voltages of --calibrate. Default: 1.25; 1.5 without leak.",
         ),
     ] = None,
+    max_active: Annotated[
+        str | None,
+        typer.Option(
+            "--max-active",
+            metavar="40",
+            help="Inputs active in a step at most, or 'data': as in --calibrate. Leaves more bits.",
+        ),
+    ] = None,
     steps: Steps = None,
     layout: DataLayout = None,
     read: ReadOptions = READ,
@@ -244,7 +252,7 @@ def compile_command(
     options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     options = replace(
         options, budget=budget, max_drop=max_drop, horizon=horizon, headroom=headroom,
-        validate=validate.value,
+        max_active=max_active, validate=validate.value,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
     check_output(output, file, calibrate)

@@ -350,7 +350,25 @@ def to_integers(
         if count:
             events[f"{entry.name}/input clipped"] = count
         integers[entry.name] = clipped.astype(np.int32)
-    return integers, events
+    return integers, events | crowded(program.inputs, integers)
+
+
+def active_values(values: Array) -> Array:
+    """Return how many values of ``[sample, step, ...]`` differ from 0: ``[sample, step]``."""
+    counts: Array = np.count_nonzero(values.reshape(*values.shape[:2], -1), axis=2)
+    return counts
+
+
+def crowded(inputs: Sequence[ProgramInput], arrays: Mapping[str, Array]) -> dict[str, int]:
+    """Count the steps that have more active values than the overflow proof counts on."""
+    events = {}
+    for entry in inputs:
+        if entry.max_active is None:
+            continue
+        count = int((active_values(arrays[entry.name]) > entry.max_active).sum())
+        if count:
+            events[f"{entry.name}/steps more active than the overflow proof allows"] = count
+    return events
 
 
 def _signed(values: Array) -> Array:

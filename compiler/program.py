@@ -81,7 +81,9 @@ SignMode: TypeAlias = Literal["mixed", "excitatory", "inhibitory"]
 class ProgramInput:
     """Where integers enter; an analog value x enters as ``rint(x * 2**frac_bits)``.
 
-    Values beyond ``low`` and ``high`` (integers) are clipped and counted.
+    Values beyond ``low`` and ``high`` (integers) are clipped and counted. Where ``max_active`` is
+    given, the proof that no current overflows counts on at most so many values other than 0 in a
+    step: steps with more are counted.
     """
 
     name: str
@@ -91,6 +93,7 @@ class ProgramInput:
     high: int
     frac_bits: int = 0
     shift: int = 0
+    max_active: int | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -518,6 +521,7 @@ def _check_input(entry: ProgramInput) -> Iterator[Diagnostic]:
         "high": (entry.high, -_MESSAGE_MAX, _MESSAGE_MAX),
         "shift": (entry.shift, 0, MOST_STEPS),
         "frac_bits": (entry.frac_bits, -fraction, fraction),
+        "max_active": (1 if entry.max_active is None else entry.max_active, 1, size(entry.shape)),
     }))  # fmt: skip
     if odd:
         yield from odd

@@ -66,7 +66,7 @@ def write_program(program: Program, path: str | Path) -> None:
         "dt": program.dt,
         "outputs": list(program.outputs),
         "provenance": dict(program.provenance),
-        "inputs": [packer.pack(item, f"input/{item.name}") for item in program.inputs],
+        "inputs": [_packed_input(packer, item) for item in program.inputs],
         "populations": [_packed(packer, item) for item in program.populations],
         "connections": [
             packer.pack(item, f"connection/{item.name}") for item in program.connections
@@ -98,6 +98,12 @@ def read_program(path: str | Path) -> Program:
         )
     except BROKEN as error:
         raise reading(path, error) from error
+
+
+def _packed_input(packer: Packer, item: ProgramInput) -> object:
+    """Return an input's table: without a condition it is what it always was."""
+    table = packer.pack(item, f"input/{item.name}")
+    return {name: value for name, value in table.items() if (name, value) != ("max_active", None)}
 
 
 def _packed(packer: Packer, item: Populated) -> object:

@@ -19,7 +19,7 @@ from spikec.compiler.arrays import Array, address
 from spikec.compiler.backend import Progress
 from spikec.compiler.entrance import taken
 from spikec.compiler.errors import BackendError, Diagnostic
-from spikec.compiler.inputs import to_integers
+from spikec.compiler.inputs import crowded, to_integers
 from spikec.compiler.program import Neurons, Program, ProgramInput
 from spikec.compiler.trace import QUANTITIES, Probe, Quantity, Trace, check_probes
 
@@ -134,7 +134,7 @@ class CExecutable:
         plain = {item.name: _bytes(arrays[item.name], item) for item in entries}
         if not any(item is None for item in plain.values()):
             given = [item for item in plain.values() if item is not None]
-            trace = self._traced(given, {}, probes, progress)
+            trace = self._traced(given, crowded(entries, arrays), probes, progress)
             if trace is not None:
                 return trace
         return _known(self._traced(*_prepared(self.plan, arrays), probes, progress))

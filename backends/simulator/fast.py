@@ -24,7 +24,7 @@ from spikec.backends.threads import Company, default_threads
 from spikec.compiler.arrays import Array, address, aligned
 from spikec.compiler.entrance import refuse_after_last, taken
 from spikec.compiler.errors import UsageError
-from spikec.compiler.inputs import to_integers
+from spikec.compiler.inputs import crowded, to_integers
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.trace import Probe, Quantity, Trace
 
@@ -319,6 +319,9 @@ class Session:
             begin = address(values) - samples.start * (values.size // max(1, len(values)))
             past = 0 if before is None else address(before)
             table[columns.begin] = begin, past, values.shape[1], self._tables.back
+        if not converted:  # else the gate has counted
+            heard = {key: item[samples] for key, item in self._inputs.items()}
+            events = crowded(self._layout.program.inputs, heard)
         return _Heard(table, held, events)
 
     def _bytes(self, name: str, samples: slice) -> Array | None:

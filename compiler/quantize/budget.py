@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from spikec.compiler.ir import LI, Graph
 from spikec.compiler.program import Program
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.dequantize import dequantize
+from spikec.compiler.quantize.horizon import busiest
 from spikec.compiler.quantize.lower import Compilation, translate, validated, with_report
 from spikec.compiler.quantize.report import BitsLoss, Tradeoff, TradeoffPoint
 from spikec.compiler.targets import Target
@@ -85,6 +87,7 @@ def compile_mixed(
     horizon: int | None = None,
     headroom: float | None = None,
     extent: Extent = "bounded",
+    max_active: int | Literal["data"] | None = None,
 ) -> Compilation:
     """Compile with the bits that cost least and fit ``budget`` bytes, or the other way round.
 
@@ -92,12 +95,12 @@ def compile_mixed(
     accuracy on the calibration data falls by no more, of at most 40 points spread over the
     curve, all measured from the least on; without labels, the share of samples whose class
     changes counts. With both, both hold. ``table`` is
-    what :func:`loss_table` gave, if that is known; ``horizon`` and ``headroom`` are those of
-    :func:`compile_graph`, which validates the program alike. Raises
+    what :func:`loss_table` gave, if that is known; ``horizon``, ``headroom`` and ``max_active`` are
+    those of :func:`compile_graph`, which validates the program alike. Raises
     :class:`QuantizationError` where nothing fits, saying how near the curve comes.
     """
     judge = _Judge(graph, calibration)
-    table = loss_table(graph, target, calibration) if table is None else table
+    table = loss_table(graph, target, calibration, max_active) if table is None else table
     points = frontier(table)
     affordable = [item for item in points if budget is None or item[0] <= 8 * budget]
     if not affordable:
@@ -117,6 +120,7 @@ def compile_mixed(
                 calibration=calibration,
                 horizon=horizon,
                 headroom=headroom,
+                max_active=max_active,
             )
             measured[index] = compilation, judge.drop(compilation.program)
         return measured[index]
@@ -165,10 +169,23 @@ def compile_mixed(
     return validated(chosen_one, graph, target, calibration=calibration, extent=extent)
 
 
-def loss_table(graph: Graph, target: Target, calibration: Dataset) -> dict[str, list[Option]]:
+def loss_table(
+    graph: Graph,
+    target: Target,
+    calibration: Dataset,
+    max_active: int | Literal["data"] | None = None,
+) -> dict[str, list[Option]]:
     """Measure every population at every number of bits up to the most that fits."""
+    if max_active == "data":  # of all the data, and not of those that the table is made of
+        max_active = max(busiest(values) for values in calibration.inputs.values())
     some = calibration.samples(0, _TABLE_SAMPLES)
-    most = translate(graph, target, weight_bits=WeightBits(default=None), calibration=calibration)
+    most = translate(
+        graph,
+        target,
+        weight_bits=WeightBits(default=None),
+        calibration=calibration,
+        max_active=max_active,
+    )
     named: dict[str, int | None] = {item.edge: item.bits for item in most.report.weights}
     judge = _Judge(graph, some)
     table: dict[str, list[Option]] = {}
@@ -183,6 +200,7 @@ def loss_table(graph: Graph, target: Target, calibration: Dataset) -> dict[str, 
                 target,
                 weight_bits=WeightBits(named={**named, **fewer}),
                 calibration=some,
+                max_active=max_active,
             ).program
             option = Option(
                 bits=bits, memory=_memory(program, node.name), loss=judge.distance(program)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -25,7 +25,13 @@ from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
 from spikec.compiler.quantize.activity import activity_changes
 from spikec.compiler.quantize.bits import WeightBits
 from spikec.compiler.quantize.decay import alpha_of, beta_of, time_constant_error
-from spikec.compiler.quantize.horizon import Horizon, horizon_of, refuse_idle_horizon
+from spikec.compiler.quantize.horizon import (
+    Horizon,
+    activity_bounds,
+    horizon_of,
+    pauses_of,
+    refuse_idle_horizon,
+)
 from spikec.compiler.quantize.observe import Observed, observe
 from spikec.compiler.quantize.overflow import Arrival, arrival_bound, current_bound
 from spikec.compiler.quantize.plan import Bounds, Plan, input_resolution, plan_populations
@@ -68,6 +74,7 @@ def compile_graph(
     horizon: int | None = None,
     headroom: float | None = None,
     extent: Extent = "bounded",
+    max_active: int | Literal["data"] | None = None,
 ) -> Compilation:
     """Compile ``graph`` to integers for ``target`` with weights of ``weight_bits`` bits (1..8).
 
@@ -76,7 +83,9 @@ def compile_graph(
     keeps the scale small enough for the voltages seen on its first samples (deep below
     a threshold they may saturate), with a factor of ``headroom`` beyond (1.25, or 1.5 without
     leak). Without leak they grow for as long as a run lasts: ``horizon`` is the number of steps
-    of the longest one, that of the calibration data if it is not given. Raises
+    of the longest one, that of the calibration data if it is not given. ``max_active`` lets the
+    overflow proof count on at most so many values other than 0 of each input in a step (``"data"``:
+    as many as calibration data have): the program keeps it, and runs count steps with more. Raises
     :class:`QuantizationError` naming each population that does not fit, by how
     much, and what would make it fit; :class:`UsageError` for data that the inputs do not take.
 
@@ -91,6 +100,7 @@ def compile_graph(
         calibration=calibration,
         horizon=horizon,
         headroom=headroom,
+        max_active=max_active,
     )
     return validated(compilation, graph, target, calibration=calibration, extent=extent)
 
@@ -128,6 +138,7 @@ def translate(
     calibration: Dataset | None = None,
     horizon: int | None = None,
     headroom: float | None = None,
+    max_active: int | Literal["data"] | None = None,
 ) -> Compilation:
     """Return what :func:`compile_graph` does, which nobody has validated."""
     if calibration is not None:
@@ -138,11 +149,17 @@ def translate(
     bounds, origins = _input_bounds(canonical, calibration)
     raise_if_any(QuantizationError, list(_unsupported(canonical, target)))
     observed = observe(canonical, calibration)
-    known = horizon_of(observed, horizon, headroom)
+    known = horizon_of(
+        observed,
+        horizon,
+        headroom,
+        active=activity_bounds(canonical, max_active, calibration),
+        pauses=pauses_of(canonical),
+    )
     sendable = {**bounds, **_spike_bounds(canonical)}
     plans, frac_bits = _planned(canonical, target, bits, sendable, observed, known)
     refuse_idle_horizon(known, sums_up=any(plan.sums_up for plan in plans))
-    inputs = _program_inputs(canonical, bounds, frac_bits)
+    inputs = _program_inputs(canonical, bounds, frac_bits, known)
     sent = {item.name: (item.low, item.high) for item in inputs.values()} | _spike_bounds(canonical)
     parts = [_lower(plan, inputs, sent, target) for plan in plans]
     report = QuantizationReport(
@@ -166,6 +183,7 @@ def translate(
         horizon=known.steps,
         horizon_from=known.origin,
         headroom=known.headroom[1],
+        max_active=dict(known.active),
     )
     program = Program(
         target=target.name,
@@ -412,12 +430,14 @@ def _beyond(where: str, what: str, values: Array) -> Iterator[Diagnostic]:
 
 
 def _program_inputs(
-    graph: Graph, bounds: Bounds, frac_bits: Mapping[str, int]
+    graph: Graph, bounds: Bounds, frac_bits: Mapping[str, int], known: Horizon
 ) -> dict[str, ProgramInput]:
-    return {node.name: _program_input(node, bounds, frac_bits) for node in graph.inputs}
+    return {node.name: _program_input(node, bounds, frac_bits, known) for node in graph.inputs}
 
 
-def _program_input(node: Input, bounds: Bounds, frac_bits: Mapping[str, int]) -> ProgramInput:
+def _program_input(
+    node: Input, bounds: Bounds, frac_bits: Mapping[str, int], known: Horizon
+) -> ProgramInput:
     shift = frac_bits.get(node.name, 0)
     low, high = (round(math.ldexp(bound, shift)) for bound in bounds[node.name])
     return ProgramInput(
@@ -428,6 +448,7 @@ def _program_input(node: Input, bounds: Bounds, frac_bits: Mapping[str, int]) ->
         high=high,
         frac_bits=shift,
         shift=node.shift,
+        max_active=known.active.get(node.name),
     )
 
 
@@ -600,9 +621,20 @@ def _proved_bound(
     arrivals = []
     for connection, shape in zip(connections, plan.sources, strict=True):
         low, high = (bound << connection.weight_exp for bound in sent[connection.source])
-        arrivals.append(Arrival(connection.operator, shape, low, high))
-    bound = math.ceil(current_bound(arrival_bound(arrivals), neurons.du, neurons.initial_current))
-    assert bound <= STATE_MAX, f"'{neurons.name}': the plan promised what rounding broke"
+        known = plan.conditions(connection.source)
+        arrivals.append(Arrival(connection.operator, shape, low, high, **known))
+    arriving = arrival_bound(arrivals, neurons.du)
+    bound = math.ceil(current_bound(arriving, neurons.du, neurons.initial_current))
+    if bound > STATE_MAX:  # no assertion: python -O must not leave it out
+        raise QuantizationError(
+            _finding(
+                "Q090",
+                f"population '{neurons.name}'",
+                f"its final integers can reach a current of {bound}, beyond {STATE_MAX}: the plan "
+                "promised what rounding broke",
+                "a fault of the compiler: please report it; fewer --weight-bits may avoid it",
+            )
+        )
     return bound
 
 

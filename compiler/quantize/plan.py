@@ -128,6 +128,13 @@ class Plan:
         """Whether the voltages of the calibration data, with room, leave 24 bits."""
         return self.wanted_voltage * self.scale > STATE_MAX
 
+    def conditions(self, source: str) -> dict[str, int]:
+        """Return what the proof may know of ``source``, as :class:`Arrival` takes it."""
+        known = {"most_active": self.horizon.active, "pause": self.horizon.pauses}
+        if self.node.initial_current.any():
+            del known["pause"]
+        return {name: values[source] for name, values in known.items() if source in values}
+
     def voltage_bound(self, current: float) -> float:
         """The largest |v| of a readout whose current stays within ``current``, in units of v.
 
@@ -524,7 +531,7 @@ def _limits(
 def _current_bound(plan: Plan, bounds: Bounds) -> float:
     """Return the largest current at exponent 0, in units of u."""
     initial = plan.node.initial_current * (64.0 / plan.unit)
-    return current_bound(arrival_bound(_arrivals(plan, bounds)), plan.du, initial)
+    return current_bound(arrival_bound(_arrivals(plan, bounds), plan.du), plan.du, initial)
 
 
 def _held(node: LIF | LI, scale: float) -> Iterable[tuple[str, float]]:
@@ -545,7 +552,7 @@ def _arrivals(plan: Plan, bounds: Bounds) -> Iterable[Arrival]:
             continue
         levels = with_weight(plan.operators[index], plan.levels[index])
         low, high = (math.ldexp(bound, plan.powers[index]) for bound in bounds[edge.source])
-        yield Arrival(levels, plan.sources[index], low, high)
+        yield Arrival(levels, plan.sources[index], low, high, **plan.conditions(edge.source))
 
 
 def _finding(code: str, where: str, message: str, hint: str = "") -> Diagnostic:

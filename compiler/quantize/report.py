@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -160,7 +160,8 @@ class QuantizationReport:
     ``weight_bits`` is what was asked for (a number, or the option's text); what each
     edge got is in ``weights``. ``horizon`` is the number of steps of the longest run, as
     ``horizon_from`` says ('option' or 'calibration data'), ``headroom`` the factor by which sums
-    over all steps may go beyond those of calibration data. Without leak, that is.
+    over all steps may go beyond those of calibration data. Without leak, that is. The overflow
+    proof counts on ``max_active[input]`` values other than 0 in a step, where it is given.
     """
 
     target: str
@@ -175,6 +176,7 @@ class QuantizationReport:
     horizon: int | None = None
     horizon_from: str = ""
     headroom: float = 1.5
+    max_active: dict[str, int] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
