@@ -6,7 +6,7 @@ their own (teacher forcing), so that a layer is judged by its own rounding alone
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,12 +16,14 @@ from spikec.compiler.arrays import Array, frozen, held_back
 from spikec.compiler.batches import batch_size
 from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Graph, Input, SourceView
-from spikec.compiler.trace import Probe
+from spikec.compiler.trace import Probe, Trace
 
 __all__ = ["CALIBRATION_SAMPLES", "Observed", "observe", "repeating"]
 
 #: The first samples of calibration data are simulated, no more than these.
 CALIBRATION_SAMPLES = 512
+#: Of so many at least is seen how far voltages without leak go, where memory holds fewer.
+_SUMMED_SAMPLES = 128
 
 
 #: Leaky neurons held so many thresholds below it may saturate: they are silent for long anyway,
@@ -69,17 +71,41 @@ def observe(graph: Graph, calibration: Dataset | None) -> Observed:
     spiking = [node for node in graph.populations if isinstance(node, LIF)]
     probes += [(node.name, "spikes") for node in spiking]
     trace = reference.run(late, some.inputs, probes=probes)
-    seen = {node.name: trace[node.name, "voltage"] for node in graph.populations}
-    for node in repeating(late):
-        seen[node.name] = seen[node.name] + node.reset_amount * trace.spikes(node.name)
+    seen = _before_resets(late, trace)
+    reached = {node.name: _reach(node, seen[node.name]) for node in graph.populations}
+    for further in _further(graph, calibration, most):
+        values = _before_resets(late, reference.run(late, further.inputs, probes=probes))
+        for node in graph.populations:
+            if (node.beta == 1).any():
+                reached[node.name] = max(reached[node.name], _reach(node, values[node.name]))
     sent = {node.name: _presented(node, some.inputs[node.name]) for node in graph.inputs}
     return Observed(
         sent=sent | {node.name: trace.spikes(node.name) for node in spiking},
-        voltages={node.name: _reach(node, seen[node.name]) for node in graph.populations},
+        voltages=reached,
         near={
             node.name: np.abs(seen[node.name] - node.vth) <= np.abs(node.vth) for node in spiking
         },
     )
+
+
+def _before_resets(late: Graph, trace: Trace) -> dict[str, Array]:
+    """Return the voltage of every population before its reset, as ``late`` shows it."""
+    seen = {node.name: trace[node.name, "voltage"] for node in late.populations}
+    for node in repeating(late):
+        seen[node.name] = seen[node.name] + node.reset_amount * trace.spikes(node.name)
+    return seen
+
+
+def _further(graph: Graph, calibration: Dataset, begin: int) -> Iterator[Dataset]:
+    """Yield samples beyond those that weights are fitted to, where some voltages do not leak.
+
+    How far a sum goes differs from sample to sample, and what clips stays wrong.
+    """
+    if not any((node.beta == 1).any() for node in graph.populations):
+        return
+    stop = min(_SUMMED_SAMPLES, calibration.num_samples)
+    for at in range(begin, stop, begin):
+        yield calibration.samples(at, min(at + begin, stop))
 
 
 def _reach(node: LIF | LI, values: Array) -> float:

@@ -15,7 +15,7 @@ from spikec.compiler.errors import UsageError
 from spikec.compiler.fixedpoint import STATE_MAX
 from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LI, LIF, Graph, SourceView
-from spikec.compiler.quantize import Compilation, compile_graph
+from spikec.compiler.quantize import Compilation, compile_graph, observe
 from spikec.compiler.quantize.dequantize import dequantize
 from spikec.compiler.quantize.report import report_from
 from spikec.compiler.targets import load_target
@@ -196,3 +196,16 @@ def test_a_leaky_network_is_compiled_as_ever() -> None:
 def test_the_report_comes_back_with_its_horizon() -> None:
     report = compiled(integrator(), firing(100)).report
     assert report_from(json.loads(json.dumps(report.as_dict()))) == report
+
+
+def test_sums_are_seen_on_more_samples_than_memory_holds_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last of them goes furthest: it must fit too."""
+    monkeypatch.setattr(observe, "batch_size", lambda neurons, steps: 4)
+    graph, data = integrator(), np.zeros((18, 3000, INPUTS), np.uint8)
+    data[:17] = firing(3000, samples=17) * (np.arange(INPUTS) % 4 == 0)
+    data[17] = 1
+    found = compiled(graph, data)
+    assert golden.run(found.program, {"in": data}).events == {}
+    assert found.report.calibration_samples == 4
