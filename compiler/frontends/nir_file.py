@@ -272,7 +272,7 @@ class _Reader:
             top = top.parent
         every = dict(_paths(top))
         parts = name.split(".")
-        for wanted in (".".join(parts[start:]) for start in range(len(parts) - 1)):
+        for wanted in (".".join(parts[start:]) for start in range(max(len(parts) - 1, 1))):
             found = [path for path in every if path == wanted or path.endswith(f".{wanted}")]
             if len(found) == 1:
                 member = every[found[0]]
@@ -312,9 +312,15 @@ class _Reader:
 
     def _drop_unused_ends(self) -> None:
         """Leave out inputs of sub-graphs that edges from outside go past."""
-        targets = {target for _, target in self.edges}
-        for name, node in list(self.nodes.items()):
-            if node.kind == "Identity" and name not in targets:
+        while True:
+            targets = {target for _, target in self.edges}
+            unused = [
+                name for name, node in self.nodes.items()
+                if node.kind == "Identity" and name not in targets
+            ]  # fmt: skip
+            if not unused:
+                return
+            for name in unused:
                 del self.nodes[name]
                 self.edges = [edge for edge in self.edges if name not in edge]
                 self._repaired(f"node '{name}'", "nothing leads to this end: left out")

@@ -10,7 +10,7 @@ from spikec.compiler.frontends.nir_file import read_nir_file
 from spikec.compiler.frontends.nir_lower import lower
 from spikec.compiler.frontends.nir_merge import with_thresholds_merged
 from spikec.compiler.frontends.nir_orientation import oriented
-from spikec.compiler.frontends.nir_shapes import Shapes
+from spikec.compiler.frontends.nir_shapes import shapes_under
 from spikec.compiler.frontends.nir_write import write
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.hdf5 import top_level_names
@@ -34,7 +34,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     path = Path(path)
     file = with_thresholds_merged(read_nir_file(path))
     file, answers = oriented(file, answers_for(file, options or ReadOptions()))
-    graph = lower(file, answers, Shapes(file, last_axes=answers.profile.last_axes))
+    graph = lower(file, answers, shapes_under(file, answers.profile))
     version = f"nir {file.version}"
     return graph.with_source(
         Source(path=str(path), format=version, sha256=sha256_of(path.read_bytes()))

@@ -9,7 +9,7 @@ import numpy as np
 from spikec.compiler.errors import FrontendError
 from spikec.compiler.frontends.nir_answers import Answers
 from spikec.compiler.frontends.nir_file import NirFile, problem
-from spikec.compiler.frontends.nir_shapes import Shapes
+from spikec.compiler.frontends.nir_shapes import shapes_under
 from spikec.compiler.ir import Choice
 
 __all__ = ["oriented"]
@@ -55,7 +55,7 @@ def _turned(file: NirFile, dense: list[str]) -> NirFile:
 
 def _fits(file: NirFile, answers: Answers) -> bool:
     try:
-        Shapes(file, last_axes=answers.profile.last_axes)
+        shapes_under(file, answers.profile)
     except FrontendError as error:
         if any(item.code != "F114" for item in error.diagnostics):
             raise

@@ -54,6 +54,8 @@ class Profile:
     current_rests_at_leak: bool = False
     #: Fewer axes are the last ones, as NumPy, PyTorch and JAX broadcast.
     last_axes: bool = False
+    #: The shape of an input may begin with the steps of the data that it was exported with.
+    time_axis: bool = False
     #: All gains are 1 in files of this framework, or r is.
     writes_gain_one: bool = False
     #: A decay above 1 or below 0 is clipped, as the framework does when it runs.
@@ -239,6 +241,7 @@ PROFILES: Mapping[str, Profile] = {
             max_spikes=MOST_SPIKES,
             if_gain="one",
             last_axes=True,
+            time_axis=True,
             lost=(
                 _SPIKE_FN,
                 Loss(
@@ -258,6 +261,7 @@ PROFILES: Mapping[str, Profile] = {
             ),
             quirks=(
                 "time constants are in steps, so dt is 1",
+                "the input's shape begins with the steps of the data it was exported with",
                 "r = 1 is right for norm_input=True only",
                 _MULTI_SPIKE,
             ),
@@ -276,6 +280,7 @@ PROFILES: Mapping[str, Profile] = {
             if_gain="one",
             reads_v_reset=False,
             last_axes=True,
+            time_axis=True,
             quirks=(
                 "from_nir sets norm_input=False: the gain is 1 whatever r",
                 _MULTI_SPIKE,

@@ -14,10 +14,11 @@ from spikec.compiler.frontends.nir_layers import (
     taken_shape,
 )
 from spikec.compiler.frontends.nir_neurons import neuron_shape
+from spikec.compiler.frontends.nir_profiles import Profile
 from spikec.compiler.ir import Choice
 from spikec.compiler.limits import allowed_by
 
-__all__ = ["Shapes"]
+__all__ = ["Shapes", "shapes_under"]
 
 #: What a neuron takes in a graph: a dozen numbers.
 _BYTES_A_NEURON = 96
@@ -25,11 +26,16 @@ _BYTES_A_NEURON = 96
 _LONGEST_PATH = 200
 
 
+def shapes_under(file: NirFile, profile: Profile) -> Shapes:
+    """Return all shapes of ``file`` as the framework of ``profile`` writes them."""
+    return Shapes(file, last_axes=profile.last_axes, time_axis=profile.time_axis)
+
+
 class Shapes:
     """The shape of what each node gives, and how each linear node works."""
 
-    def __init__(self, file: NirFile, *, last_axes: bool) -> None:
-        self.file, self.last_axes = file, last_axes
+    def __init__(self, file: NirFile, *, last_axes: bool, time_axis: bool) -> None:
+        self.file, self.last_axes, self.time_axis = file, last_axes, time_axis
         self.repairs: list[Choice] = []
         self._before: dict[str, list[str]] = {name: [] for name in file.nodes}
         self._after: dict[str, list[str]] = {name: [] for name in file.nodes}
@@ -91,9 +97,15 @@ class Shapes:
                 )
             self._repaired(node, f"its shape is missing: {implied}, from what follows")
             shape = implied
+        elif shape == (1,) and implied is not None and implied != shape:
+            # nirtorch 2.0 writes (1,) wherever it does not know a shape.
+            self._repaired(node, f"its shape (1,) stands for none: {implied}, from what follows")
+            shape = implied
         for cut in range(1, len(shape)):
-            if implied is not None and shape[cut:] == implied and set(shape[:cut]) == {1}:
-                self._repaired(node, f"its shape {shape} counts the batch: {implied} was meant")
+            single = set(shape[:cut]) == {1} or self.time_axis
+            if implied is not None and shape[cut:] == implied and single:
+                batch = "batch and time" if self.time_axis else "the batch"
+                self._repaired(node, f"its shape {shape} counts {batch}: {implied} was meant")
                 shape = implied
                 break
         rank = self._rank_after(node.name, shape)
@@ -138,6 +150,8 @@ class Shapes:
                 return taken_shape(node)
             if node.kind in NEURONS:
                 return neuron_shape(node, None)[0]
+            if node.kind == "Flatten" and (stated := stored_shape(node)) is not None:
+                return stated
             if node.kind == "Identity" and after not in passed and len(passed) < _LONGEST_PATH:
                 inner = self._implied(after, passed | {after})
                 if inner is not None:

@@ -214,6 +214,7 @@ def test_every_profile_reads(nir: Callable[..., Graph]) -> None:
 
 
 NORSE = ReadOptions(profile="norse", profile_defaults=True)
+SINABS = ReadOptions(profile="sinabs", profile_defaults=True)
 
 
 def deep(**options: Fields) -> Fields:
@@ -699,6 +700,59 @@ def test_sub_graphs(
     assert len(repairs(graph)) == repaired
 
 
+def nested(*pairs: str, deep: tuple[str, ...] = ("input>lif1", "lif1>output")) -> Fields:
+    """Return input, w and output around ``outer``, which holds ``core`` with lif1."""
+    core = graph_of({"input": end("Input", 1), "lif1": lif(), "output": end("Output", 1)}, *deep)
+    middle = {"input": end("Input", 1), "core": core, "output": end("Output", 1)}
+    outer = graph_of(middle, "input>core", "core>output")
+    return graph_of({**OUTER, "outer": outer}, *pairs)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        nested("input>w", "w>outer.core.lif1", "outer.core.lif1>output"),
+        nested("input>w", "w>core.lif1", "core.lif1>output"),
+        nested("input>w", "w>model.outer.core", "core>output"),
+        nested("input>w", "w>outer", "outer>output", deep=("input>lif", "lif>output")),
+        nested("input>w", "w>outer", "outer>output",
+               deep=("model.core.input>core.lif1", "outer.core.lif1>output")),
+    ],
+)  # fmt: skip
+def test_edges_by_other_paths_and_names_without_a_number(
+    nir: Callable[..., Graph], tree: Fields
+) -> None:
+    graph = nir(tree)
+    assert [(edge.source, edge.target) for edge in graph.edges] == [("input", "outer.core.lif1")]
+    assert graph.outputs == ("outer.core.lif1",)
+    assert any("is not a node there" in text for text in repairs(graph))
+
+
+def test_a_name_that_fits_two_nodes_is_refused(nir: Callable[..., Graph]) -> None:
+    nodes = {"input": end("Input", 1), "lif1": lif(), "lif2": lif(), "output": end("Output", 1)}
+    with pytest.raises(FrontendError, match=r"F113.*\n.*lif1, lif2"):
+        nir(graph_of(nodes, "input>lif", "lif1>lif2", "lif2>output"))
+    del nodes["lif2"]
+    with pytest.raises(FrontendError, match="F113"):  # another number is another node
+        nir(graph_of(nodes, "input>lif3", "lif1>output"))
+
+
+def test_time_in_front_of_a_dense_layer_is_sinabs_alone(nir: Callable[..., Graph]) -> None:
+    tree = layered({"w": linear([1.0, 2.0])}, (40, 2), lif())
+    assert nir(tree, SINABS).inputs[0].shape == (2,)
+    with pytest.raises(FrontendError, match=r"F114.*last axis"):
+        nir(tree)
+
+
+def test_a_shape_of_one_where_more_is_taken_stands_for_none(nir: Callable[..., Graph]) -> None:
+    graph = nir(layered({"w": linear([1.0, 2.0])}, (1,), lif()))
+    assert graph.inputs[0].shape == (2,)
+    assert "stands for none" in repairs(graph)[0]
+    flat = {"type": "Flatten", "start_dim": 0, "end_dim": -1, "input_type": np.array([1, 2, 3])}
+    graph = nir(layered({"f": flat, "w": linear([1.0] * 6)}, (1,), lif()))
+    assert graph.inputs[0].shape == (1, 2, 3)
+
+
 def test_parameters_of_every_old_shape(nir: Callable[..., Graph]) -> None:
     conv = {"type": "Conv2d", "weight": np.ones((3, 1, 1, 1)), "bias": np.zeros(3), "stride": 1,
             "padding": 0, "dilation": 1, "groups": 1}  # fmt: skip
@@ -729,9 +783,6 @@ def test_a_file_of_one_node(nir: Callable[..., Graph]) -> None:
 
 
 # --- several spikes a step
-
-
-SINABS = ReadOptions(profile="sinabs", profile_defaults=True)
 
 
 def test_who_says_how_many_spikes_a_step(nir: Callable[..., Graph]) -> None:
