@@ -77,6 +77,15 @@ SpikeFactor = Annotated[
     list[str] | None,
     typer.Option("--spike-factor", metavar="FACTOR", help=f"Worth of a spike (NIR). {_BY_NAME}"),
 ]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=KIND",
+        help="What enters (NIR, ONNX): binary, graded:LOW..HIGH, analog:LOW..HIGH, or analog, "
+        "whose range --calibrate shows. Without a name, for all inputs.",
+    ),
+]
 MaxSpikes = Annotated[
     int | None,
     typer.Option(
@@ -106,6 +115,7 @@ def _read_options(
     profile_defaults: ProfileDefaults = False,
     v_reset: VReset = None,
     spike_factor: SpikeFactor = None,
+    inputs: Inputs = None,
     max_spikes: MaxSpikes = None,
     spike_exp: SpikeExp = None,
     input_bits: InputBits = None,
@@ -123,6 +133,7 @@ def _read_options(
         profile_defaults=True if profile_defaults else None,
         v_reset=_listed(v_reset),
         spike_factor=_listed(spike_factor),
+        inputs=_listed(inputs),
         max_spikes=max_spikes,
         spike_exp=spike_exp,
         input_bits=input_bits,

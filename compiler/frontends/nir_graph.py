@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikec.compiler.files import sha256_of
+from spikec.compiler.frontends.inputs import with_inputs_declared
 from spikec.compiler.frontends.nir_answers import answers_for
 from spikec.compiler.frontends.nir_file import read_nir_file
 from spikec.compiler.frontends.nir_lower import lower
@@ -33,8 +34,10 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     """
     path = Path(path)
     file = with_thresholds_merged(read_nir_file(path))
-    file, answers = oriented(file, answers_for(file, options or ReadOptions()))
+    options = options or ReadOptions()
+    file, answers = oriented(file, answers_for(file, options))
     graph = lower(file, answers, shapes_under(file, answers.profile))
+    graph = with_inputs_declared(graph, options.inputs)
     version = f"nir {file.version}"
     return graph.with_source(
         Source(path=str(path), format=version, sha256=sha256_of(path.read_bytes()))

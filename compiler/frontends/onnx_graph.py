@@ -34,6 +34,7 @@ from spikec.compiler.frontends.affine import (
     State,
     has_whole,
 )
+from spikec.compiler.frontends.inputs import with_inputs_declared
 from spikec.compiler.frontends.onnx_file import OnnxFile, read_onnx_file
 from spikec.compiler.frontends.onnx_floors import unfloored
 from spikec.compiler.frontends.onnx_forms import StepModel, copied_from, read_steps
@@ -111,7 +112,8 @@ def read(path: Path, options: ReadOptions) -> Graph:
         file, shown = shown_each_step(file)
         assumed = (*assumed, *shown)
         said = _dt_said(file.model, path)
-        options.refuse_all_but(("max_spikes",) if said else ("dt", "max_spikes"), str(path))
+        open_questions = ("max_spikes", "inputs") if said else ("dt", "max_spikes", "inputs")
+        options.refuse_all_but(open_questions, str(path))
         assumed = (*assumed, *_dt_choice(said, options))
         problem: Exception | None = None
         for step in read_steps(file):
@@ -169,6 +171,7 @@ def _lowered(
         source=Source(path=path.name, format="onnx", sha256=sha256_of_file(path)),
         choices=(*step.choices, *assumed),
     )
+    graph = with_inputs_declared(graph, options.inputs)
     checked = compare(graph, file, step, lowering.output_of, path)
     return limited(checked, lowering.limits(), options.max_spikes, str(path))
 

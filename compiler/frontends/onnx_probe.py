@@ -40,7 +40,7 @@ def compare(
 
     Both run in float32 on random binary input of three densities; where neurons send
     several spikes a step, have a floor or are reset twice, once more on input strong enough
-    for that.
+    for that; where inputs are declared graded or analog, once more on such numbers.
     ``output_of`` names the file's output for each output population. A difference is a
     tie when some voltage is within 1e-5 of its threshold.
     """
@@ -48,6 +48,7 @@ def compare(
     steps = _steps_of(file.model, step)
     runs = [_spikes(rng, step.signals, steps, density) for density in _DENSITIES]
     runs += _strong(rng, graph, step.signals, steps)
+    runs += _numbers(rng, graph, step.signals, steps)
     ties, full = 0, 0
     for inputs in runs:
         try:
@@ -124,6 +125,22 @@ def _strong(
         left = all((trace[node.name, "voltage"] > node.vth).any() for node in twice)
         if counted and floored and left:
             break
+    return [inputs]
+
+
+def _numbers(
+    rng: np.random.Generator, graph: Graph, shapes: Mapping[str, Shape], steps: int
+) -> list[dict[str, Array]]:
+    """Return a run of numbers as inputs declare them, if any carries more than spikes."""
+    if all(node.kind == "binary" for node in graph.inputs):
+        return []
+    inputs = _spikes(rng, shapes, steps, density=0.5)
+    for node, (name, shape) in zip(graph.inputs, shapes.items(), strict=True):
+        low, high = (-1.0, 1.0) if node.low is None or node.high is None else (node.low, node.high)
+        values = rng.uniform(low, high, (1, steps, *shape))
+        if node.kind != "binary":
+            inputs[name] = np.rint(values) if node.kind == "graded" else values
+            inputs[name] = inputs[name].astype(np.float32)
     return [inputs]
 
 

@@ -60,6 +60,8 @@ class ReadOptions:
     ``v_reset`` (a voltage) and ``spike_factor`` (what a spike is worth) are texts: a value for
     all populations, values by name, or both: ``layer2=none,subtract``. ``profile_defaults``
     says that what the framework's export drops has the framework's default there.
+
+    ``inputs`` is such a text too, by the names of the inputs: ``x=analog:-1..1,graded:0..15``.
     """
 
     dt: float | None = None
@@ -71,6 +73,7 @@ class ReadOptions:
     profile_defaults: Literal[True] | None = None
     v_reset: str | None = None
     spike_factor: str | None = None
+    inputs: str | None = None
     max_spikes: int | None = None
     spike_exp: int | None = None
     input_bits: int | None = None
@@ -148,4 +151,4 @@ def no_effect(name: str, where: str) -> Diagnostic:
 
 def option_name(name: str) -> str:
     """Return how the command line calls a field of :class:`ReadOptions`."""
-    return f"--{name.replace('_', '-')}"
+    return "--input" if name == "inputs" else f"--{name.replace('_', '-')}"

@@ -105,7 +105,7 @@ ONE_NEURON = {
     },
     "norse": {"profile": "norse-import", "dt": 1e-4},
     "snntorch": {"profile": "snntorch-import"},
-    "sinabs": {"profile": "sinabs-import", "dt": 1e-4},
+    "sinabs": {"profile": "sinabs-import", "dt": 1e-4, "inputs": "analog:0..1"},
     "rockpool": {"profile": "rockpool-import", "dt": 1e-4},
     "lava_cpu_float": {"profile": "lava-dl", "dt": 1e-4},
 }
