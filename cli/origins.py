@@ -29,8 +29,9 @@ __all__ = ["calibration_beside", "compiled_with", "read_as_compiled"]
 
 #: Options of compiling that are kept, beside those of reading.
 _KEPT = ("target", "weight_bits", "steps", "budget", "max_drop", "horizon", "headroom")
-#: Options of a command line that do not change what is compiled, and those among them of a value.
-_ASIDE, _WITH_VALUE = ("-o", "--output", "--json"), ("-o", "--output")
+#: Options of a command line that do not change what is compiled, first those that take a value.
+_WITH_VALUE = ("-o", "--output", "--report")
+_ASIDE = (*_WITH_VALUE, "--json")
 
 
 def compiled_with(
