@@ -52,6 +52,7 @@ def summary(found: Examination) -> str:
     )
     parts = [
         what,
+        *_validity(report),
         *_accuracy(report),
         *_activity(report),
         *_proof(report),
@@ -59,6 +60,16 @@ def summary(found: Examination) -> str:
         f"The weights take {_memory(found.parameters)}.",
     ]
     return " ".join(parts)
+
+
+def _validity(report: VerificationReport) -> Iterator[str]:
+    if report.validation is None:
+        return
+    if report.validation.passed:
+        yield "Every number of the program is the float network's within its rounding."
+    else:
+        first = report.validation.findings[0]
+        yield f"The program is not the float network's: {first.where}, {first.message}."
 
 
 def tiles(found: Examination) -> tuple[Tile, ...]:

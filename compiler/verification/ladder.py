@@ -144,8 +144,10 @@ def _notes(
     program: Program, graph: Graph | None, backends: Mapping[str, Executable]
 ) -> Iterator[str]:
     """Say which rungs are missing, and which say nothing."""
-    if graph is None:
+    if graph is None and "quantization" in program.provenance:
         yield "not validated: no float network is here to compare the program with"
+    elif graph is None:
+        yield "nothing to validate: the network is integers from the start"
     if not has_encoders(program):
         return
     yield (

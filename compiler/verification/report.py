@@ -283,6 +283,7 @@ class VerificationReport:
             **asdict(self),
             "comparisons": comparisons,
             "certificates": certificates,
+            "validation": None if self.validation is None else self.validation.as_dict(),
             "unexplained": self.unexplained,
             "answers": None if self.answers is None else self._answers(self.answers),
             "clipped_answers": self.clipped_answers,

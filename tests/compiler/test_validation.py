@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -309,6 +310,25 @@ def test_without_its_source_a_program_is_not_validated(beside: Path, tmp_path: P
     write_program(program, tmp_path / "alone.spk")
     output = verified(beside, "pictures", tmp_path / "alone.spk", code=0)
     assert "not validated: no float network is here" in output
+
+
+def test_what_was_never_float_has_nothing_to_validate(beside: Path, tmp_path: Path) -> None:
+    program = replace(read_program(beside / "pictures.spk"), provenance={})
+    write_program(program, tmp_path / "integers.spk")
+    output = verified(beside, "pictures", tmp_path / "integers.spk", code=0)
+    assert "nothing to validate: the network is integers from the start" in output
+
+
+def test_a_report_begins_with_what_is_wrong(beside: Path) -> None:
+    program = read_program(beside / "pictures.spk")
+    write_program(FILE_FAULTS["rows swapped"](program), beside / "swapped.spk")
+    words = ("verify", beside / "swapped.spk", "--data", beside / "pictures.npz")
+    spikec(*words, "--report", beside / "report.md", code=1)
+    text = (beside / "report.md").read_text(encoding="utf-8")
+    assert "The program is not the float network's: edge" in text
+    found = json.loads(spikec(*words, "--json", code=1))["validation"]
+    assert found["passed"] is False
+    assert found["findings"][0]["code"] == "V020"
 
 
 def test_a_program_of_other_parts_is_refused(beside: Path) -> None:
