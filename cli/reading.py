@@ -86,6 +86,12 @@ Inputs = Annotated[
         "whose range --calibrate shows. Without a name, for all inputs.",
     ),
 ]
+RoundDelays = Annotated[
+    bool,
+    typer.Option(
+        "--round-delays", help="Take the nearest step for delays between steps (NIR): learned ones."
+    ),
+]
 MaxSpikes = Annotated[
     int | None,
     typer.Option(
@@ -116,6 +122,7 @@ def _read_options(
     v_reset: VReset = None,
     spike_factor: SpikeFactor = None,
     inputs: Inputs = None,
+    round_delays: RoundDelays = False,
     max_spikes: MaxSpikes = None,
     spike_exp: SpikeExp = None,
     input_bits: InputBits = None,
@@ -134,6 +141,7 @@ def _read_options(
         v_reset=_listed(v_reset),
         spike_factor=_listed(spike_factor),
         inputs=_listed(inputs),
+        round_delays=True if round_delays else None,
         max_spikes=max_spikes,
         spike_exp=spike_exp,
         input_bits=input_bits,

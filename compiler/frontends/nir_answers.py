@@ -43,6 +43,7 @@ class Answers:
     said: Mapping[str, ByName[Any]] = field(default_factory=dict)
     #: Questions that a profile answers, whatever the file's own notes say.
     settled: frozenset[str] = frozenset()
+    round_delays: bool = False
 
     def of_node(self, name: str, what: str) -> Any:
         """Return an answer for one node: a file that spikec wrote has its own for each."""
@@ -99,6 +100,7 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
         ),
         metadata=own,
         said=said,
+        round_delays=options.round_delays is not None,
         settled=frozenset(name for name in _QUESTIONS if getattr(base, name, None) is not None),
     )
 

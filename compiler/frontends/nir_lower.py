@@ -10,11 +10,13 @@ import networkx as nx
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
+from spikec.compiler.errors import UsageError
 from spikec.compiler.frontends.nir_answers import Answers
 from spikec.compiler.frontends.nir_file import NEURONS, SPIKING, NirFile, NirNode, problem
 from spikec.compiler.frontends.nir_layers import Layer
 from spikec.compiler.frontends.nir_neurons import Neuron, fit_of, population, spread_over
 from spikec.compiler.frontends.nir_shapes import Shapes
+from spikec.compiler.frontends.options import no_effect
 from spikec.compiler.ir import LI, LIF, Choice, Edge, Graph, Input, Node
 from spikec.compiler.limits import MOST_STEPS, allowed_by
 from spikec.compiler.operators import Chain, Conv2d, Dense, Operator, Reshape, Scale, Stage
@@ -26,6 +28,8 @@ _MOST_PATHS = 10_000
 _LONGEST_PATH = 200
 #: A delay may miss a whole number of steps by this much: files store single precision.
 _STEP_TOLERANCE = 1e-3
+#: Rounded delays that are listed one by one.
+_SHOWN = 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,6 +67,7 @@ class _Lowering:
         self.edges: dict[str, Edge] = {}
         self.constants: dict[str, _Constants] = {}
         self.paths = 0
+        self.rounded: set[str] = set()
 
     def graph(self) -> Graph:
         for node in self.file.nodes.values():
@@ -74,6 +79,8 @@ class _Lowering:
         outputs = [name for node in self._of_kind("Output") for name in self._output(node)]
         for node in neurons:
             self.nodes[node.name] = self._population(node)
+        if self.answers.round_delays and not self.rounded:
+            raise UsageError(no_effect("round_delays", self.file.path))
         self._constant_sources()
         self._delay_cycles()
         self._assumed(neurons, outputs)
@@ -218,15 +225,20 @@ class _Lowering:
         seconds = node.array("delay").astype(np.float64)
         with np.errstate(all="ignore"):  # what is no number is no number of steps
             steps = np.rint(seconds / dt)
-            wrong = ~(np.abs(seconds / dt - steps) <= _STEP_TOLERANCE) | (steps < 0)
+            near = 0.5 if self.answers.round_delays else _STEP_TOLERANCE
+            wrong = ~(np.abs(seconds / dt - steps) <= near) | (steps < 0)
         if wrong.any() or (steps > MOST_STEPS).any():
             found = float(seconds[wrong].flat[0]) if wrong.any() else float(seconds.max())
             raise problem(
                 "F118",
                 node.where,
                 f"a delay of {found:g} s is {found / dt:g} steps of {dt:g} s",
-                "delays are whole steps, 0 or more: give a --dt that divides them",
+                "delays are whole steps, 0 or more: give a --dt that divides them, or "
+                "--round-delays for the nearest step",
             )
+        between = np.abs(seconds / dt - steps) > _STEP_TOLERANCE
+        if between.any() and node.name not in self.rounded:
+            self._rounded(node, seconds[between] / dt, steps[between])
         if np.unique(steps).size == 1:
             return [((), int(steps.flat[0]))]
         spread = None
@@ -251,6 +263,22 @@ class _Lowering:
             ((Scale(weight=frozen((steps == late).astype(np.float64))),), int(late))
             for late in np.unique(steps)
         ]
+
+    def _rounded(self, node: NirNode, exact: Array, steps: Array) -> None:
+        """Put on record by how much each delay was rounded."""
+        self.rounded.add(node.name)
+        each = ", ".join(
+            f"{found:g} -> {int(step)}" for found, step in zip(exact[:_SHOWN], steps, strict=False)
+        )
+        rest = "" if len(exact) <= _SHOWN else f", and {len(exact) - _SHOWN} more"
+        self.choices.append(
+            Choice(
+                what=f"delays of '{node.name}'",
+                value=f"{len(exact)} rounded to whole steps, by {np.abs(exact - steps).max():.3g} "
+                f"of a step at most: {each}{rest}",
+                origin="option --round-delays",
+            )
+        )
 
     def _worth(self, source: NirNode) -> tuple[Stage, ...]:
         """Return what a spike of ``source`` is worth to its targets, where it is not 1."""

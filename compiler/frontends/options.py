@@ -62,6 +62,7 @@ class ReadOptions:
     says that what the framework's export drops has the framework's default there.
 
     ``inputs`` is such a text too, by the names of the inputs: ``x=analog:-1..1,graded:0..15``.
+    ``round_delays`` takes the nearest whole step for delays between steps, as learned ones are.
     """
 
     dt: float | None = None
@@ -74,6 +75,7 @@ class ReadOptions:
     v_reset: str | None = None
     spike_factor: str | None = None
     inputs: str | None = None
+    round_delays: Literal[True] | None = None
     max_spikes: int | None = None
     spike_exp: int | None = None
     input_bits: int | None = None

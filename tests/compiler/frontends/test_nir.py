@@ -627,6 +627,26 @@ def test_delays_are_steps_and_differ_by_neuron(nir: Callable[..., Graph]) -> Non
     )
 
 
+def test_delays_between_steps_are_rounded_on_request(nir: Callable[..., Graph]) -> None:
+    """Each error is on record; two passes over one node say it once."""
+    wait = {"type": "Delay", "delay": np.array([0.4, 2.0, 2.75])}
+    nodes = {"d": wait, "w": linear([1.0, 10.0, 100.0])}
+    tree = layered(nodes, (3,), {"type": "I", "r": np.ones(1)})
+    with pytest.raises(FrontendError, match=r"(?s)F118.*--round-delays"):
+        nir(tree, ReadOptions(dt=1.0))
+    graph = nir(tree, ReadOptions(dt=1.0, round_delays=True))
+    assert sorted(edge.delay for edge in graph.edges) == [0, 2, 3]
+    assert [c.value for c in graph.choices if c.origin == "option --round-delays"] == [
+        "2 rounded to whole steps, by 0.4 of a step at most: 0.4 -> 0, 2.75 -> 3"
+    ]
+    wait["delay"] = np.array([0.0, 2.0, 3.0])
+    with pytest.raises(UsageError, match="U082"):
+        nir(tree, ReadOptions(dt=1.0, round_delays=True))
+    wait["delay"] = np.array([-2.0, 2.0, 3.0])
+    with pytest.raises(FrontendError, match="F118"):
+        nir(tree, ReadOptions(dt=1.0, round_delays=True))
+
+
 def test_a_delayed_bias_comes_late(nir: Callable[..., Graph]) -> None:
     nodes = {"w": linear([0.0], bias=[1.0]), "d": {"type": "Delay", "delay": np.array([2.0])}}
     graph = nir(layered(nodes, (1,), {"type": "I", "r": np.ones(1)}), ReadOptions(dt=1.0))
