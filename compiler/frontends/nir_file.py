@@ -58,6 +58,8 @@ class NirNode:
     fields: Mapping[str, Any] = field(default_factory=dict)
     #: The kind of the integrator that a Threshold has taken in, "" for none.
     integrates: str = ""
+    #: Whether its synapse was an LI of its own, whose gain follows a membrane's rule.
+    filtered: bool = False
 
     @property
     def dynamics(self) -> str:

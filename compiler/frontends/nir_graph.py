@@ -9,7 +9,7 @@ from spikec.compiler.frontends.inputs import with_inputs_declared
 from spikec.compiler.frontends.nir_answers import answers_for
 from spikec.compiler.frontends.nir_file import read_nir_file
 from spikec.compiler.frontends.nir_lower import lower
-from spikec.compiler.frontends.nir_merge import with_thresholds_merged
+from spikec.compiler.frontends.nir_merge import with_integrators_merged
 from spikec.compiler.frontends.nir_orientation import oriented
 from spikec.compiler.frontends.nir_shapes import shapes_under
 from spikec.compiler.frontends.nir_write import write
@@ -33,7 +33,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     a NIR network, and for open questions, with the options that answer them.
     """
     path = Path(path)
-    file = with_thresholds_merged(read_nir_file(path))
+    file = with_integrators_merged(read_nir_file(path))
     options = options or ReadOptions()
     file, answers = oriented(file, answers_for(file, options))
     graph = lower(file, answers, shapes_under(file, answers.profile))

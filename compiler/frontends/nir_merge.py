@@ -1,52 +1,66 @@
-"""A leaky integrator and the threshold behind it are one neuron that never resets."""
+"""Integrators that alone lead to a threshold or a neuron are one neuron with it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from spikec.compiler.frontends.nir_file import NirFile, NirNode
 from spikec.compiler.ir import Choice
 
-__all__ = ["with_thresholds_merged"]
+__all__ = ["with_integrators_merged"]
 
 _INTEGRATORS = ("I", "LI", "CubaLI")
 
 
-def with_thresholds_merged(file: NirFile) -> NirFile:
-    """Return ``file`` with each Threshold that reads one integrator holding its dynamics.
+def with_integrators_merged(file: NirFile) -> NirFile:
+    """Return ``file`` with integrators taken into what alone they lead to, neuron by neuron.
 
-    The integrator stays where something else reads it, an output for example.
+    A Threshold that reads one integrator holds its dynamics; a LIF (or LI) that reads one LI has
+    it for its synapse, as CubaLIF (or CubaLI). The integrator stays where something else reads
+    it, an output for example.
     """
-    nodes, edges, merged = dict(file.nodes), set(file.edges), []
-    for name in [name for name, node in nodes.items() if node.kind == "Threshold"]:
-        found = _integrator(nodes, edges, name)
-        if found is None:
+    nodes, edges = dict(file.nodes), set(file.edges)
+    choices = []
+    for name in file.nodes:
+        found = _integrator(nodes, edges, name) if name in nodes else None
+        merged = None if found is None else _merged(nodes[found[0]], nodes[name])
+        if found is None or merged is None:
             continue
-        integrator, between = found
-        nodes[name] = _merged(nodes[integrator], nodes[name])
+        (integrator, between), (nodes[name], meaning) = found, merged
         edges -= {(before, after) for before, after in edges if after == name}
         edges |= {(before, name) for before, after in edges if after == integrator}
         _drop_unread(nodes, edges, [*between, integrator])
-        merged.append(
-            Choice(
-                what=f"node '{name}'",
-                value=f"'{integrator}' and its threshold are one neuron that does not reset",
-                origin="the file",
-            )
-        )
-    if not merged:
+        choices.append(
+            Choice(what=f"node '{name}'", value=f"'{integrator}' and it are {meaning}",
+                   origin="the file")
+        )  # fmt: skip
+    if not choices:
         return file
     order = {edge: index for index, edge in enumerate(file.edges)}
     ordered = sorted(edges, key=lambda edge: (order.get(edge, len(order)), edge))
-    repairs = (*file.repairs, *merged)
+    repairs = (*file.repairs, *choices)
     return replace(file, nodes=nodes, edges=tuple(ordered), repairs=repairs)
 
 
-def _merged(integrator: NirNode, threshold: NirNode) -> NirNode:
-    fields = {**integrator.fields, "threshold": threshold.fields.get("threshold")}
-    if not threshold.has("threshold"):
-        del fields["threshold"]
-    return replace(threshold, fields=fields, integrates=integrator.kind)
+def _merged(integrator: NirNode, node: NirNode) -> tuple[NirNode, str] | None:
+    """Return the one node that both are, and what that is; None if they are not."""
+    if node.kind == "Threshold":
+        fields = {**integrator.fields, **_only(node, "threshold")}
+        meaning = "one neuron that does not reset"
+        return replace(node, fields=fields, integrates=integrator.kind), meaning
+    rests = not integrator.has("v_leak") or not integrator.array("v_leak").any()
+    if integrator.kind != "LI" or node.kind not in ("LI", "LIF") or not rests:
+        return None
+    fields = {name: value for name, value in node.fields.items() if name != "tau"}
+    fields |= {"tau_mem": node.array("tau"), "tau_syn": integrator.array("tau")}
+    fields["w_in"] = integrator.array("r")
+    merged = replace(node, kind=f"Cuba{node.kind}", fields=fields, filtered=True)
+    return merged, "one neuron, the first its synapse"
+
+
+def _only(node: NirNode, name: str) -> dict[str, Any]:
+    return {name: node.fields[name]} if node.has(name) else {}
 
 
 def _integrator(

@@ -128,7 +128,7 @@ class _Builder:
         gain = self._snapped(voltage_gain * current_gain)
         self._check_units(gain)
         own_bias = 0.0 if self.neuron.bias is None else gain * self.neuron.bias
-        if self.profile.current_rests_at_leak and alpha is not None:
+        if self.profile.current_rests_at_leak and alpha is not None and not self.node.filtered:
             own_bias = own_bias + voltage_gain * rest
         base = {
             "name": node.name,
@@ -217,7 +217,9 @@ class _Builder:
             return None, ones
         decay, share = self._decay("tau_syn")
         w_in = self.values("w_in", 1.0)
-        gain = self._gain(self.profile.current_gain, w_in, decay, share, "tau_syn")
+        profile = self.profile
+        rule = profile.voltage_gain if self.node.filtered else profile.current_gain
+        gain = self._gain(rule, w_in, decay, share, "tau_syn")
         return decay, gain
 
     def _membrane(self) -> tuple[FloatArray, FloatArray]:

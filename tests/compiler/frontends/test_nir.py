@@ -509,6 +509,33 @@ def test_an_integrator_and_its_threshold_are_one_neuron(nir: Callable[..., Graph
         nir(graph_of(nodes, *pairs, "li>volts"), replace(options, reset="zero"))
 
 
+def test_an_integrator_before_neurons_is_their_synapse_in_loops_too(
+    nir: Callable[..., Graph],
+) -> None:
+    synapse = {"type": "LI", "tau": np.full(2, 4.0), "r": np.full(2, 2.0), "v_leak": np.zeros(2)}
+    nodes = {"input": end("Input", 1), "w": linear([1.0], [2.0]), "li": synapse,
+             "n": lif(2, tau=2.0, r=1.5, vth=0.6), "back": linear([0.0, -1.0], [0.5, 0.0]),
+             "output": end("Output", 2)}  # fmt: skip
+    pairs = ("input>w", "w>li", "back>li", "li>n", "n>back", "n>output")
+    graph = nir(graph_of(nodes, *pairs))
+    assert [item.name for item in graph.populations] == ["n"]
+    current, voltage, spikes = np.zeros(2), np.zeros(2), np.zeros(2)
+    given, expected = np.array([1, 0, 1, 1, 0, 0, 1, 1.0]), []
+    for x in given:
+        arrived = np.array([x - spikes[1], 2 * x + 0.5 * spikes[0]])
+        current = current + (2 * arrived - current) / 4
+        voltage = voltage + (1.5 * current - voltage) / 2
+        spikes = (voltage > 0.6).astype(float)
+        voltage = np.where(spikes > 0, 0, voltage)
+        expected.append(spikes)
+    assert 0 < np.mean(expected) < 1
+    trace = reference.run(graph, {"input": given.reshape(1, -1, 1)})
+    np.testing.assert_array_equal(trace.spikes("n")[0], expected)
+    synapse["v_leak"] = np.full(2, 0.5)
+    with pytest.raises(FrontendError, match="F119"):
+        nir(graph_of(nodes, *pairs))
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "beta"),
     [
@@ -880,7 +907,7 @@ def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
         return layered({"c": conv}, (1, 4, 4), lif()), EULER
     if name == "readout_feeds_on":
         reading = {"type": "LI", "tau": np.full(1, 2.0), "r": np.ones(1), "v_leak": np.zeros(1)}
-        return layered({"li": reading}, (1,), lif()), EULER
+        return layered({"li": reading, "w": linear([1.0])}, (1,), lif()), EULER
     if name == "edge_to_nowhere":
         nodes = {"input": end("Input", 1), "n": lif(), "output": end("Output", 1)}
         return graph_of(nodes, "input>n", "n>lif2", "n>output"), EULER
