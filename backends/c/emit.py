@@ -88,6 +88,7 @@ def _readme(writer: PortableWriter, sizes: Sizes) -> dict[str, str]:
         "weight_bytes": str(sizes.weights),
         "parameter_bytes": str(sizes.parameters),
         "ram_bytes": str(sizes.ram),
+        "stack_bytes": str(writer.stack),
     }  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from spikec.compiler.operators import Conv2d
 from spikec.compiler.pages import pieces
 
 __all__ = [
-    "BLOCK", "LANES", "Kernel", "byte_rows", "conv_order", "kernel", "order_of",
-    "padded", "places_in",
+    "BLOCK", "LANES", "Kernel", "byte_blocks", "byte_rows", "conv_order", "in_order", "kernel",
+    "order_of", "padded", "places_in",
 ]  # fmt: skip
 
 #: Neurons whose sums are held in registers together, and the step that rows are padded to.
@@ -83,6 +83,25 @@ def byte_rows(link: Link, order: Array | None, before: Array | None) -> tuple[Ar
             block[: len(part)] = (part >> link.spare) + offset
             place[some] = block.reshape(-1, 2, STEP // 2, part.shape[1]).transpose(3, 0, 2, 1)
     return rows, offset
+
+
+def in_order(values: Array, order: Array | None, before: Array | None) -> Array:
+    """Return a matrix, or a row or a column for one, in the order of targets and of sources."""
+    if order is not None and values.shape[0] > 1:
+        values = values[order]
+    return values if before is None or values.shape[1] == 1 else values[:, before]
+
+
+def byte_blocks(values: Array) -> Array:
+    """Return bytes ``[target, source]`` as :func:`byte_rows` lays out weights."""
+    post, pre = values.shape
+    whole = np.zeros((padded(post), pre), np.uint8)
+    whole[:post] = values
+    blocks = [
+        whole[start : start + BLOCK].reshape(-1, 2, STEP // 2, pre).transpose(3, 0, 2, 1)
+        for start in range(0, len(whole), BLOCK)
+    ]
+    return np.concatenate([block.reshape(-1) for block in blocks])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,8 +9,10 @@ import numpy as np
 from spikec.backends.c.layout import (
     BLOCK,
     LANES,
+    byte_blocks,
     byte_rows,
     conv_order,
+    in_order,
     kernel,
     padded,
     places_in,
@@ -65,8 +67,9 @@ class CellWriter:
 
     @property
     def convolutions(self) -> Sequence[Link]:
-        """The links that are convolutions."""
-        return [link for link in self.cell.links if isinstance(link.operator, Conv2d)]
+        """The links that are convolutions, one for each delay: their kernels are small."""
+        links = [link for link in self.cell.links if isinstance(link.operator, Conv2d)]
+        return [part for link in links for part in link.parts or (link,)]
 
     @property
     def dense(self) -> Sequence[Link]:
@@ -231,31 +234,66 @@ class CellWriter:
             yield f"const int32_t *value = w->{ident}_value + from;"
 
     def _matrix(self, link: Link) -> str:
-        before = self._orders.get(link.source.name)
-        blanks: dict[str, object] = {
-            "ident": link.ident,
-            "events": indented(self._events(link), 1),
-            "type": self.cell.type,
-            "scale": 1 << link.shift,
+        """Return what adds a matrix: of bytes where spikes are 0 or 1, of one delay or of several."""
+        late = link.stored.which is not None
+        if link.source.graded:
+            blanks = self._graded_rows(link)
+            name = "native_late_graded.c" if late else "native_graded.c"
+        else:
+            blanks = self._byte_rows(link)
+            name = "native_late.c" if late else "native_dense.c"
+        if late:
+            blanks |= self._delays(link)
+        else:
+            blanks["events"] = indented(self._events(link), 1)
+        scale = 1 << link.shift
+        return fill(name, ident=link.ident, type=self.cell.type, scale=scale, **blanks)
+
+    def _byte_rows(self, link: Link) -> dict[str, object]:
+        rows, offset = byte_rows(link, self._order, self._orders.get(link.source.name))
+        return {
+            "weights": self._given.add(rows),
+            "offset": offset,
+            "block_bytes": BLOCK * link.source.size,
+            "together": 255 // max(1, link.span[1] - link.span[0]),
         }
-        if not link.source.graded:
-            rows, offset = byte_rows(link, self._order, before)
-            number = self._given.add(rows)
-            block_bytes = BLOCK * link.source.size
-            together = 255 // max(1, link.span[1] - link.span[0])
-            return fill(
-                "native_dense.c", number=number, offset=offset, block_bytes=block_bytes,
-                together=together, **blanks,
-            )  # fmt: skip
-        weights = link.weights if self._order is None else link.weights[self._order]
-        weights = weights if before is None else weights[:, before]
+
+    def _graded_rows(self, link: Link) -> dict[str, object]:
+        weights = in_order(link.weights, self._order, self._orders.get(link.source.name))
         kind, dtype = integer_type(*link.span)
         whole = np.zeros((link.source.size, padded(self.cell.size)), dtype)
         whole[:, : self.cell.size] = weights.T
         number = self._given.add(whole)
-        return fill(
-            "native_graded.c", number=number, kind=kind, block=BLOCK, room=whole.shape[1], **blanks
-        )
+        return {"weights": number, "kind": kind, "block": BLOCK, "room": whole.shape[1]}
+
+    def _delays(self, link: Link) -> dict[str, object]:
+        """Return where the delays of a matrix are, and how its code asks for them."""
+        stored, source = link.stored, link.source
+        assert stored.which is not None
+        which = in_order(stored.which, self._order, self._orders.get(source.name))
+        back = [source.depth - delay for delay in link.delays]
+        blanks: dict[str, object] = {
+            "source": source.ident,
+            "number": len(back),
+            "back": ", ".join(map(str, back)),
+            "each": stored.delayed,
+        }
+        if stored.delayed == "source":
+            which = which.reshape(-1)
+            asked = {"late": "j", "place": "0"} if source.graded else {
+                "late": "NULL, 0, NULL", "heard": "which[index[count]] == n", "block_delays": 0
+            }  # fmt: skip
+        elif source.graded:
+            whole = np.zeros((which.shape[1], padded(self.cell.size)), np.uint8)
+            whole[:, : self.cell.size] = which.T
+            which, row = whole, f"j * {whole.shape[1]}" if len(whole) > 1 else "0"
+            asked = {"late": f"{row} + block * {BLOCK}", "place": "i"}
+        else:
+            apart = "groups * 64" if stored.delayed == "synapse" else "0"
+            asked = {"late": f"which, {apart}, turn", "heard": "1",
+                     "block_delays": BLOCK * which.shape[1]}  # fmt: skip
+            which = byte_blocks(which)
+        return {**blanks, **asked, "which": self._given.add(which)}
 
     def _sum_type(self, link: Link) -> str:
         """Return the type that holds a convolution's sums before they are shifted."""

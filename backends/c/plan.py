@@ -22,6 +22,7 @@ from spikec.compiler.fixedpoint import STATE_MAX
 from spikec.compiler.operators import Conv2d, Dense, Sparse, row_sums, written_out
 from spikec.compiler.pages import low_zeros, span
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput, refused_encoders
+from spikec.compiler.storage import Storage, alone, storages
 
 __all__ = ["Cell", "Link", "Plan", "Source", "check", "integer_type", "plan"]
 
@@ -56,19 +57,32 @@ class Source:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Link:
-    """A connection with whole ``weights << shift`` and its whole delay.
+    """A store of whole ``weights << shift`` with their whole ``delays``.
 
     The operator's mantissas have ``spare`` low bits that none of them sets. ``span`` is that of
-    the weights, and 0.
+    the weights, and 0. A store of several connections has each of them by itself in ``parts``.
     """
 
     ident: str
-    connection: Connection
+    stored: Storage
     source: Source
-    delay: int
+    delays: tuple[int, ...]
     span: tuple[int, int]
     spare: int
     shift: int
+    parts: tuple[Link, ...] = ()
+
+    @property
+    def delay(self) -> int:
+        """The delay of all its weights."""
+        (delay,) = self.delays
+        return delay
+
+    @property
+    def title(self) -> str:
+        """What it is called where it is read."""
+        more = len(self.stored.connections) - 1
+        return self.stored.name + (f" and {more} more" if more else "")
 
     @property
     def weights(self) -> Array:
@@ -79,7 +93,7 @@ class Link:
     @property
     def operator(self) -> Dense | Conv2d:
         """The operator, sparse ones as matrices."""
-        operator = self.connection.operator
+        operator = self.stored.operator
         assert not isinstance(operator, Sparse), "written out before there were links"
         return operator
 
@@ -208,11 +222,14 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
     shifts = {item.name: item.shift for item in program.inputs}
     bounds = program.message_bounds
 
-    def delay(item: Connection) -> int:
-        return item.delay + shifts.get(item.source, 0)
+    # Without synapses a connection needs neither weights nor rows of past spikes.
+    stores = [item for item in storages(program) if item.operator.weight.any()]
+
+    def shift_of(stored: Storage) -> int:
+        return shifts.get(stored.source, 0)
 
     def source(item: ProgramInput | Neurons) -> Source:
-        depths = [delay(one) for one in program.connections if one.source == item.name]
+        depths = [one.longest + shift_of(one) for one in stores if one.source == item.name]
         low, high = bounds[item.name]
         return Source(
             name=item.name, ident=idents[item.name], shape=item.shape, low=low, high=high,
@@ -221,29 +238,42 @@ def _build(program: Program) -> tuple[Plan, list[Diagnostic]]:
 
     sources = {item.name: source(item) for item in senders}
 
-    def link(item: Connection) -> Link:
-        low, high, bits = span(item.operator.weight)
+    def link(stored: Storage) -> Link:
+        low, high, bits = span(stored.operator.weight)
         spare = low_zeros(bits)
+        several = [item for item in stored.connections if item.operator.weight.any()]
         return Link(
-            ident=f"w_{links_of[item.name]}", connection=item, source=sources[item.source],
-            delay=delay(item), span=(low >> spare, high >> spare), spare=spare,
-            shift=item.weight_exp + spare if bits else 0,
+            ident=f"w_{links_of[stored.name]}", stored=stored, source=sources[stored.source],
+            delays=tuple(each + shift_of(stored) for each in stored.delays),
+            span=(low >> spare, high >> spare), spare=spare,
+            shift=stored.weight_exp + spare if bits else 0,
+            parts=tuple(link(alone(item)) for item in several if len(several) > 1),
         )  # fmt: skip
 
     cells = []
     for neurons in program.neurons:
-        links = tuple(link(item) for item in program.connections_into(neurons.name))
+        into = [link(item) for item in stores if item.target == neurons.name]
+        links = tuple(one for item in into for one in _smaller(item))
         bound = current_bound(neurons, arriving(program, neurons))
         cells.append(Cell(neurons=neurons, ident=idents[neurons.name], links=links, bound=bound))
     built = Plan(program=program, sources=tuple(sources.values()), cells=tuple(cells))
     return built, [*unwritten, *refused_sums(program), *_too_large(built)]
 
 
+def _smaller(link: Link) -> tuple[Link, ...]:
+    """Return a store, or its connections each by itself where those take less, or no more."""
+    which = link.stored.which
+    if not link.parts or which is None:
+        return (link,)
+    size = link.operator.weight.size
+    return (link,) if size + which.size < size * len(link.parts) else link.parts
+
+
 def _too_large(built: Plan) -> list[Diagnostic]:
     sizes = {f"population '{cell.neurons.name}'": cell.size for cell in built.cells}
     sizes |= {f"'{item.name}'": item.size for item in built.sources}
     sizes |= {
-        f"connection '{link.connection.name}'": link.operator.weight.size
+        f"connection '{link.stored.name}'": link.operator.weight.size
         for cell in built.cells
         for link in cell.links
     }

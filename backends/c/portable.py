@@ -75,6 +75,18 @@ class PortableWriter:
             ram=sum(item.bytes for item in self._fields()),
         )
 
+    @property
+    def stack(self) -> int:
+        """About the bytes of stack that a step takes on a processor of 32 bits."""
+        widths = {"int32_t": 4, "int64_t": 8}
+        late = [
+            len(link.delays) * (4 + widths[cell.type])
+            for cell in self.plan.cells
+            for link in cell.links
+            if link.stored.which is not None
+        ]
+        return 200 + max(late, default=0)
+
     def blanks(self) -> dict[str, str]:
         """Return the generated parts of the templates."""
         inputs = [item for item in self.plan.sources if item.is_input]
@@ -252,7 +264,8 @@ class PortableWriter:
             kind = integer_type(0, cell.neurons.refractory)[0]
             pointers.append(f"{kind} *const idle = net->{cell.ident}_idle;")
         if cell.remembers:
-            pointers.append(f"const {_row_type(item)} *const before = {self._back(item, 1)};")
+            before = f"{self._rows[item.name] - 1}u"
+            pointers.append(f"const {_row_type(item)} *const before = {self._back(item, before)};")
         if cell.neurons.vth is not None:
             row = f"net->{item.ident}_s[net->{item.ident}_row]"
             pointers.append(f"{_row_type(item)} *const sent = {row};")
@@ -296,30 +309,89 @@ class PortableWriter:
 
     # --- connections ---
 
-    def _back(self, item: Source, delay: int) -> str:
-        """Return the row that ``item`` sent ``delay`` steps ago."""
+    def _back(self, item: Source, after: str) -> str:
+        """Return the row ``after`` this step's, of rows that are a ring."""
         row, rows = f"net->{item.ident}_row", self._rows[item.name]
-        return f"net->{item.ident}_s[({row} + {rows - delay}u) % {rows}u]"
+        return f"net->{item.ident}_s[({row} + {after}) % {rows}u]"
 
     def _link(self, cell: Cell, link: Link) -> str:
         item = link.source
+        if link.stored.which is not None:
+            return self._late(cell, link)
         if item.graded:
             skip = [f"const {cell.type} value = given[j];", "if (value == 0) {"]
         else:
             skip = ["if (given[j / 8] == 0) {", "    j |= 7; /* eight that are silent */"]
             skip += ["    continue;", "}", "if (!get_bit(given, j)) {"]
-        scale = f"(value * {1 << link.shift})" if item.graded else str(1 << link.shift)
-        write = self._dense if isinstance(link.operator, Dense) else self._conv
+        scale = 1 << link.shift
+        times = f"(value * {scale})" if item.graded else str(scale)
         return fill(
             "link.c",
-            title=f"{one_line(link.connection.name)}, from {one_line(item.name)}",
+            title=f"{one_line(link.title)}, from {one_line(item.name)}",
             delay=link.delay,
             kind=_row_type(item),
-            row=self._back(item, link.delay),
+            row=self._back(item, f"{self._rows[item.name] - link.delay}u"),
             size=item.size,
             skip=indented([*skip, "    continue;", "}"], 2),
-            body=indented([write(cell, link, scale)], 2),
+            body=indented([self._add(cell, link, times)], 2),
         )
+
+    def _late(self, cell: Cell, link: Link) -> str:
+        """Return what adds up weights of several delays."""
+        item, stored, number = link.source, link.stored, len(link.delays)
+        assert stored.which is not None
+        self._constants.append((f"{self._spk}_{link.ident}_delays", self._in_order(link)))
+        value = "given[{0}][j]" if item.graded else "get_bit(given[{0}], j)"
+        scale = f" * {1 << link.shift}"
+        if stored.delayed == "source":
+            which = f"{self._spk}_{link.ident}_delays[j]"
+            arrived = [f"const {cell.type} value = {value.format(which)};", "if (value == 0) {"]
+            times = f"(value{scale})" if item.graded else f"{1 << link.shift}"
+        else:
+            arrived = [f"{cell.type} late[{number}];", "uint32_t any = 0;"]
+            arrived += [f"for (k = 0; k < {number}; ++k) {{"]
+            arrived += [f"    late[k] = ({cell.type}){value.format('k')}{scale};"]
+            arrived += ["    any |= late[k] != 0;", "}", "if (any == 0) {"]
+            if not item.graded:
+                arrived = [*_silent_eight(number), *arrived]
+            times = "late[d[{0}]]"
+        each = {"source": "source", "target": "target", "synapse": "weight"}[stored.delayed]
+        return fill(
+            "late.c",
+            title=f"{one_line(link.title)}, from {one_line(item.name)}",
+            delayed=f"each {each} has a delay of its own",
+            kind=_row_type(item),
+            number=number,
+            row=self._back(item, self._ago(link)),
+            size=item.size,
+            arrived=indented([*arrived, "    continue;", "}"], 2),
+            body=indented([self._add(cell, link, times)], 2),
+        )
+
+    def _ago(self, link: Link) -> str:
+        """Return how far after this step's row that of delay ``k`` is, as all rows are a ring."""
+        rows, first = self._rows[link.source.name], link.delays[0]
+        if link.delays == tuple(range(first, first + len(link.delays))):
+            return f"{rows - first}u - k"
+        key = f"{self._spk}_{link.ident}_rows"
+        back = np.array([rows - delay for delay in link.delays])
+        self._constants.append((key, back.astype(np.min_scalar_type(int(back.max())))))
+        return f"(uint32_t){key}[k]"
+
+    def _in_order(self, link: Link) -> Array:
+        """Return the numbers of delays as the weights lie beside them."""
+        which = link.stored.which
+        assert which is not None
+        if link.stored.delayed != "synapse":
+            return which.reshape(-1)
+        if isinstance(link.operator, Dense):
+            return which.T.reshape(-1)
+        return _kernels(link.operator, which).reshape(-1)
+
+    def _add(self, cell: Cell, link: Link, times: str) -> str:
+        """Return what adds the weights of source ``j``; ``{0}`` in ``times`` is the place in ``d``."""
+        write = self._dense if isinstance(link.operator, Dense) else self._conv
+        return write(cell, link, times)
 
     def _weights(self, link: Link) -> str:
         return f"{self._spk}_{link.ident}_weights"
@@ -329,30 +401,39 @@ class PortableWriter:
         self._constants.append((self._weights(link), weights.reshape(-1).astype(dtype)))
         return kind
 
-    def _dense(self, cell: Cell, link: Link, scale: str) -> str:
+    def _dense(self, cell: Cell, link: Link, times: str) -> str:
         kind = self._keep_weights(link, link.weights.T)
         lines = [
             f"const {kind} *const w = &{self._weights(link)}[j * {cell.size}u];",
+            *self._delays(link, "0", f"j * {cell.size}u"),
             f"for (i = 0; i < {cell.size}; ++i) {{",
-            f"    sum[i] += ({cell.type})w[i] * {scale};",
+            f"    sum[i] += ({cell.type})w[i] * {times.format('i')};",
             "}",
         ]
         return "\n".join(lines)
 
-    def _conv(self, cell: Cell, link: Link, scale: str) -> str:
+    def _delays(self, link: Link, target: str, synapse: str) -> list[str]:
+        """Return what points ``d`` to the delays of targets or of synapses."""
+        place = {"target": target, "synapse": synapse}.get(link.stored.delayed)
+        if place is None:
+            return []
+        return [f"const uint8_t *const d = &{self._spk}_{link.ident}_delays[{place}];"]
+
+    def _conv(self, cell: Cell, link: Link, times: str) -> str:
         operator = link.operator
         assert isinstance(operator, Conv2d)
         out, per_group, height, width = operator.weight.shape
         _, rows, columns = link.source.shape
         _, high, wide = operator.output_shape(link.source.shape)
         each = out // operator.groups
-        grouped = link.weights.reshape(operator.groups, each, per_group, height, width)
+        delays = self._delays(link, f"channel / {per_group} * {each}", f"tap * {each}")
         return fill(
             "conv.c",
-            kind=self._keep_weights(link, grouped.transpose(0, 2, 3, 4, 1)),
+            kind=self._keep_weights(link, _kernels(operator, link.weights)),
             weights=self._weights(link),
             type=cell.type,
-            scale=scale,
+            times=times.format("o"),
+            delays=indented(delays, 2),
             rows=rows,
             columns=columns,
             plane=rows * columns,
@@ -372,6 +453,26 @@ class PortableWriter:
             wide=wide,
             map=high * wide,
         )
+
+
+def _kernels(operator: Conv2d, weight: Array) -> Array:
+    """Return kernels by group, source channel and tap, those of a group's targets together."""
+    grouped = weight.reshape(operator.groups, -1, *weight.shape[1:])
+    return grouped.transpose(0, 2, 3, 4, 1)
+
+
+def _silent_eight(number: int) -> list[str]:
+    """Return what passes over eight sources that were silent at all delays."""
+    return [
+        "uint32_t sent_by_eight = 0;",
+        f"for (k = 0; k < {number} && j % 8 == 0; ++k) {{",
+        "    sent_by_eight |= given[k][j / 8];",
+        "}",
+        "if (j % 8 == 0 && sent_by_eight == 0) {",
+        "    j |= 7;",
+        "    continue;",
+        "}",
+    ]
 
 
 def _row_type(item: Source) -> str:

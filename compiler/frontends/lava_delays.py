@@ -6,12 +6,16 @@ are the same, because nothing but input drives a neuron that starts at rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.frontends.lava_neurons import Settled
 from spikec.compiler.frontends.lava_schema import LayerRecord, fail
 from spikec.compiler.frontends.lava_weights import connections
+from spikec.compiler.names import joined
 from spikec.compiler.operators import Weighted, with_weight
 from spikec.compiler.program import Connection, Neurons, Populated
 from spikec.compiler.resonator import Resonator
@@ -38,17 +42,29 @@ def delayed(
             f"{_MOST_WEIGHTS} in all",
             "train with a smaller max_delay",
         )
-    result = []
-    for value in values:
-        part = with_weight(operator, np.where(delays == value, operator.weight, 0))
-        result += connections(
-            source=source,
-            target=population.name,
-            operator=part,
-            delay=1 + int(value),
-            label=f"delay{value}" if delays.any() else "",
+    whole = connections(source=source, target=population.name, operator=operator, delay=1)
+    if not delays.any():
+        return whole
+    return [part for value in values for part in _held_back(whole, delays == value, int(value))]
+
+
+def _held_back(whole: Sequence[Connection], those: Array, delay: int) -> list[Connection]:
+    """Return the parts of connections whose weights are held back by ``delay`` steps.
+
+    All delays share the format of the whole, so that they can be kept as one.
+    """
+    kept = [np.where(those, item.operator.weight, 0) for item in whole]
+    there = [number for number, weight in enumerate(kept) if weight.any()] or [0]
+    ends = f"{whole[0].source}-{whole[0].target}"
+    return [
+        replace(
+            whole[number],
+            name=joined(ends, f"delay{delay}", whole[number].name.removeprefix(ends).lstrip(".")),
+            operator=with_weight(whole[number].operator, kept[number]),
+            delay=1 + delay,
         )
-    return result
+        for number in there
+    ]
 
 
 def _delays(

@@ -34,12 +34,12 @@ class _Part:
 
 
 def connections(
-    *, source: str, target: str, operator: Weighted, delay: int, label: str = ""
+    *, source: str, target: str, operator: Weighted, delay: int
 ) -> list[Connection]:
     """Return the connections whose sum is ``operator``, an operator with integer weights."""
     return [
         Connection(
-            name=joined(f"{source}-{target}", label, *part.labels),
+            name=joined(f"{source}-{target}", *part.labels),
             source=source,
             target=target,
             operator=with_weight(operator, part.mantissa),

@@ -4,7 +4,7 @@ The metrics are those of Yik et al. 2025 (NeuroBench, Nature Communications 16) 
 computes them, reimplemented for integer programs:
 
 - footprint: the bytes of parameters and buffers. Here 1 for a weight (Sparse: and 4 for its
-  target), 2 for each decay, 4 for threshold and bias, 4 each for current and voltage.
+  target), 1 for each delay where they differ (by source, target or synapse), 2 for each decay, 4 for threshold and bias, 4 each for current and voltage.
 - connection sparsity: the share of weights that are 0. A sparse connection counts as the matrix
   it stands for, a convolution by its kernel.
 - activation sparsity: the share of values of spiking populations that are 0, over all
@@ -26,7 +26,8 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.mapping.use import Network
 from spikec.compiler.mapping.wires import ConvWires, Wires
 from spikec.compiler.operators import Sparse
-from spikec.compiler.program import Connection, Program
+from spikec.compiler.program import Program
+from spikec.compiler.storage import Storage
 from spikec.compiler.trace import Trace
 
 __all__ = ["Activity", "ActivityTally", "Metrics", "metrics_of", "synapses_of"]
@@ -98,7 +99,7 @@ class Metrics:
 def metrics_of(network: Network, activity: Activity | None = None) -> Metrics:
     """Return the metrics of a program, and of a run of it."""
     program = network.program
-    weights = [_weights(item) for item in program.connections]
+    weights = [_weights(item.stored) for item in network.wired]
     places = sum(possible for possible, _, _ in weights)
     sparsity = 1 - sum(present for _, present, _ in weights) / max(1, places)
     footprint = sum(held for _, _, held in weights) + 20 * program.num_neurons
@@ -110,9 +111,9 @@ def metrics_of(network: Network, activity: Activity | None = None) -> Metrics:
     binary |= {item.name for item in program.neurons if item.max_spikes == 1}
     for item in network.wired:
         effective, full = synapses_of(item.wires)
-        sent = activity.sent[item.connection.source].reshape(-1)
+        sent = activity.sent[item.stored.source].reshape(-1)
         done = float(sent @ effective) * steps
-        acs, macs = (acs + done, macs) if item.connection.source in binary else (acs, macs + done)
+        acs, macs = (acs + done, macs) if item.stored.source in binary else (acs, macs + done)
         dense += float(full.sum()) * steps
     spiking = [item for item in program.populations if item.vth is not None]
     active = sum(float(activity.sent[item.name].sum()) for item in spiking)
@@ -144,11 +145,12 @@ def synapses_of(wires: Wires) -> tuple[Array, Array]:
     return effective.reshape(-1), np.broadcast_to(full, wires.source).reshape(-1)
 
 
-def _weights(connection: Connection) -> tuple[int, int, int]:
+def _weights(stored: Storage) -> tuple[int, int, int]:
     """Return the places that weights could have, the weights that are not 0, and their bytes."""
-    operator = connection.operator
+    operator = stored.operator
+    delays = 0 if stored.which is None else stored.which.size
     present = int(np.count_nonzero(operator.weight))
     if isinstance(operator, Sparse):
         places = operator.synapses.inputs * operator.synapses.outputs
-        return places, present, 5 * operator.weight.size
-    return operator.weight.size, present, operator.weight.size
+        return places, present, 5 * operator.weight.size + delays
+    return operator.weight.size, present, operator.weight.size + delays

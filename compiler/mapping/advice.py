@@ -16,6 +16,7 @@ from spikec.compiler.mapping.partition import cut
 from spikec.compiler.mapping.use import CoreUse, Network
 from spikec.compiler.operators import with_weight
 from spikec.compiler.program import Program
+from spikec.compiler.storage import storages
 from spikec.compiler.targets import Target
 
 __all__ = ["advice", "unmappable"]
@@ -52,7 +53,7 @@ def _too_large(network: Network, place: int, use: CoreUse, limit: str) -> Diagno
     name = network.program.populations[place].name
     needed, allowed = getattr(use, limit), getattr(network.limits, limit)
     less = 100 * (1 - allowed / needed)
-    into = ", ".join(f"'{item.connection.name}'" for item in network.into[place])
+    into = ", ".join(f"'{item.stored.name}'" for item in network.into[place])
     remedy = {
         "synapse_bits": f"store {less:.0f} % less into each neuron: prune {into}, or take fewer "
         "bits per weight",
@@ -60,7 +61,7 @@ def _too_large(network: Network, place: int, use: CoreUse, limit: str) -> Diagno
         "axons_out": f"let each neuron reach {less:.0f} % fewer cores: fewer neurons or "
         "connections after it",
         "accumulators": f"shorten the delays of {into} to {allowed} steps or less",
-        "formats": f"join connections of the same ends and delay among {into}",
+        "formats": f"join connections of the same ends among {into}",
     }.get(limit, "take a target with larger cores")
     return Diagnostic(
         code="M001",
@@ -130,12 +131,14 @@ def _pruned(network: Network, have: int) -> Iterator[str]:
 
 
 def _without_smallest(program: Program, share: float) -> Program:
-    connections = []
-    for item in program.connections:
-        weight = item.operator.weight
+    kept = {}
+    for stored in storages(program):
+        weight = stored.operator.weight
         order = np.argsort(np.abs(weight), axis=None, kind="stable")
-        kept = weight.reshape(-1).copy()
-        kept[order[: int(share * weight.size)]] = 0
-        operator = with_weight(item.operator, kept.reshape(weight.shape))
-        connections.append(replace(item, operator=operator))
-    return replace(program, connections=tuple(connections), core_map=None)
+        stays = np.ones(weight.size, bool)
+        stays[order[: int(share * weight.size)]] = False
+        for item in stored.connections:
+            part = np.where(stays.reshape(weight.shape), item.operator.weight, 0)
+            kept[item.name] = replace(item, operator=with_weight(item.operator, part))
+    connections = tuple(kept[item.name] for item in program.connections)
+    return replace(program, connections=connections, core_map=None)

@@ -10,7 +10,9 @@ population next to each other, so that lists of synapses need no gaps:
 - A convolution kept as ``kernel`` takes, per input channel and tap, one list of the weights of the
   output channels here; an axon comes in per position of the source and group of channels, and the
   channel travels with the spike. Kept ``unrolled``, it is synapses as any other.
-- A connection delayed by d steps stores ``(d - 1).bit_length()`` bits beside each weight, and its
+- Connections that differ in their delays alone, and in which synapses they have, are stored as one
+  (:mod:`spikec.compiler.storage`): one list and one axon a source, a delay beside each weight.
+- A connection delayed by d steps at most stores ``(d - 1).bit_length()`` bits beside each weight, and its
   targets take accumulators for the next power of two of d steps, as do all on their core.
 - An axon goes out for each neuron, connection and core that it reaches, its own core included.
 """
@@ -26,7 +28,8 @@ import numpy as np
 from spikec.compiler.arrays import Array, sealed, size
 from spikec.compiler.mapping.traffic import Traffic
 from spikec.compiler.mapping.wires import ConvWires, Reach, Wires, wires_of
-from spikec.compiler.program import Connection, Neurons, Program
+from spikec.compiler.program import Neurons, Program
+from spikec.compiler.storage import Storage, storages
 from spikec.compiler.targets import Cores
 
 __all__ = ["LIMITED", "CoreUse", "Network", "Wired", "packed_bits"]
@@ -81,12 +84,12 @@ def _words(bits: int, limits: Cores) -> Array:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Wired:
-    """A connection with its wires and the place of its ends among all neurons.
+    """A store of weights with its wires and the place of its ends among all neurons.
 
     ``source_offset`` is None where an input sends.
     """
 
-    connection: Connection
+    stored: Storage
     wires: Wires
     source_offset: int | None
     weight_bits: int
@@ -112,17 +115,17 @@ class Network:
         }
         self.wired = tuple(
             Wired(
-                connection=item,
+                stored=item,
                 wires=wires_of(program, item),
                 source_offset=offset.get(item.source),
-                weight_bits=_stored(min(item.num_weight_bits, most_bits), limits.weight_widths),
-                delay_bits=(item.delay - 1).bit_length(),
-                delay_slots=1 << (item.delay - 1).bit_length(),
+                weight_bits=_stored(min(item.weight_bits, most_bits), limits.weight_widths),
+                delay_bits=(item.longest - 1).bit_length(),
+                delay_slots=1 << (item.longest - 1).bit_length(),
             )
-            for item in program.connections
+            for item in storages(program)
         )
         self.into: tuple[tuple[Wired, ...], ...] = tuple(
-            tuple(item for item in self.wired if item.connection.target == neurons.name)
+            tuple(item for item in self.wired if item.stored.target == neurons.name)
             for neurons in program.populations
         )
         self._before: dict[bytes, CoreUse] = {}
@@ -269,7 +272,7 @@ class Network:
         return [
             np.ones(item.wires.sources)
             if spikes is None
-            else np.asarray(spikes[item.connection.source], np.float64).reshape(-1)
+            else np.asarray(spikes[item.stored.source], np.float64).reshape(-1)
             for into in self.into
             for item in into
         ]

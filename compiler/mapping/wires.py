@@ -16,7 +16,8 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.operators import Conv2d, Dense, Sparse
-from spikec.compiler.program import Connection, Program
+from spikec.compiler.program import Program
+from spikec.compiler.storage import Storage
 
 __all__ = ["ConvWires", "DenseWires", "Reach", "SparseWires", "Wires", "wires_of"]
 
@@ -317,12 +318,12 @@ def _distinct_pairs(groups: Array, number: int) -> tuple[Array, Array]:
     return at, here
 
 
-def wires_of(program: Program, connection: Connection) -> Wires:
-    """Return the wires of one connection of ``program``."""
-    if isinstance(connection.operator, Dense):
-        return DenseWires(connection.operator)
-    if isinstance(connection.operator, Sparse):
-        return SparseWires(connection.operator)
+def wires_of(program: Program, stored: Storage) -> Wires:
+    """Return the wires of one store of ``program``."""
+    if isinstance(stored.operator, Dense):
+        return DenseWires(stored.operator)
+    if isinstance(stored.operator, Sparse):
+        return SparseWires(stored.operator)
     shapes = {item.name: item.shape for item in program.inputs}
     shapes |= {item.name: item.shape for item in program.populations}
-    return ConvWires(connection.operator, shapes[connection.source])
+    return ConvWires(stored.operator, shapes[stored.source])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.c_programs import run_package
+from support.delayed_programs import Drawn, delayed
 from support.random_programs import merged, merged_inputs, random_inputs, random_program
 
 from spikec.backends.c import compiler, run
@@ -122,6 +123,65 @@ def test_portable_c_equals_golden_without_warnings_or_undefined_behaviour(
         wanted = expected[name, quantity]
         np.testing.assert_array_equal(found, wanted.reshape(found.shape), err_msg=name)
     assert events == dict(expected.events)
+
+
+DELAYED: tuple[Drawn, ...] = ("source", "target", "synapse", "several")
+
+
+def drawn_delayed(*seed: int, size: int = 8) -> tuple[Program, dict[str, Array]]:
+    """Draw a program whose connections are apart by their delays."""
+    rng = np.random.default_rng([6, *seed])
+    program = random_program(rng, max_neurons=size, max_weight_exp=15 if seed[-1] % 3 else 7)
+    most = (3, 9, 70)[seed[-1] // 4 % 3]
+    program = delayed(program, rng, DELAYED[seed[-1] % 4], most)
+    return program, random_inputs(program, rng, 2, most + 10)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("block", range(6))
+def test_delays_of_each_synapse_in_the_native_engine(block: int) -> None:
+    programs, inputs = zip(
+        *(drawn_delayed(block, number) for number in range(block, 72, 9)), strict=True
+    )
+    steps = max(len(next(iter(item.values()))[0]) for item in inputs)
+    assert_native_equals(merged(programs), merged_inputs([_longer(item, steps) for item in inputs]))
+
+
+def _longer(inputs: dict[str, Array], steps: int) -> dict[str, Array]:
+    return {
+        name: np.pad(values, [(0, 0), (0, steps - values.shape[1])] + [(0, 0)] * (values.ndim - 2))
+        for name, values in inputs.items()
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_delays_of_each_synapse_beyond_a_block(seed: int) -> None:
+    assert_native_equals(*drawn_delayed(20, seed, size=600))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_delays_of_each_synapse_in_portable_c(seed: int, tmp_path: Path) -> None:
+    program, inputs = drawn_delayed(7, seed)
+    expected = golden.run(program, inputs, probes=all_probes(program))
+    values, events = run_package(program, inputs, tmp_path / "net", *SANITIZED)
+    for (name, quantity), found in values.items():
+        wanted = expected[name, quantity]
+        np.testing.assert_array_equal(found, wanted.reshape(found.shape), err_msg=name)
+    assert events == dict(expected.events)
+
+
+def test_the_delayed_programs_reach_every_kind_of_code() -> None:
+    kinds = set()
+    for block, numbers in ((7, range(24)), *((block, range(block, 72, 9)) for block in range(6))):
+        for number in numbers:
+            for cell in plan(drawn_delayed(block, number)[0]).cells:
+                kinds |= {
+                    (type(link.operator).__name__, link.stored.delayed, link.source.graded)
+                    for link in cell.links
+                }
+    for graded in (False, True):
+        assert {("Dense", what, graded) for what in ("whole", "source", "target", "synapse")} <= kinds
+        assert {("Conv2d", what, graded) for what in ("whole", "target", "synapse")} <= kinds
 
 
 def test_the_random_programs_reach_every_kind_of_code() -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from support.core_checks import checked, core_use, first_fit, layer_by_layer, presence
+from support.delayed_programs import Drawn, delayed
 from support.random_programs import random_program
 
 from spikec.compiler.errors import MappingError
@@ -48,6 +49,13 @@ def drawn(seed: int) -> tuple[Program, Cores]:
     return random_program(rng, max_neurons=8), random_cores(rng)
 
 
+def drawn_delayed(seed: int) -> tuple[Program, Cores]:
+    program, limits = drawn(seed)
+    rng = np.random.default_rng([3, seed])
+    kinds: tuple[Drawn, ...] = ("source", "target", "synapse", "several")
+    return delayed(program, rng, kinds[seed % 4], 3), replace(limits, formats=limits.formats + 4)
+
+
 def alone(program: Program, limits: Cores) -> bool:
     """Say whether each neuron on a core of its own breaks a limit somewhere."""
     begins = np.cumsum([0, *(item.num_neurons for item in program.populations)])
@@ -83,6 +91,23 @@ def test_a_thousand_networks_keep_every_limit(block: int) -> None:
     for seed, codes in refused.items():
         assert codes == {"M001"}
         assert alone(*drawn(seed)), seed
+
+
+@pytest.mark.once
+def test_networks_of_many_delays_keep_every_limit() -> None:
+    joined = 0
+    for seed in range(100):
+        program, limits = drawn_delayed(seed)
+        try:
+            result = map_program(program, replace(LOIHI2, cores=limits))
+        except MappingError as error:
+            assert {item.code for item in error.diagnostics} == {"M001"}
+            assert alone(program, limits), seed
+            continue
+        joined += len(program.connections) - len(Network(program, limits).wired)
+        taken = checked(result.program, limits)
+        assert taken == [{name: asdict(use)[name] for name in taken[0]} for use in result.uses]
+    assert joined > 100
 
 
 @pytest.mark.once

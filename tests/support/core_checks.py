@@ -40,6 +40,39 @@ def presence(connection: Connection, source: tuple[int, ...]) -> Array:
     return ones.apply(units).reshape(size(source), -1).T > 0
 
 
+def lists_of(program: Program) -> list[list[Connection]]:
+    """Return the connections that share lists: of one format, no two with a synapse in common."""
+
+    def alike(a: Connection, b: Connection) -> bool:
+        names = ("source", "target", "weight_exp", "num_weight_bits", "sign_mode")
+        one, other = a.operator, b.operator
+        if type(one) is not type(other) or one.weight.shape != other.weight.shape:
+            return False
+        if isinstance(one, Sparse) and one.synapses is not other.synapses:  # type: ignore[union-attr]
+            return False
+        forms = ("stride", "padding", "dilation", "groups") if isinstance(one, Conv2d) else ()
+        return all(getattr(a, n) == getattr(b, n) for n in names) and all(
+            getattr(one, n) == getattr(other, n) for n in forms
+        )
+
+    found: list[list[Connection]] = []
+    for item in program.connections:
+        for group in found:
+            if alike(item, group[0]) and not any(
+                np.logical_and(item.operator.weight, one.operator.weight).any() for one in group
+            ):
+                group.append(item)
+                break
+        else:
+            found.append([item])
+    return found
+
+
+def latest(group: list[Connection]) -> int:
+    there = [item for item in group if np.count_nonzero(item.operator.weight)]
+    return max(item.delay for item in there or group[:1])
+
+
 def stored(bits: int, widths: tuple[int, ...]) -> int:
     return next((width for width in sorted(widths) if width >= bits), bits)
 
@@ -97,15 +130,16 @@ def core_use(
         ("synapse_bits", "axons_in", "axons_out", "formats"), 0
     )  # fmt: skip
     slots = 1
-    for item in program.connections:
-        matrix = matrices[item.name]
+    for group in lists_of(program):
+        item = group[0]
+        matrix = np.any([matrices[one.name] for one in group], axis=0)
         targets = here[item.target]
         if targets:
-            bits, axons = held(item, matrix, targets, limits, index_bits)
+            bits, axons = held(group, matrix, targets, limits, index_bits)
             use["synapse_bits"] += bits
             use["axons_in"] += axons
             use["formats"] += axons > 0
-            while slots < item.delay:
+            while slots < latest(group):
                 slots *= 2
         for neuron in here.get(item.source, []):
             reached = {int(cores[item.target][t]) for t in np.flatnonzero(matrix[:, neuron])}
@@ -126,10 +160,10 @@ def core_use(
 
 
 def held(
-    item: Connection, matrix: Array, targets: list[int], limits: Cores, index_bits: int
+    group: list[Connection], matrix: Array, targets: list[int], limits: Cores, index_bits: int
 ) -> tuple[int, int]:
-    delay_bits = 0
-    while (1 << delay_bits) < item.delay:
+    item, delay_bits = group[0], 0
+    while (1 << delay_bits) < latest(group):
         delay_bits += 1
     bits = stored(item.num_weight_bits, limits.weight_widths) + delay_bits
     counts = [int(matrix[targets, source].sum()) for source in range(matrix.shape[1])]

@@ -21,6 +21,7 @@ from spikec.compiler.operators import Dense
 from spikec.compiler.program import Program
 from spikec.compiler.program_file import read_program, write_program
 from spikec.compiler.resonator import Resonator
+from spikec.compiler.storage import storages
 
 h5py = pytest.importorskip("h5py")
 
@@ -105,6 +106,26 @@ def test_axonal_delays(net: Callable[..., Program], delay: list[int]) -> None:
     wanted = expected(spikes.astype(int) @ weight.T, 1023, 300, 9, no_bias(5), waits)
     np.testing.assert_array_equal(run(program, spikes), wanted)
     assert wanted.sum() > 20
+
+
+@pytest.mark.parametrize("most", [9, 127, 200, 3000])  # one format, odd ones of two signs, two parts
+def test_a_layer_of_many_delays_is_stored_once(net: Callable[..., Program], most: int) -> None:
+    rng = np.random.default_rng(most)
+    weight, delay = rng.integers(-most, most + 1, (40, 30)), rng.permutation(np.arange(40) % 30)
+    how = {"profile": "slayer"} if most == 3000 else {}  # netx would clip
+    weight[:, 0] = most  # what a delay has alone may well fit a narrower format
+    built = net(layer("dense", shape=[40], weight=weight, delay=delay, **cuba()), **how)
+    apart = storages(net(layer("dense", shape=[40], weight=weight, **cuba()), **how))
+    stores = storages(built)
+    assert len(stores) == len(apart) < len(built.connections)
+    for stored, whole in zip(stores, apart, strict=True):
+        np.testing.assert_array_equal(stored.operator.weight, whole.operator.weight)
+        assert stored.delayed == "target"
+        there = stored.operator.weight != 0
+        assert (stored.delay_of[there] == np.broadcast_to(delay[:, None] + 1, (40, 30))[there]).all()
+    spikes = spikes_in(30, steps=80)
+    wanted = expected(spikes.astype(int) @ weight.T, 1023, 300, 9, no_bias(40), delay)
+    np.testing.assert_array_equal(run(built, spikes), wanted)
 
 
 def test_delays_per_input(net: Callable[..., Program]) -> None:
