@@ -143,7 +143,7 @@ def _apart(connections: list[Connection]) -> Iterator[list[Connection]]:
         for members, taken in groups:
             if len(members) < _MOST_DELAYS and not (there & taken).any():
                 members.append(item)
-                taken |= there
+                np.logical_or(taken, there, out=taken)
                 break
         else:
             groups.append(([item], there))

@@ -234,7 +234,7 @@ class CellWriter:
             yield f"const int32_t *value = w->{ident}_value + from;"
 
     def _matrix(self, link: Link) -> str:
-        """Return what adds a matrix: of bytes where spikes are 0 or 1, of one delay or of several."""
+        """Return what adds a matrix: of bytes where spikes are 0 or 1, of one or more delays."""
         late = link.stored.which is not None
         if link.source.graded:
             blanks = self._graded_rows(link)

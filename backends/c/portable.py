@@ -384,12 +384,12 @@ class PortableWriter:
         assert which is not None
         if link.stored.delayed != "synapse":
             return which.reshape(-1)
-        if isinstance(link.operator, Dense):
-            return which.T.reshape(-1)
-        return _kernels(link.operator, which).reshape(-1)
+        operator = link.operator
+        beside = which.T if isinstance(operator, Dense) else _kernels(operator, which)
+        return np.ascontiguousarray(beside).reshape(-1)
 
     def _add(self, cell: Cell, link: Link, times: str) -> str:
-        """Return what adds the weights of source ``j``; ``{0}`` in ``times`` is the place in ``d``."""
+        """Return what adds the weights of source ``j``; ``times`` may ask for a place in ``d``."""
         write = self._dense if isinstance(link.operator, Dense) else self._conv
         return write(cell, link, times)
 
@@ -457,8 +457,9 @@ class PortableWriter:
 
 def _kernels(operator: Conv2d, weight: Array) -> Array:
     """Return kernels by group, source channel and tap, those of a group's targets together."""
-    grouped = weight.reshape(operator.groups, -1, *weight.shape[1:])
-    return grouped.transpose(0, 2, 3, 4, 1)
+    grouped: Array = weight.reshape(operator.groups, -1, *weight.shape[1:])
+    together: Array = grouped.transpose(0, 2, 3, 4, 1)
+    return together
 
 
 def _silent_eight(number: int) -> list[str]:

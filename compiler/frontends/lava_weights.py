@@ -33,9 +33,7 @@ class _Part:
     sign_mode: SignMode
 
 
-def connections(
-    *, source: str, target: str, operator: Weighted, delay: int
-) -> list[Connection]:
+def connections(*, source: str, target: str, operator: Weighted, delay: int) -> list[Connection]:
     """Return the connections whose sum is ``operator``, an operator with integer weights."""
     return [
         Connection(

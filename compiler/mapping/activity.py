@@ -4,7 +4,8 @@ The metrics are those of Yik et al. 2025 (NeuroBench, Nature Communications 16) 
 computes them, reimplemented for integer programs:
 
 - footprint: the bytes of parameters and buffers. Here 1 for a weight (Sparse: and 4 for its
-  target), 1 for each delay where they differ (by source, target or synapse), 2 for each decay, 4 for threshold and bias, 4 each for current and voltage.
+  target), 1 for each delay where they differ (by source, target or synapse), 2 for each decay,
+  4 for threshold and bias, 4 each for current and voltage.
 - connection sparsity: the share of weights that are 0. A sparse connection counts as the matrix
   it stands for, a convolution by its kernel.
 - activation sparsity: the share of values of spiking populations that are 0, over all

@@ -12,8 +12,8 @@ population next to each other, so that lists of synapses need no gaps:
   channel travels with the spike. Kept ``unrolled``, it is synapses as any other.
 - Connections that differ in their delays alone, and in which synapses they have, are stored as one
   (:mod:`spikec.compiler.storage`): one list and one axon a source, a delay beside each weight.
-- A connection delayed by d steps at most stores ``(d - 1).bit_length()`` bits beside each weight, and its
-  targets take accumulators for the next power of two of d steps, as do all on their core.
+- A store delayed by d steps at most keeps ``(d - 1).bit_length()`` bits beside each weight, and
+  its targets take accumulators for the next power of two of d steps, as do all on their core.
 - An axon goes out for each neuron, connection and core that it reaches, its own core included.
 """
 

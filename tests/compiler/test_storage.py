@@ -85,7 +85,8 @@ def test_63_delays_of_4096_synapses_take_4096_weights_and_their_delays(
 
 
 @pytest.mark.parametrize(
-    ("form", "what"), [((8, 1, 1, 1), "target"), ((8, 4, 3, 3), "synapse"), ((1, 4, 1, 1), "synapse")]
+    ("form", "what"),
+    [((8, 1, 1, 1), "target"), ((8, 4, 3, 3), "synapse"), ((1, 4, 1, 1), "synapse")],
 )
 def test_kernels_are_stored_once(form: tuple[int, ...], what: str, tmp_path: Path) -> None:
     delays = np.arange(np.prod(form)).reshape(form) % 4 + 1

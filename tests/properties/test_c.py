@@ -179,9 +179,10 @@ def test_the_delayed_programs_reach_every_kind_of_code() -> None:
                     (type(link.operator).__name__, link.stored.delayed, link.source.graded)
                     for link in cell.links
                 }
+    every = ("whole", "source", "target", "synapse")
     for graded in (False, True):
-        assert {("Dense", what, graded) for what in ("whole", "source", "target", "synapse")} <= kinds
-        assert {("Conv2d", what, graded) for what in ("whole", "target", "synapse")} <= kinds
+        assert {("Dense", what, graded) for what in every} <= kinds
+        assert {("Conv2d", what, graded) for what in every if what != "source"} <= kinds
 
 
 def test_the_random_programs_reach_every_kind_of_code() -> None:

@@ -95,19 +95,21 @@ def test_a_thousand_networks_keep_every_limit(block: int) -> None:
 
 @pytest.mark.once
 def test_networks_of_many_delays_keep_every_limit() -> None:
-    joined = 0
+    joined, refused = 0, {}
     for seed in range(100):
         program, limits = drawn_delayed(seed)
         try:
             result = map_program(program, replace(LOIHI2, cores=limits))
         except MappingError as error:
-            assert {item.code for item in error.diagnostics} == {"M001"}
-            assert alone(program, limits), seed
+            refused[seed] = {item.code for item in error.diagnostics}
             continue
         joined += len(program.connections) - len(Network(program, limits).wired)
         taken = checked(result.program, limits)
         assert taken == [{name: asdict(use)[name] for name in taken[0]} for use in result.uses]
     assert joined > 100
+    for seed, codes in refused.items():
+        assert codes == {"M001"}
+        assert alone(*drawn_delayed(seed)), seed
 
 
 @pytest.mark.once

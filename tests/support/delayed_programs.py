@@ -1,4 +1,4 @@
-"""Programs of many delays: each connection apart into some of one delay each, as files have them."""
+"""Programs of many delays: each connection apart into some of one delay each."""
 
 from __future__ import annotations
 

@@ -108,11 +108,11 @@ def test_axonal_delays(net: Callable[..., Program], delay: list[int]) -> None:
     assert wanted.sum() > 20
 
 
-@pytest.mark.parametrize("most", [9, 127, 200, 3000])  # one format, odd ones of two signs, two parts
+@pytest.mark.parametrize("most", [9, 127, 200, 400])  # one format, odd ones of two signs, two parts
 def test_a_layer_of_many_delays_is_stored_once(net: Callable[..., Program], most: int) -> None:
     rng = np.random.default_rng(most)
     weight, delay = rng.integers(-most, most + 1, (40, 30)), rng.permutation(np.arange(40) % 30)
-    how = {"profile": "slayer"} if most == 3000 else {}  # netx would clip
+    how = {"profile": "slayer"} if most == 400 else {}  # netx would clip
     weight[:, 0] = most  # what a delay has alone may well fit a narrower format
     built = net(layer("dense", shape=[40], weight=weight, delay=delay, **cuba()), **how)
     apart = storages(net(layer("dense", shape=[40], weight=weight, **cuba()), **how))
@@ -122,7 +122,8 @@ def test_a_layer_of_many_delays_is_stored_once(net: Callable[..., Program], most
         np.testing.assert_array_equal(stored.operator.weight, whole.operator.weight)
         assert stored.delayed == "target"
         there = stored.operator.weight != 0
-        assert (stored.delay_of[there] == np.broadcast_to(delay[:, None] + 1, (40, 30))[there]).all()
+        late = np.broadcast_to(delay[:, None] + 1, (40, 30))
+        np.testing.assert_array_equal(stored.delay_of[there], late[there])
     spikes = spikes_in(30, steps=80)
     wanted = expected(spikes.astype(int) @ weight.T, 1023, 300, 9, no_bias(40), delay)
     np.testing.assert_array_equal(run(built, spikes), wanted)
