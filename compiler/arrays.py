@@ -20,6 +20,7 @@ __all__ = [
     "frozen",
     "held_back",
     "integers",
+    "numbers",
     "per_neuron",
     "sealed",
     "size",
@@ -74,13 +75,29 @@ def held_back(values: Array, steps: int) -> Array:
     return late
 
 
+def numbers(values: object) -> Array:
+    """Return ``values`` as an array of booleans, integers or floats; ``ValueError`` if it is none.
+
+    A masked array is none either: NumPy would give what its mask hides.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError("is a masked array")  # noqa: TRY004 - one kind to catch
+    try:
+        array: Array = np.asarray(values)
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"is no array: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"holds {array.dtype}, not numbers")
+    return array
+
+
 def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
     """Return ``values`` as a contiguous array that nobody can write to.
 
     A read-only array of the right type is returned as it is, so that rewritten
-    graphs share memory; anything else is copied.
+    graphs share memory; anything else is copied. ``ValueError`` for what holds no numbers.
     """
-    array = np.asarray(values, dtype=dtype)
+    array = np.asarray(numbers(values), dtype=dtype)
     if array.flags.writeable or not array.flags.c_contiguous:
         array = np.array(array, order="C")
         array.flags.writeable = False
@@ -97,11 +114,11 @@ def per_neuron(values: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike = np.fl
     """Return one value per neuron as a read-only array of ``shape``.
 
     A scalar stands for the same value everywhere. Raises ``ValueError`` when
-    ``values`` has neither one element nor the given shape.
+    ``values`` has neither one element nor the given shape, and where it holds no numbers.
     """
     if size(shape) > MAX_NEURONS:
         raise ValueError(f"shape {shape} is larger than any network")
-    array = np.asarray(values, dtype=dtype)
+    array = np.asarray(numbers(values), dtype=dtype)
     if array.size == 1:
         return frozen(np.full(shape, array.reshape(()), dtype=dtype))
     if array.shape != shape:
@@ -111,7 +128,7 @@ def per_neuron(values: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike = np.fl
 
 def integers(values: npt.ArrayLike) -> Array:
     """Return ``values`` in an integer type; ``TypeError`` or ``ValueError`` if they are none."""
-    array = np.asarray(values)
+    array = numbers(values)
     if array.dtype.kind in "ui":
         return array
     if array.dtype.kind != "f" or not (np.rint(array) == array).all():

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from spikec.compiler.arrays import Array, Shape, size
+from spikec.compiler.arrays import Array, Shape, numbers, size
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 
 __all__ = [
@@ -50,12 +50,14 @@ def taken(
     where: str = "inputs",
     samples: int | None = None,
     any_features: bool = False,
+    others: bool = False,
 ) -> dict[str, Array]:
     """Return one array of numbers per entry, ``[sample, step, *shape]``; values are not read.
 
     With ``samples`` there have to be as many. ``any_features`` is how files are read: features
-    may have any shape of the right number of elements, some must be there, and arrays that no
-    input needs are let be. Raises :class:`UsageError` with everything that does not fit.
+    may have any shape of the right number of elements, and some must be there. Arrays that no
+    input needs are refused, unless there may be ``others``. Raises :class:`UsageError` with
+    everything that does not fit.
     """
     if not any_features and _fits(arrays, entries, samples):
         assert isinstance(arrays, dict)
@@ -73,11 +75,11 @@ def taken(
         raise UsageError(
             _finding("U042", where, "the network has no input: nothing says for how many steps")
         )
-    findings = [] if any_features else list(_unused(arrays, entries, where))
+    findings = [] if others else list(_unused(arrays, entries, where))
     found: dict[str, Array] = {}
     for entry in entries:
         if entry.name not in arrays:
-            findings.append(_missing(entry, arrays, where, file=any_features and len(entries) == 1))
+            findings.append(_missing(entry, arrays, where, file=others and len(entries) == 1))
             continue
         values, problem = as_array(arrays[entry.name])
         problem = problem or _shape_problem(values, entry, any_features=any_features)
@@ -99,12 +101,15 @@ def checked(
     where: str = "inputs",
     samples: int | None = None,
     any_features: bool = False,
+    others: bool = False,
 ) -> dict[str, Array]:
     """Return what :func:`taken` does, whose values are what each input takes.
 
     That is 0 and 1 for a binary input, integers for a graded one, finite numbers for all.
     """
-    found = taken(arrays, entries, where=where, samples=samples, any_features=any_features)
+    found = taken(
+        arrays, entries, where=where, samples=samples, any_features=any_features, others=others
+    )
     findings = []
     for entry in entries:
         problem = worthless(found[entry.name], entry.kind)
@@ -142,19 +147,13 @@ def worthless(values: Array, kind: str) -> tuple[str, str] | None:
 
 def as_array(values: object) -> tuple[Array, tuple[str, str] | None]:
     """Return ``values`` as an array of numbers; or an empty one, why it is none, and a remedy."""
-    nothing: Array = np.zeros(0)
-    if isinstance(values, np.ma.MaskedArray):
-        return nothing, ("is a masked array", "fill it, or leave out what is masked")
     try:
-        array: Array = np.asarray(values)
-    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        return nothing, (f"is no array: {error}", "give numbers, as many in each row")
-    if array.dtype.kind not in _NUMBERS:
-        return nothing, (
-            f"holds {array.dtype}, not numbers",
-            "save integers, or floats for a current",
+        return numbers(values), None
+    except ValueError as error:
+        hint = (
+            "give numbers, as many in each row and none masked: integers, or floats for a current"
         )
-    return array, None
+        return np.zeros(0), (str(error), hint)
 
 
 def uneven(

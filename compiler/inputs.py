@@ -91,6 +91,9 @@ class Stream:
     maps: tuple[mmap.mmap, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", _plain(self.inputs))
+
     @property
     def num_samples(self) -> int:
         """The number of samples."""
@@ -293,7 +296,7 @@ def check_inputs(
     shapes, NaN, values of a binary input other than 0 and 1, fractions in a
     graded one.
     """
-    return checked(arrays, inputs, where=where, any_features=True)
+    return checked(arrays, inputs, where=where, any_features=True, others=True)
 
 
 def check_data(

@@ -157,12 +157,15 @@ class Population:
         "initial_voltage",
     )
 
+    #: Those of them that may be None.
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("alpha", "floor", "reset_value")
+
     def __post_init__(self) -> None:
         if self.initial_voltage is None:
             object.__setattr__(self, "initial_voltage", self.rest)
         for name in self.PER_NEURON:
             values = getattr(self, name)
-            if values is None:
+            if values is None and name in self.OPTIONAL:
                 continue
             try:
                 object.__setattr__(self, name, per_neuron(values, self.shape))

@@ -135,7 +135,7 @@ class Neurons:
         findings = []
         for name in self.PER_NEURON:
             values = getattr(self, name)
-            if values is None:
+            if values is None and name in ("vth", "reset_value", "floor"):
                 continue
             try:
                 object.__setattr__(self, name, per_neuron(integers(values), self.shape, np.int64))

@@ -62,7 +62,7 @@ def decay_factor(tau: npt.ArrayLike, *, dt: float) -> Array:
 
     A tau of 0 forgets at once (factor 0); an infinite tau keeps everything.
     """
-    values = np.asarray(tau, dtype=np.float64)
+    values = _numbers(tau, "decay_factor, tau", np.float64)
     if not dt > 0 or not math.isfinite(dt) or not (values >= 0).all():
         raise UsageError(
             Diagnostic(
@@ -104,7 +104,7 @@ def seed_lif(name: str, shape: int | Shape, **parameters: Any) -> LIF:
     vth = parameters.pop("vth", 1.0)
     return LIF(
         **_seed_fields(name, shape, parameters),
-        vth=frozen(vth, np.float64),
+        vth=_numbers(vth, f"population '{name}', vth", np.float64),
         reset="subtract",
         reset_order="next_step",
         compare=">",
@@ -128,7 +128,7 @@ def dense(
         name=name or f"{source}->{target}",
         source=source,
         target=target,
-        operator=Dense(weight=frozen(weight)),
+        operator=Dense(weight=_numbers(weight, f"dense {source} -> {target}")),
         delay=_UNSET if delay is None else delay,
     )
 
@@ -151,7 +151,9 @@ def sparse(
     that is there several times add up. Raises :class:`UsageError` for what fits no matrix.
     """
     outputs, inputs = shape
-    weights, heard, reached = (np.asarray(item) for item in (weight, sources, targets))
+    weights, heard, reached = (
+        _numbers(item, f"sparse {source} -> {target}") for item in (weight, sources, targets)
+    )
     integers = heard.dtype.kind in "iu" and reached.dtype.kind in "iu"
     one_each = weights.ndim == 1 and weights.shape == heard.shape == reached.shape
     inside = one_each and integers and _within(heard, inputs) and _within(reached, outputs)
@@ -203,7 +205,7 @@ def conv2d(
         source=source,
         target=target,
         operator=Conv2d(
-            weight=frozen(weight),
+            weight=_numbers(weight, f"conv2d {source} -> {target}"),
             stride=_pair(stride),
             padding=_pair(padding),
             dilation=_pair(dilation),
@@ -256,7 +258,7 @@ def seed_network(
     integrator with ``readout``. ``alpha`` and ``beta`` are numbers, or one value
     (or array) per layer.
     """
-    weights = [np.asarray(weight) for weight in feedforward]
+    weights = [_numbers(weight, "seed_network, feedforward") for weight in feedforward]
     loops = [*recurrent, *[None] * (len(weights) - len(recurrent))]
     alphas, betas = (
         [value] * len(weights) if isinstance(value, (int, float)) else list(value)
@@ -314,11 +316,26 @@ def _seed_fields(name: str, shape: int | Shape, parameters: dict[str, Any]) -> d
         parameters["alpha"] = decay_factor(parameters.pop("tau_syn"), dt=dt)
         parameters["beta"] = decay_factor(parameters.pop("tau_mem"), dt=dt)
     arrays = {
-        key: None if value is None else frozen(value, np.float64)
+        key: None if value is None else _numbers(value, f"population '{name}', {key}", np.float64)
         for key, value in parameters.items()
     }
     view = SourceView(lag=-1, current_lag=-1)
     return {"name": name, "shape": _shape(shape), "coupling": "delayed", "view": view, **arrays}
+
+
+def _numbers(values: npt.ArrayLike, where: str, dtype: npt.DTypeLike | None = None) -> Array:
+    """Return an array that nobody can write to; :class:`UsageError` for what is none."""
+    try:
+        return frozen(values, dtype)
+    except ValueError as error:
+        raise UsageError(
+            Diagnostic(
+                code="U054",
+                where=where,
+                message=str(error),
+                hint="give numbers, as many in each row and none masked",
+            )
+        ) from error
 
 
 def _shape(shape: int | Shape) -> Shape:
