@@ -11,7 +11,7 @@ import numpy as np
 from spikec.compiler.arrays import Array, FloatArray
 from spikec.compiler.errors import Diagnostic
 from spikec.compiler.fixedpoint import DECAY_UNITY
-from spikec.compiler.inputs import Dataset
+from spikec.compiler.inputs import Dataset, check_data
 from spikec.compiler.ir import LI, LIF, Graph
 from spikec.compiler.operators import Chain
 from spikec.compiler.passes.pipeline import canonicalise
@@ -50,8 +50,13 @@ def validate(
     Both graphs run on ``data`` (some samples, or all if ``extent`` is ``full``), on seeded
     inputs without. ``calibration`` is what the quantizer saw. ``target`` bounds what numbers are
     rounded to, by default the one of the program's name; if nobody knows that, the
-    program's shortest delay is the least.
+    program's shortest delay is the least. Raises :class:`UsageError` for data that the inputs do
+    not take.
     """
+    if data is not None:
+        data = check_data(data, source.inputs, where="data")
+    if calibration is not None:
+        calibration = check_data(calibration, source.inputs, where="calibration data")
     if target is None and program.target in SHIPPED:
         target = load_target(program.target)
     if canonical is None:

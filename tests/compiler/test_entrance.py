@@ -36,6 +36,7 @@ from spikec.compiler.quantize.observe import observe
 from spikec.compiler.relu import Branch, Layer, ReluNetwork
 from spikec.compiler.targets import load_target
 from spikec.compiler.trace import Trace, read_out
+from spikec.compiler.validation.validate import validate
 from spikec.compiler.verification.attribution import attribute
 from spikec.compiler.verification.ladder import verify
 from spikec.models import (
@@ -207,6 +208,7 @@ ENTRANCES: dict[str, Callable[[Any], Mapping[str, Any]]] = {
     "compile_graph": compiled,
     "compile_mixed": mixed,
     "verify": verified,
+    "validate": lambda inputs: {"": str(validate(program(), graph(), data=Dataset(inputs=inputs)))},
     "attribute": costs,
 }
 
