@@ -75,13 +75,10 @@ def _delays(
     if delay is None or not delay.any():
         return np.zeros((1,) * len(shape), np.int64)
     where = f"{record.where}/delay"
-    if delay.min() < 0 or delay.max() > _MOST_DELAY:
-        fail(
-            "F072",
-            where,
-            f"delays span {delay.min()}..{delay.max()}, not 0..{_MOST_DELAY}",
-            "train with max_delay=62; netx would clip them without asking",
-        )
+    if delay.min() < 0:
+        fail("F072", where, f"delays span {delay.min()}..{delay.max()}; none is below 0")
+    if delay.max() > _MOST_DELAY:
+        delay = _long(settled, delay, where)
     starts = isinstance(population, Neurons) and population.initial_voltage.any()
     biased = not isinstance(population, Resonator) and population.bias.any()
     if biased or starts:
@@ -94,6 +91,17 @@ def _delays(
         fail("F073", where, f"{delay.size} delays for {channels} channels or neurons")
     settled.note(f"layer{record.index} delay", "one per input", "netx, by their number")
     return delay.reshape(1, -1)
+
+
+def _long(settled: Settled, delay: Array, where: str) -> Array:
+    """Return delays beyond what Lava's DelayDense waits, as the profile has them."""
+    chosen = settled.profile(
+        "delay",
+        where,
+        f"delays reach {int(delay.max())}: netx clips them to {_MOST_DELAY}, SLAYER keeps them",
+        "choose profile='netx', or profile='slayer' (which Lava cannot run)",
+    )
+    return np.minimum(delay, _MOST_DELAY) if chosen == "netx" else delay
 
 
 def _check_bias(settled: Settled, where: str) -> None:

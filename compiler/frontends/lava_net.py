@@ -478,7 +478,7 @@ def _ranged(draft: _Draft, record: LayerRecord, operator: Weighted, name: str) -
         # netx scales such weights to -256, which Lava clips, or loses all of them if one is 0.
         draft.settled.note(f"layer{record.index} {name}", "as in the file", "SLAYER: all negative")
     leaves = low < 0 < high and (low < _MIXED[0] or high > _MIXED[1])
-    if leaves and record.kind in ("dense", "dense_rec"):
+    if leaves and record.kind in ("dense", "dense_rec", "recurrent"):
         chosen = draft.settled.profile(
             name,
             f"{record.where}/{name}",
@@ -501,5 +501,7 @@ _READERS: dict[str, Callable[[_Draft, LayerRecord], None]] = {
     "flatten": _flatten,
     "input": _input,
     "pool": _spatial,
+    # What the old SLAYER (nxsdk) calls dense_rec: its loop's weights are recWeight.
+    "recurrent": _recurrent,
     "unpool": _spatial,
 }

@@ -73,7 +73,7 @@ def neurons(
     assert neuron is not None
     check_kind(neuron)
     mantissa, exponent = _bias(record, shape)
-    current, voltage = _decays(neuron)
+    current, voltage = _decays(neuron, shape)
     return Neurons(
         name=f"layer{record.index}",
         shape=shape,
@@ -84,7 +84,7 @@ def neurons(
         refractory=_refractory(neuron, settled),
         start=start,
         view=view,
-        **_threshold(record, neuron, settled),
+        **_threshold(record, neuron, settled, shape),
     )
 
 
@@ -182,6 +182,12 @@ def check_kind(neuron: NeuronRecord) -> None:
 
 def number(neuron: NeuronRecord, name: str, low: int, high: int) -> int:
     """Return a field that must be there and lie within ``low`` and ``high``."""
+    if name in neuron.each:
+        fail(
+            "F070",
+            f"{neuron.where}/{name}",
+            f"{neuron.each[name].size} values, where {neuron.kind} neurons have one for all",
+        )
     value = neuron.fields[name]
     if value is None:
         fail("F070", f"{neuron.where}/{name}", "it is missing")
@@ -190,11 +196,23 @@ def number(neuron: NeuronRecord, name: str, low: int, high: int) -> int:
     return value
 
 
-def _decays(neuron: NeuronRecord) -> tuple[int, int]:
+def _numbers(neuron: NeuronRecord, name: str, shape: Shape, low: int, high: int) -> Array:
+    """Return a field within ``low`` and ``high``: one value, or one for each neuron."""
+    values = neuron.each.get(name)
+    if values is None:
+        return np.asarray(number(neuron, name, low, high))
+    where = f"{neuron.where}/{name}"
+    wrong = values[(values < low) | (values > high)]
+    if wrong.size:
+        fail("F072", where, f"{int(wrong[0])} is outside {low}..{high}")
+    return spread_values(values, shape, where)
+
+
+def _decays(neuron: NeuronRecord, shape: Shape) -> tuple[Array, Array]:
     """Return iDecay and vDecay; a current that never decays moves into the voltage."""
-    current = number(neuron, "iDecay", 0, 4096)
-    voltage = number(neuron, "vDecay", 0, 4096)
-    if current == 0:
+    current = _numbers(neuron, "iDecay", shape, 0, 4096)
+    voltage = _numbers(neuron, "vDecay", shape, 0, 4096)
+    if (current == 0).any():
         fail(
             "F074",
             f"{neuron.where}/iDecay",
@@ -236,34 +254,48 @@ def spread_bias(record: LayerRecord, shape: Shape) -> Array:
     """Return a layer's bias per neuron; one value per channel is spread."""
     if record.bias is None or record.kind == "input":
         return np.zeros(shape, np.int64)
-    where, bias = f"{record.where}/bias", record.bias
-    if bias.size not in (1, shape[0], size(shape)):
-        possible = " or ".join(str(count) for count in sorted({1, shape[0], size(shape)}))
-        fail("F073", where, f"{bias.size} values; neurons of shape {shape} take {possible}")
-    if not bias.size:
+    return spread_values(record.bias, shape, f"{record.where}/bias")
+
+
+def spread_values(values: Array, shape: Shape, where: str) -> Array:
+    """Return one value, one per channel or one per neuron as one per neuron."""
+    if not values.size:
         fail("F070", where, "it is empty")
-    spread = shape if bias.size == size(shape) else (-1, *[1] * (len(shape) - 1))
-    return np.broadcast_to(bias.reshape(spread), shape)
+    if values.size not in (1, shape[0], size(shape)):
+        possible = " or ".join(str(count) for count in sorted({1, shape[0], size(shape)}))
+        fail("F073", where, f"{values.size} values; neurons of shape {shape} take {possible}")
+    spread = shape if values.size == size(shape) else (-1, *[1] * (len(shape) - 1))
+    return np.broadcast_to(values.reshape(spread), shape)
 
 
-def _threshold(record: LayerRecord, neuron: NeuronRecord, settled: Settled) -> dict[str, Any]:
-    threshold = number(neuron, "vThMant", 0, 1 << 20)
+def _threshold(
+    record: LayerRecord, neuron: NeuronRecord, settled: Settled, shape: Shape
+) -> dict[str, Any]:
+    threshold = _numbers(neuron, "vThMant", shape, 0, 1 << 20)
     said = settled.options.compare_for_all()
     compare = said or ">"
     if said:
         settled.note("compare", compare, "option compare")
     else:
         settled.note("compare", compare, "Lava's LIF, and SLAYER's threshold_eps")
-    if threshold > _MOST_VTH:
+    if (threshold > _MOST_VTH).all():
         # A voltage is at most 2**23 - 1, below threshold << 6: SLAYER's affine layers say so.
-        settled.note(f"layer{record.index} never spikes", threshold, "vThMant in the file")
+        least = int(threshold.min())
+        settled.note(f"layer{record.index} never spikes", least, "vThMant in the file")
         return {"vth": None, "reset": "none", "reset_order": "at_spike"}
+    if (threshold > _MOST_VTH).any():
+        beyond = int(threshold.max())
+        fail(
+            "F072",
+            f"{neuron.where}/vThMant",
+            f"{beyond} is outside 0..{_MOST_VTH}, and other neurons of the layer spike",
+        )
     if compare == ">=":
         threshold = _at_least(neuron, threshold)
     return {"vth": frozen(threshold), "reset": "zero", "reset_order": "at_spike"}
 
 
-def _at_least(neuron: NeuronRecord, threshold: int) -> int:
+def _at_least(neuron: NeuronRecord, threshold: Array) -> Array:
     """Return the threshold that ``>`` needs to act as ``>=``, where one exists.
 
     Input and bias are multiples of 64. A voltage that either keeps all or nothing of
@@ -274,8 +306,14 @@ def _at_least(neuron: NeuronRecord, threshold: int) -> int:
         fail(
             "F074",
             f"{neuron.where}/vThMant",
-            f"v >= {threshold} << 6 is not the same as any v > vth << 6 once v decays by "
-            f"{neuron.fields['vDecay']}/4096 and u by {neuron.fields['iDecay']}/4096",
+            f"v >= {int(threshold.flat[0])} << 6 is not the same as any v > vth << 6 once v "
+            f"decays by {_said(neuron, 'vDecay')}/4096 and u by {_said(neuron, 'iDecay')}/4096",
             "read it with compare='>', which is what Lava and current SLAYER do",
         )
-    return threshold - 1
+    lowered: Array = threshold - 1
+    return lowered
+
+
+def _said(neuron: NeuronRecord, name: str) -> object:
+    """Return a field as a message says it."""
+    return neuron.fields[name] if name not in neuron.each else int(neuron.each[name].flat[0])

@@ -8,7 +8,7 @@ Nothing here gives a field its meaning; that is done in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,11 +29,15 @@ _EXACT = 1 << 53
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NeuronRecord:
-    """The fields of a neuron; numbers are None where the file has none."""
+    """The fields of a neuron; numbers are None where the file has none.
+
+    ``each`` holds those that have one value a neuron, or a channel, as they are in the file.
+    """
 
     kind: str
     where: str
     fields: dict[str, int | None]
+    each: dict[str, Array] = field(default_factory=dict)
     graded: bool = False
     activation: str | None = None
     sigma_output: bool | None = None
@@ -64,6 +68,9 @@ _NEURON_NUMBERS = (
     "iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "weight_exp", "messageBits",
     "sinDecay", "cosDecay",
 )  # fmt: skip
+
+#: Those of them that layers may have one value a neuron of (SLAYER's ``shared_param=False``).
+_PER_NEURON = ("iDecay", "vDecay", "vThMant")
 
 
 #: What to do where a message has no better advice.
@@ -127,7 +134,7 @@ def _layer(group: Any, index: int, path: Path) -> LayerRecord:
         shape=fields.shape(),
         weight=fields.array("weight") if parts is None else parts.array("real"),
         weight_imag=None if parts is None else _imaginary(parts, f"{where}/weight"),
-        weight_rec=fields.array("weight_rec"),
+        weight_rec=_recurrent_weight(fields, where),
         bias=fields.array("bias"),
         delay=fields.array("delay"),
         neuron=_neuron(group, f"{where}/neuron"),
@@ -136,6 +143,14 @@ def _layer(group: Any, index: int, path: Path) -> LayerRecord:
         dilation=fields.pair("dilation", (1, 1), low=1),
         groups=fields.groups(),
     )
+
+
+def _recurrent_weight(fields: _Fields, where: str) -> Array | None:
+    """Return the weights of a loop: ``recWeight`` in the files of the old SLAYER."""
+    new, old = fields.array("weight_rec"), fields.array("recWeight")
+    if new is not None and old is not None:
+        fail("F070", f"{where}/recWeight", "the layer has 'weight_rec' too: which one counts?")
+    return old if new is None else new
 
 
 def _imaginary(parts: _Fields, where: str) -> Array:
@@ -150,10 +165,12 @@ def _neuron(group: Any, where: str) -> NeuronRecord | None:
         return None
     fields = _Fields(_group(group, "neuron", where), where)
     sigma_output = fields.number("sigma_output")
+    each = {name: values for name in _PER_NEURON if (values := fields.several(name)) is not None}
     return NeuronRecord(
         kind=fields.text("type"),
         where=where,
-        fields={name: fields.number(name) for name in _NEURON_NUMBERS},
+        fields={name: None if name in each else fields.number(name) for name in _NEURON_NUMBERS},
+        each=each,
         graded=bool(fields.number("gradedSpike") or 0),
         activation=fields.text("activation") if "activation" in group["neuron"] else None,
         sigma_output=None if sigma_output is None else bool(sigma_output),
@@ -215,6 +232,11 @@ class _Fields:
         if values.size != 1:
             fail("F070", f"{self._where}/{name}", f"{values.size} values instead of one")
         return int(values.reshape(()))
+
+    def several(self, name: str) -> Array | None:
+        """Return more values than one, or None."""
+        values = self.array(name)
+        return values if values is not None and values.size > 1 else None
 
     def shape(self) -> Shape | None:
         values = self._few("shape")

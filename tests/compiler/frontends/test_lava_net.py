@@ -129,6 +129,66 @@ def test_a_layer_of_many_delays_is_stored_once(net: Callable[..., Program], most
     np.testing.assert_array_equal(run(built, spikes), wanted)
 
 
+def test_every_neuron_may_have_its_own_decays_and_threshold(net: Callable[..., Program]) -> None:
+    """SLAYER's shared_param=False; checked neuron by neuron in Python integers."""
+    rng = np.random.default_rng(5)
+    weight = rng.integers(-30, 60, (6, 12)) * 2
+    du, dv, vth = (rng.integers(*span, 6) for span in ((500, 4096), (100, 2000), (20, 90)))
+    program = net(
+        layer("input", shape=[12]),
+        layer("dense", shape=[6], weight=weight,
+              **cuba(i_decay=du + 1, v_decay=dv, vth=vth)),
+    )  # fmt: skip
+    spikes = spikes_in(12)
+    found = run(program, spikes)
+    assert found.any()
+    for neuron in range(6):
+        arrived = (spikes.astype(int) @ weight.T)[:, neuron : neuron + 1]
+        right = expected(arrived, int(du[neuron]), int(dv[neuron]), int(vth[neuron]), no_bias(1))
+        np.testing.assert_array_equal(found[:, neuron : neuron + 1], right)
+
+
+def test_channels_may_have_their_own_decays(net: Callable[..., Program]) -> None:
+    shape = {"shape": [2, 3, 3], "weight": np.ones((2, 1, 1, 1)) * 40, "stride": 1}
+    program = net(
+        layer("input", shape=[1, 3, 3]), layer("conv", **shape, **cuba(v_decay=[100, 4096])),
+    )  # fmt: skip
+    found = program.neurons[0].dv
+    assert found.shape == (2, 3, 3)
+    assert (found[0] == 100).all()
+    assert (found[1] == 4096).all()
+
+
+def test_the_old_slayers_recurrent_layer(net: Callable[..., Program]) -> None:
+    rng = np.random.default_rng(2)
+    weight, loop = rng.integers(-20, 40, (4, 5)) * 2, rng.integers(-20, 10, (4, 4)) * 2
+    new = net(
+        layer("input", shape=[5]),
+        layer("dense_rec", shape=[4], weight=weight, weight_rec=loop, **cuba()),
+    )
+    old = net(
+        layer("input", shape=[5]),
+        layer("recurrent", shape=[4, 1, 1], weight=weight, recWeight=loop,
+              **{**cuba(), "neuron/type": b"LOIHI"}),
+    )  # fmt: skip
+    spikes = spikes_in(5)
+    assert run(new, spikes).any()
+    np.testing.assert_array_equal(run(old, spikes).reshape(60, 4), run(new, spikes))
+
+
+@pytest.mark.parametrize(("profile", "waits"), [("netx", 62), ("slayer", 70)])
+def test_long_delays_are_as_the_profile_has_them(
+    net: Callable[..., Program], profile: str, waits: int
+) -> None:
+    program = net(
+        layer("input", shape=[2]),
+        layer("dense", shape=[1], weight=[[3, 4]], delay=[70], **cuba()),
+        profile=profile,
+    )
+    (edge,) = program.connections
+    assert edge.delay == 1 + waits
+
+
 def test_delays_per_input(net: Callable[..., Program]) -> None:
     weight, delay = np.random.default_rng(1).integers(-9, 9, (5, 3)), np.array([2, 0, 5])
     program = net(layer("dense", shape=[5], weight=weight, delay=delay, **cuba()))
