@@ -276,7 +276,7 @@ CASES = SHARED.parent / "cases"
 @shared
 def test_decays_of_single_neurons_in_recurrent_layers_are_as_netx_runs_them() -> None:
     folder = CASES / "net-per-neuron-decay"
-    spikes = np.load(folder / "data.npz")["spikes"][0]
+    spikes = np.load(folder / "data.npz")["spikes"]
     recorded = np.load(folder / "netx_spikes.npz")  # [neuron, step]
     trace = run(read(folder / "recurrent_example.net"), spikes)
     for name, layer in (("l0", "layer0"), ("l1", "layer1")):
@@ -289,7 +289,7 @@ def test_the_old_slayers_recurrent_layer_is_read() -> None:
     """A layer of type recurrent with recWeight: spikes and both states."""
     folder = CASES / "net-recurrent-nxsdk"
     recorded = np.load(folder / "in_and_right.npz")
-    trace = run(read(folder / "recurrent_nxsdk.net"), recorded["spikes"][0])
+    trace = run(read(folder / "recurrent_nxsdk.net"), recorded["spikes"])
     for quantity, name in (("spikes", "spikes"), ("voltage", "v"), ("current", "u")):
         found = trace["layer2", quantity][0].reshape(len(recorded["layer2_spikes"]), -1)
         np.testing.assert_array_equal(found, recorded[f"layer2_{name}"])
