@@ -13,10 +13,11 @@ result, which is written whole or not at all.
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
 from spikec.compiler.files import unwritable, written
 from spikec.compiler.limits import allowance
 from spikec.compiler.npz import read_npz
+from spikec.compiler.temporary import temporary_folder
 from spikec.compiler.trace import Trace
 
 __all__ = ["EventWriter", "Events", "read_events"]
@@ -100,10 +102,10 @@ class EventWriter:
         """
         self._path = Path(path)
         self._populations = populations
+        self._stack = ExitStack()
         try:
-            self.folder = Path(
-                tempfile.mkdtemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-            )
+            beside = Path(os.path.realpath(self._path)).parent
+            self.folder = self._stack.enter_context(temporary_folder(beside))
         except OSError as error:
             raise unwritable(self._path, str(error.strerror)) from error
 
@@ -117,8 +119,14 @@ class EventWriter:
             if most > 1:
                 columns["count"] = by_step[steps, samples, neurons]
             for column, values in columns.items():
-                with self._part(number, column).open("ab") as file:
-                    file.write(values.astype(_COLUMNS[column]).data)
+                self._append(self._part(number, column), values.astype(_COLUMNS[column]))
+
+    def _append(self, part: Path, values: Array) -> None:
+        try:
+            with part.open("ab") as file:
+                file.write(values.data)
+        except OSError as error:
+            raise unwritable(self._path, str(error.strerror)) from error
 
     def finish(self, *, samples: int, steps: int, **arrays: Array) -> None:
         """Write the file, with ``arrays`` beside the events."""
@@ -147,7 +155,7 @@ class EventWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._stack.close()
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Any:

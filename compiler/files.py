@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spikec.compiler.errors import Diagnostic, FrontendError, UsageError
+from spikec.compiler.temporary import temporary_file
 
 __all__ = [
     "canonical_json",
@@ -42,28 +42,25 @@ def write_atomically(path: Path, content: bytes) -> None:
 def written(path: Path) -> Iterator[Path]:
     """Give a file beside ``path`` to write to; it becomes ``path`` when all went well.
 
-    A crash leaves the old file or the new one. Raises :class:`UsageError` when the folder
-    does not exist or cannot be written, or when ``path`` is no file but a device, say.
+    A crash leaves the old file or the new one. A file that is there keeps its mode, a new one
+    gets what the umask leaves; a link stays, and the file it leads to is replaced. Raises
+    :class:`UsageError` when the folder does not exist or cannot be written, or when ``path`` is
+    no file but a device, say.
     """
-    path = Path(path)
     _check_replaceable(path)
+    place = Path(os.path.realpath(path))
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        mode = place.stat().st_mode & 0o7777 if place.exists() else None
+        with temporary_file(place.parent, 0o666 if mode is None else 0o600) as temporary:
+            if mode is None:
+                mode = temporary.stat().st_mode & 0o7777
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            temporary.replace(place)
     except OSError as error:
-        raise unwritable(path, str(error.strerror)) from error
-    try:
-        os.close(handle)
-        yield Path(temporary)
-        with Path(temporary).open("rb") as file:
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise unwritable(path, str(error.strerror)) from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        raise unwritable(path, str(error.strerror or error)) from error
 
 
 def make_folder(path: Path) -> None:
@@ -77,9 +74,10 @@ def make_folder(path: Path) -> None:
 def check_writable(path: Path) -> None:
     """Raise :class:`UsageError` where :func:`written` would, before the work for it is done."""
     _check_replaceable(path)
-    if not path.parent.is_dir():
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
         raise unwritable(path, "there is no such folder")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise unwritable(path, "its folder is not yours to write to")
 
 
@@ -89,6 +87,8 @@ def _check_replaceable(path: Path) -> None:
         raise unwritable(path, "it is a folder")
     if path.exists() and not path.is_file():
         raise unwritable(path, "it is a device or a pipe, not a file")
+    if Path(os.path.realpath(path)).is_symlink():
+        raise unwritable(path, "it is a link that leads to itself")
 
 
 def check_file(path: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
-import shutil
-import tempfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from spikec.compiler.errors import Diagnostic, UsageError
+from spikec.compiler.temporary import ASIDE, temporary_folder
 
 __all__ = ["MANIFEST", "check_replaceable", "manifest_bytes", "write_folder"]
 
 #: Says in every folder of ours what wrote it and which files are its own.
 MANIFEST = "manifest.json"
+
+#: Of renameat2(2): names are relative to the working folder, and both are kept, exchanged.
+_THIS_FOLDER, _EXCHANGE = -100, 2
 
 
 def manifest_bytes(schema: str, entries: Mapping[str, object]) -> bytes:
@@ -25,7 +29,8 @@ def write_folder(directory: Path, content: Mapping[str, bytes], *, schema: str) 
     """Write ``content``, bytes by path, as ``directory``; its manifest gets the list of files.
 
     An empty directory, or one whose manifest names ``schema``, is replaced.
-    Raises :class:`UsageError` when there is anything else, or no place to write.
+    Whatever interrupts it, the old folder stands or the new one. Raises :class:`UsageError`
+    when there is anything else, or no place to write.
     """
     directory = Path(directory)
     check_replaceable(directory, schema=schema)
@@ -33,21 +38,46 @@ def write_folder(directory: Path, content: Mapping[str, bytes], *, schema: str) 
     manifest.update(schema=schema, files=sorted({*content, MANIFEST}))
     complete = {**content, MANIFEST: _json(manifest)}
     try:
-        staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+        with temporary_folder(directory.parent) as staging:
+            new = staging / "new"
+            for name, data in complete.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_bytes(data)
+            _put(new, directory, aside=staging / ASIDE)
     except OSError as error:
-        raise _refused(directory, f"cannot write there: {error.strerror}") from error
-    try:
-        new = staging / "new"
-        for name, data in complete.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            (new / name).write_bytes(data)
-        if directory.exists():
-            directory.rename(staging / "old")
+        why = f"cannot write there: {error.strerror or error}"
+        raise _refused(directory, why) from error
+
+
+def _put(new: Path, directory: Path, *, aside: Path) -> None:
+    """Let ``new`` stand where ``directory`` does, in one step where the system has one.
+
+    Elsewhere the old folder goes aside first, from where :mod:`spikec.compiler.temporary`
+    gives it back if the second step does not come.
+    """
+    if not directory.exists():
         new.rename(directory)
-    except OSError as error:
-        raise _refused(directory, f"cannot write there: {error.strerror}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        return
+    new.chmod(directory.stat().st_mode & 0o7777)
+    if _exchanged(new, directory):
+        return
+    aside.mkdir()
+    directory.rename(aside / directory.name)
+    new.rename(directory)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders, which Linux does in one step; False where it cannot be done."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # another system, or an old library
+        return False
+    renameat2.argtypes = (
+        ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint,
+    )  # fmt: skip
+    here = _THIS_FOLDER
+    done = renameat2(here, os.fsencode(one), here, os.fsencode(other), _EXCHANGE)
+    return bool(done == 0)
 
 
 def _json(value: object) -> bytes:

@@ -19,6 +19,8 @@ def fault(name: str) -> str | None:
     """Return why ``name`` cannot be one, or None."""
     if not name or SEPARATOR in name or "\x00" in name:
         return "a name must not be empty or hold '/' (traces use it as separator)"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "a name must be text that files can hold; half a character (a surrogate) is none"
     return None
 
 

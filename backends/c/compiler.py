@@ -18,6 +18,7 @@ from pathlib import Path
 
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.files import sha256_of, user_cache
+from spikec.compiler.temporary import temporary_folder
 
 __all__ = ["Compiler", "compile_engine", "find"]
 
@@ -100,8 +101,8 @@ def _said(command: list[str]) -> str | None:
 
 
 def _accepts(command: tuple[str, ...], flag: str) -> bool:
-    with tempfile.TemporaryDirectory(prefix="spikec-") as folder:
-        source = Path(folder) / "empty.c"
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
+        source = folder / "empty.c"
         source.write_text("int spikec;\n", encoding="utf-8")
         tried = [*command, "-Werror", flag, "-c", str(source), "-o", str(source.with_suffix(".o"))]
         return _said(tried) is not None
@@ -120,8 +121,8 @@ def _processor() -> str:
 def _build(compiler: Compiler, source: str, library: Path) -> None:
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-            text, made = Path(folder) / "engine.c", Path(folder) / "engine.so"
+        with temporary_folder(library.parent) as folder:
+            text, made = folder / "engine.c", folder / "engine.so"
             text.write_text(source, encoding="utf-8")
             result = subprocess.run(  # noqa: S603  (a list of arguments, no shell)
                 [*compiler.command, *compiler.flags, str(text), "-o", str(made)],

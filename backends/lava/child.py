@@ -6,8 +6,10 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -16,6 +18,20 @@ __all__ = ["ChildFailedError", "run_child"]
 
 #: How long a group may take to leave after it was asked to.
 _GRACE_SECONDS = 5.0
+
+#: A process that waits until whoever started it ends: with a word, or, killed, without one.
+#: Then it ends the group it was told of. No other process holds the other end of its pipe.
+_GUARD = """
+import os, signal, sys, time
+group = int(sys.argv[1])
+if not sys.stdin.buffer.read():
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, number)
+        except OSError:
+            break
+        time.sleep(2)
+"""
 
 
 @dataclass
@@ -41,7 +57,7 @@ def run_child(
 
     ``timeout`` is in seconds from one line to the next. Raises
     :class:`ChildFailedError` with what the child said on its error output. No
-    process of its group is left when this returns or raises.
+    process of its group is left when this returns or raises, nor when this process is killed.
     """
     errors = directory / "stderr.txt"
     with errors.open("wb") as error_file:
@@ -55,9 +71,10 @@ def run_child(
             start_new_session=True,
         )
     try:
-        assert child.stdout is not None
-        ended = _listen(child.stdout, timeout, heard)
-        code = child.wait(timeout=_GRACE_SECONDS) if ended else None
+        with _guarded(child):
+            assert child.stdout is not None
+            ended = _listen(child.stdout, timeout, heard)
+            code = child.wait(timeout=_GRACE_SECONDS) if ended else None
     except subprocess.TimeoutExpired:
         code = None
     finally:
@@ -66,6 +83,22 @@ def run_child(
         return
     reason = f"no result within {timeout:g} s" if code is None else f"it ended with code {code}"
     raise ChildFailedError(reason, _last_words(errors))
+
+
+@contextmanager
+def _guarded(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Have the child's group ended, should this process be killed while the body runs."""
+    guard = subprocess.Popen(  # noqa: S603  (a list of arguments, no shell)
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(child.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.communicate(b"ended")
 
 
 def _listen(stream: IO[bytes], timeout: float, heard: Callable[[str], None]) -> bool:

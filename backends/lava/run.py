@@ -31,6 +31,7 @@ from spikec.compiler.npz import npz_bytes, read_npz
 from spikec.compiler.operators import Conv2d
 from spikec.compiler.program import Connection, Neurons, Populated, Program, ProgramInput
 from spikec.compiler.sigma_delta import SigmaDelta
+from spikec.compiler.temporary import temporary_folder
 from spikec.compiler.trace import Probe, Quantity, Trace, check_probes
 
 __all__ = ["LavaBackend", "LavaExecutable", "aligned"]
@@ -151,8 +152,7 @@ class LavaExecutable:
         progress: Progress | None,
     ) -> dict[str, Array]:
         """Return ``name/quantity`` -> raw ``[sample, step, *shape]`` from one child."""
-        with tempfile.TemporaryDirectory(prefix="spikec-", dir=_short_folder()) as folder:
-            home = Path(folder)
+        with temporary_folder(_short_folder()) as home:
             own = [name for name, quantity in probes if self._lacks(name, quantity)]
             emit(self.program, home / "network", own=own)
             (home / "input.npz").write_bytes(npz_bytes(integers))
@@ -165,7 +165,7 @@ class LavaExecutable:
                 if quantity != "spikes":
                     command.append(f"--probe={name}:{quantity}")
             # Recordings and sockets go to our folder too, so that they vanish with it.
-            variables = {**child_environment(self.python.path), "TMPDIR": folder}
+            variables = {**child_environment(self.python.path), "TMPDIR": str(home)}
             try:
                 run_child(
                     command,
@@ -286,10 +286,10 @@ def _check_shape(name: str, shape: Shape) -> Diagnostic | None:
     )
 
 
-def _short_folder() -> str:
+def _short_folder() -> Path:
     """Return where the temporary folder goes: paths of sockets end after 100 letters."""
     usual, short = tempfile.gettempdir(), "/tmp"  # noqa: S108 - mkdtemp makes a safe folder there
-    return short if len(usual) > 50 and os.access(short, os.W_OK) else usual
+    return Path(short if len(usual) > 38 and os.access(short, os.W_OK) else usual)
 
 
 def _lag(neurons: Populated, quantity: Quantity) -> int:

@@ -15,6 +15,7 @@ from spikec.compiler.arrays import Array
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.inputs import to_integers
 from spikec.compiler.program import Program
+from spikec.compiler.temporary import temporary_folder
 
 __all__ = ["Simulated", "simulate"]
 
@@ -42,8 +43,7 @@ def simulate(
     """
     integers, _ = to_integers(program, inputs)
     late = max([0, *(item.view.lag for item in program.populations)])
-    with tempfile.TemporaryDirectory(prefix="spikec-sanafe-") as name:
-        folder = Path(name)
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
         said = emit(program, folder / "network")
         np.savez(folder / "data.npz", **_shifted(program, integers))  # type: ignore[arg-type]
         command = [python, str(folder / "network" / "simulate.py"), "--extra-steps", str(late + 1),
