@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from spikec.cli.text import printable
 from spikec.compiler.arrays import Shape
 from spikec.compiler.ir import Edge, Graph
 from spikec.compiler.operators import (
@@ -23,7 +23,7 @@ from spikec.compiler.program import Connection, Populated, Program
 from spikec.compiler.resonator import Resonator
 from spikec.compiler.sigma_delta import SigmaDelta
 
-__all__ = ["Arrow", "Box", "Diagram", "diagram_of", "printable"]
+__all__ = ["Arrow", "Box", "Diagram", "diagram_of"]
 
 _LONGEST_NAME = 24
 _LONGEST_LABEL, _SHORT_LABEL = 32, 12
@@ -148,8 +148,3 @@ def _by(shape: Shape) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def printable(text: str) -> str:
-    """Return text without control characters, which neither a terminal nor XML should get."""
-    return "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in text)

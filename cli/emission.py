@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spikec.backends import open_backend
 from spikec.cli.loading import CompileOptions, idle, load
+from spikec.cli.outputs import check_folder
 from spikec.cli.tables import Table, say
 from spikec.cli.tables import show as show_table
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
@@ -120,6 +121,7 @@ def emit(
         from spikec.backends.c.symbols import symbols
 
         symbols(prefix)  # refused before anything is read
+    check_folder(output, file, *options.files)
     check_replaceable(output, schema=import_module(f"spikec.backends.{backend}.emit").SCHEMA)
     program = load(file, options).program
     wishes = Wishes(own_model=soft_reset == "own-model", prefix=prefix)

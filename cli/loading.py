@@ -30,7 +30,7 @@ from spikec.compiler.quantize import (
     parse_weight_bits,
 )
 from spikec.compiler.relu import ReluNetwork
-from spikec.compiler.targets import load_target
+from spikec.compiler.targets import SHIPPED, load_target
 from spikec.compiler.validation import Extent, Validation
 
 __all__ = [
@@ -76,6 +76,14 @@ class CompileOptions:
     headroom: float | None = None
     validate: Extent = "bounded"
     max_active: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that they name: they are read, and never written over."""
+        named = [self.calibrate] if self.calibrate is not None else []
+        if self.target is not None and self.target not in SHIPPED:
+            named.append(Path(self.target))
+        return tuple(named)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -255,7 +255,7 @@ def compile_command(
         max_active=max_active, validate=validate.value,
     )  # fmt: skip
     loading.refuse_steps_alone(options)
-    check_output(output, file, calibrate)
+    check_output(output, file, *options.files)
     loaded = loading.load(file, options)
     write_program(loaded.program, output)
     report = loaded.report
@@ -324,8 +324,8 @@ def run(
 
     options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     lava = loading.lava_options([backend.value], python=lava_python, time_limit=time_limit)
-    check_output(output, file, data, calibrate, ending=".npz")
-    check_output(events, file, data, calibrate, ending=".npz")
+    check_output(output, file, data, *options.files, ending=".npz")
+    check_output(events, file, data, *options.files, ending=".npz")
     if events is not None:
         running.refuse_with_events(
             {"--output": output, "--probe": probe, "--explain": explain},
@@ -453,7 +453,7 @@ def verify(
         report,
         attribute=attribute,
         samples=report_samples,
-        read=[file, data, source, calibrate],
+        read=[file, data, source, *options.files],
     )
     with progress_bar("verifying", quiet=as_json) as progress:
         found = reporting.examine(
@@ -597,7 +597,7 @@ def sweep(
     from spikec.cli.outputs import check_output
 
     options = _options(read, None, None, calibrate, steps, layout=layout)
-    check_output(plot, file, data, calibrate, ending=".png")
+    check_output(plot, file, data, *options.files, *map(Path, targets.split(",")), ending=".png")
     with progress_bar("sweeping", quiet=as_json) as progress:
         result = sweeping.sweep(
             file,
@@ -655,7 +655,7 @@ def map_command(
     options = _options(read, target, weight_bits, calibrate, steps, layout=layout)
     if sanafe is not None:
         mapping.refuse_sanafe_alone(data)
-    check_output(output, file, data, calibrate)
+    check_output(output, file, data, *options.files)
     with progress_bar("running", quiet=as_json) as progress:
         report = mapping.map_file(
             file, data=data, samples=samples, chips=chips, options=options, progress=progress
@@ -908,7 +908,9 @@ def setup_lava(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    from spikec.cli import start
+
+    start.run(app)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.files import check_writable
 
-__all__ = ["check_output"]
+__all__ = ["check_folder", "check_output"]
 
 
 def check_output(output: Path | None, *read: Path | None, ending: str | None = None) -> None:
@@ -19,14 +19,7 @@ def check_output(output: Path | None, *read: Path | None, ending: str | None = N
         return
     for path in read:
         if path is not None and output.exists() and path.exists() and output.samefile(path):
-            raise UsageError(
-                Diagnostic(
-                    code="U031",
-                    where=str(output),
-                    message="it is read by this command and would be written over",
-                    hint="name another output",
-                )
-            )
+            raise _read_too(output, "it is read by this command and would be written over")
     if ending is not None and output.suffix.lower() != ending:
         raise UsageError(
             Diagnostic(
@@ -37,3 +30,21 @@ def check_output(output: Path | None, *read: Path | None, ending: str | None = N
             )
         )
     check_writable(output)
+
+
+def check_folder(output: Path, *read: Path | None) -> None:
+    """Raise :class:`UsageError` where what the command reads lies in the folder it replaces."""
+    folder = output.resolve()
+    for path in read:
+        if (
+            path is not None
+            and path.exists()
+            and folder in (path.resolve(), *path.resolve().parents)
+        ):
+            raise _read_too(output, f"'{path}' in it is read by this command and would be lost")
+
+
+def _read_too(output: Path, message: str) -> UsageError:
+    return UsageError(
+        Diagnostic(code="U031", where=str(output), message=message, hint="name another output")
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 from typer.core import TyperGroup
 
+from spikec.cli.text import shown
 from spikec.compiler.errors import Diagnostic, SpikecError, UsageError, VerificationError
 
 if TYPE_CHECKING:  # it would load NumPy, which --help must not
@@ -97,7 +98,7 @@ def guarded(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]
         except Exception:  # noqa: BLE001 - the last resort: say that it is our mistake
             import traceback
 
-            traceback.print_exc()
+            sys.stderr.write(shown(traceback.format_exc()))
             sys.stderr.write("\nspikec failed in a way it should not: please report this.\n")
             raise typer.Exit(_OUR_MISTAKE) from None
 
@@ -136,13 +137,13 @@ def _report(error: SpikecError, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     for item in error.diagnostics:
         console.print(f"[bold red]error[/] {item.code} at ", end="")
-        console.print(f"{item.where}: {item.message}", markup=False)
+        console.print(shown(f"{item.where}: {item.message}"), markup=False)
         if item.hint:
             console.print("  [green]hint:[/] ", end="")
-            console.print(item.hint, markup=False)
+            console.print(shown(item.hint), markup=False)
 
 
 def _plain(value: Any) -> Any:

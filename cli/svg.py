@@ -8,8 +8,9 @@ from xml.etree import ElementTree as ET
 
 from rich.cells import cell_len
 
-from spikec.cli.diagram import diagram_of, printable
+from spikec.cli.diagram import diagram_of
 from spikec.cli.layout import Layout, PlacedBox, Point, arrange
+from spikec.cli.text import printable
 from spikec.compiler.files import write_atomically
 from spikec.compiler.ir import Graph
 from spikec.compiler.program import Program

@@ -9,6 +9,7 @@ from rich import table as rich_table
 from rich.console import Console
 from rich.text import Text
 
+from spikec.cli.text import printable, shown
 from spikec.compiler.targets import Target
 
 __all__ = [
@@ -32,8 +33,8 @@ class Table:
 
 
 def say(text: str) -> None:
-    """Print one line as it is."""
-    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    """Print text as it is, but for what a terminal would take as more than text."""
+    Console(soft_wrap=True, highlight=False, emoji=False).print(shown(text), markup=False)
 
 
 def say_aside(text: str) -> None:
@@ -43,11 +44,13 @@ def say_aside(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print one table; a terminal's width is kept, a pipe gets what it needs."""
-    drawn = rich_table.Table(title=title, title_justify="left", header_style="bold")
+    drawn = rich_table.Table(
+        title=Text(printable(title), style="table.title"), title_justify="left", header_style="bold"
+    )
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        drawn.add_column(Text(printable(column)), overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))  # as it is: names may hold brackets
+        drawn.add_row(*(Text(shown(cell)) for cell in row))  # names may hold brackets
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from spikec.cli.diagram import printable
 from spikec.cli.report.examination import Examination
+from spikec.cli.text import printable
 from spikec.compiler.arrays import Array
 from spikec.compiler.files import canonical_json
 from spikec.compiler.verification.attribution import Attribution, Cost

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import resources
 
-from spikec.cli.diagram import printable
 from spikec.cli.report.examination import Examination
 from spikec.cli.report.figures import figures
 from spikec.cli.report.sections import Section, Tile, sections, summary, tiles
 from spikec.cli.tables import Table
+from spikec.cli.text import printable
 from spikec.cli.verification import heading, verdict
 from spikec.compiler.version import VERSION
 

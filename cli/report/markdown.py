@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from spikec.cli.diagram import printable
 from spikec.cli.report.examination import Examination
 from spikec.cli.report.sections import Section, sections, summary
 from spikec.cli.tables import Table
+from spikec.cli.text import printable
 from spikec.cli.verification import heading, verdict
 
 __all__ = ["text"]
