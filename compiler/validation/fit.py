@@ -26,7 +26,7 @@ from spikec.compiler.inputs import Dataset
 from spikec.compiler.ir import LI, LIF, Graph, SourceView
 from spikec.compiler.operators import Conv2d, Weighted
 from spikec.compiler.program import Neurons
-from spikec.compiler.trace import Probe
+from spikec.compiler.trace import Probe, Trace
 from spikec.compiler.validation.findings import finding
 from spikec.compiler.validation.weights import EdgeWeights
 
@@ -40,6 +40,8 @@ _FAR, _IMPORTANCE, _LEAST, _MOST = 0.1, 16, 0.25, 4.0
 _TRACE_BITS = 11
 #: Values of a batch, and products of one matrix: of longer data every k-th step is taken.
 _BATCH, _MOST_WORK = 2_000_000, 4e10
+#: Values of traces that are kept from one pass over the data to the next.
+_MOST_KEPT = 1 << 24
 #: A fit rounds errors and sums: a row may be so much above its nearest levels' loss, and
 #: the share that a report states may be so far away, relatively and absolutely.
 _ABOVE, _STATED, _STATED_LEAST = 1.05, 0.02, 1e-3
@@ -66,18 +68,16 @@ def seen_in(canonical: Graph, data: Dataset, samples: int) -> Seen:
         nodes={node.name: replace(node, view=SourceView()) for node in canonical.populations}
     )
     spiking = [node for node in plain.populations if isinstance(node, LIF)]
-    probes: list[Probe] = [
-        (node.name, what) for node in spiking for what in ("spikes", "voltage", "current")
-    ]
+    probes: list[Probe] = [(node.name, "spikes") for node in spiking]
+    probes += [(node.name, "voltage") for node in spiking]
+    probes += [(node.name, "current") for node in spiking if _decides_before(node)]
     if not probes:
         return Seen(sent=_presented(plain, some), near={})
     trace = reference.run(plain, some, probes=probes)
     near = {}
     for node in spiking:
-        name = node.name
-        voltage = _undecided(node, trace[name, "voltage"], trace[name, "current"],
-                             trace.spikes(name))  # fmt: skip
-        near[name] = np.abs(voltage - node.vth) <= np.abs(node.vth)
+        voltage = _undecided(node, trace)
+        near[node.name] = np.abs(voltage - node.vth) <= np.abs(node.vth)
     sent = {node.name: trace.spikes(node.name) for node in spiking}
     return Seen(sent={**_presented(plain, some), **sent}, near=near)
 
@@ -102,17 +102,18 @@ def _presented(graph: Graph, some: Mapping[str, Array]) -> dict[str, Array]:
     return sent
 
 
-def _undecided(node: LIF, voltage: Array, current: Array, spikes: Array) -> Array:
+def _undecided(node: LIF, trace: Trace) -> Array:
     """Return voltages as the threshold sees them, before what a spike does at once."""
+    voltage = trace[node.name, "voltage"]
     if node.max_spikes > 1 or node.reset_twice:
-        repeated: Array = voltage + node.reset_amount * spikes
+        repeated: Array = voltage + node.reset_amount * trace.spikes(node.name)
         return repeated
     if not _decides_before(node):
         return voltage
     before = np.empty_like(voltage)
     before[:, 0], before[:, 1:] = node.initial_state[1], voltage[:, :-1]
     before *= node.beta
-    before += current
+    before += trace[node.name, "current"]
     before += node.bias
     return before
 
@@ -191,6 +192,8 @@ class _Block:
         self.columns = [slice(int(e) - w, int(e)) for e, w in zip(ends, widths, strict=True)]
         self.count, self.width = count, int(ends[-1])
         wanted, found, near = (self._rows_of(which) for which in ("wanted", "found", "nearest"))
+        self._plan()
+        self._kept: dict[tuple[int, int], FloatArray] = {}
         self._largest = self._extremes()
         self._learn()
         self.shift = ((wanted - found) * self.undone).sum(axis=1)
@@ -228,23 +231,26 @@ class _Block:
             parts.append(rows * part.levels.step)
         return np.concatenate(parts, axis=1)
 
-    def _batches(self) -> Iterator[tuple[FloatArray, FloatArray, FloatArray | None]]:
-        """Yield traces ``[moment, column]``, the bias's ``[moment]``, and ``near[row, moment]``."""
+    def _plan(self) -> None:
+        """Set which steps are taken, how many places a row has, and the batches of samples."""
         sent = self.seen.sent[self.members[0].edge.source]
         samples, steps = sent.shape[:2]
-        start = self.node.start
         operator = self.members[0].operator
-        places = size(operator.output_shape(sent.shape[2:])) // len(operator.weight)
-        work = samples * (steps - start) * places * float(self.width) ** 2
-        taken = slice(start, None, max(1, math.ceil(work / _MOST_WORK)))
+        self.places = size(operator.output_shape(sent.shape[2:])) // len(operator.weight)
+        work = samples * (steps - self.node.start) * self.places * float(self.width) ** 2
+        self.taken = slice(self.node.start, None, max(1, math.ceil(work / _MOST_WORK)))
         bias = self._filtered(np.ones((1, steps)), 0.0)
-        bias = _rounded(bias, float(bias.max()))[0, taken]
-        each = max(1, len(bias)) * places * max(self.width, self.count)
+        self.bias = _rounded(bias, float(bias.max()))[0, self.taken]
+        each = max(1, len(self.bias)) * self.places * max(self.width, self.count)
+        self.parts = list(in_batches(samples, max(1, _BATCH // each)))
+
+    def _batches(self) -> Iterator[tuple[FloatArray, FloatArray, FloatArray | None]]:
+        """Yield traces ``[moment, column]``, the bias's ``[moment]``, and ``near[row, moment]``."""
         near = self.seen.near.get(self.node.name)
-        for part in in_batches(samples, max(1, _BATCH // each)):
-            traces = [self._traces(member, part, taken) for member in self.members]
-            moments = np.repeat(np.tile(bias, part.stop - part.start), places)
-            rows = None if near is None else self._near(near[part, taken], places)
+        for part in self.parts:
+            traces = [self._traces(member, part, self.taken) for member in self.members]
+            moments = np.repeat(np.tile(self.bias, part.stop - part.start), self.places)
+            rows = None if near is None else self._near(near[part, self.taken], self.places)
             yield np.concatenate(traces, axis=1), moments, rows
 
     def _near(self, near: Array, places: int) -> FloatArray:
@@ -255,7 +261,11 @@ class _Block:
         return turned
 
     def _traces(self, member: EdgeWeights, part: slice, taken: slice) -> FloatArray:
-        values = _rounded(self._arrived(member, part), self._largest[id(member)])[:, taken]
+        key = id(member), part.start
+        if key in self._kept:
+            values = self._kept[key][:, taken]
+        else:
+            values = _rounded(self._arrived(member, part), self._largest[id(member)])[:, taken]
         operator = member.operator
         if not isinstance(operator, Conv2d):
             return values.reshape(values.shape[0] * values.shape[1], size(values.shape[2:]))
@@ -270,15 +280,17 @@ class _Block:
         return self._filtered(arriving, self.alpha)
 
     def _extremes(self) -> dict[int, float]:
-        """Return the largest magnitude of each edge's traces."""
-        found = {}
-        for member in self.members:
-            sent = self.seen.sent[member.edge.source]
-            each = max(1, _BATCH // max(1, size(sent.shape[1:])))
-            parts = in_batches(len(sent), each)
-            found[id(member)] = max(
-                float(np.abs(self._arrived(member, part)).max()) for part in parts
-            )
+        """Return the largest magnitude of each edge's traces; traces that need little are kept."""
+        found: dict[int, float] = {}
+        sizes = [self.seen.sent[member.edge.source].size for member in self.members]
+        for part in self.parts:
+            for member in self.members:
+                values = self._arrived(member, part)
+                if sum(sizes) <= _MOST_KEPT:
+                    self._kept[id(member), part.start] = values
+                reach = float(np.abs(values).max())
+                found[id(member)] = max(found.get(id(member), 0.0), reach)
+        self._kept = {key: _rounded(item, found[key[0]]) for key, item in self._kept.items()}
         return found
 
     def _filtered(self, arriving: FloatArray, alpha: float) -> FloatArray:
