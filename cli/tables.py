@@ -39,7 +39,8 @@ def say(text: str) -> None:
 
 def say_aside(text: str) -> None:
     """Print one line to the error stream: standard output is the result's."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"note: {text}", markup=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    console.print(f"note: {shown(text)}", markup=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -22,6 +22,7 @@ from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.errors import Diagnostic, FrontendError
 from spikec.compiler.files import check_file, write_atomically
 from spikec.compiler.limits import allowance, allowed_by
+from spikec.compiler.sniffing import ARCHIVE, ARRAYS, kind_of, refused
 
 __all__ = ["map_npz", "npz_bytes", "read_npz", "write_npz"]
 
@@ -128,14 +129,16 @@ def _entries(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[_Entry]]]:
             _check_members(members, allowed_by(path))
             yield archive, [_entry(archive, member) for member in members]
     except (OSError, ValueError, EOFError, *_ZIP_ERRORS) as error:
-        raise FrontendError(
-            Diagnostic(
-                code="F010",
-                where=str(path),
-                message=f"not a readable .npz of plain arrays: {error}",
-                hint="write it with numpy.savez(path, spikes=..., labels=...)",
-            )
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> FrontendError:
+    """Return the error about a file: what it is instead of a .npz, or what is wrong with it."""
+    hint = "write it with numpy.savez(path, spikes=..., labels=...)"
+    message = f"not a readable .npz of plain arrays: {error}"
+    if kind_of(path) not in (ARRAYS, ARCHIVE):
+        return refused(path, "F010", message, hint)
+    return FrontendError(Diagnostic(code="F010", where=str(path), message=message, hint=hint))
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

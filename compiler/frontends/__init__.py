@@ -13,6 +13,7 @@ from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.ir import Graph
 from spikec.compiler.limits import allowed_by
 from spikec.compiler.program import Program
+from spikec.compiler.sniffing import refused
 
 __all__ = ["FRONTENDS", "Frontend", "ReadOptions", "load", "load_graph"]
 
@@ -52,14 +53,12 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
             network = frontend.read(path, options or ReadOptions())
             _check_waiting(network, path)
             return network
-    raise FrontendError(
-        Diagnostic(
-            code="F002",
-            where=str(path),
-            message="no frontend knows this content" if path.stat().st_size else "it is empty",
-            hint="spikec reads ONNX, NIR, lava-dl .net and its own files, if they are whole; or "
-            "use spikec.models",
-        )
+    raise refused(
+        path,
+        "F002",
+        "no frontend knows this content",
+        "spikec reads ONNX, NIR, lava-dl .net and its own files, if they are whole; or use "
+        "spikec.models",
     )
 
 

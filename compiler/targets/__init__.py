@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.fixedpoint import DECAY_UNITY, VTH_SHIFT
+from spikec.compiler.sniffing import kind_of
 from spikec.compiler.targets.section import Section
 
 if sys.version_info >= (3, 11):
@@ -176,14 +177,11 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, why: str) -> UsageError:
-    return UsageError(
-        Diagnostic(
-            code="U021",
-            where=str(path),
-            message=why,
-            hint="copy a shipped target and change its numbers",
-        )
-    )
+    """Return the error about a file that is no target: what it is instead, or else ``why``."""
+    kind, hint = kind_of(path), "copy a shipped target and change its numbers"
+    if kind is not None:
+        why, hint = f"it is {kind.what}", f"{kind.remedy}; or {hint}"
+    return UsageError(Diagnostic(code="U021", where=str(path), message=why, hint=hint))
 
 
 def _from_table(table: Mapping[str, Any]) -> Target:
