@@ -22,7 +22,7 @@ from spikec.backends.lava.encoders import (
     goes_straight,
 )
 from spikec.backends.lava.graded import integrator
-from spikec.backends.lava.placement import MAX_VTH, Placement, placement
+from spikec.backends.lava.placement import MAX_VTH, Placement, placement, shared_stores
 from spikec.backends.names import identifiers, one_line
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.convolutions import parts_into, summed
@@ -41,6 +41,7 @@ from spikec.compiler.program import (
 )
 from spikec.compiler.resonator import Resonator
 from spikec.compiler.sigma_delta import SigmaDelta
+from spikec.compiler.storage import Storage
 
 __all__ = [
     "LAVA_VERSION",
@@ -181,6 +182,7 @@ class _Writer:
         self._shapes = {item.name: item.shape for item in program.inputs}
         self._shapes |= {item.name: item.shape for item in program.populations}
         self._variables = identifiers(self._shapes, is_taken=_is_taken)
+        self._shared = shared_stores(program)
         self._connections = identifiers(
             [item.name for item in program.connections], is_taken=_is_taken
         )
@@ -323,8 +325,17 @@ class _Writer:
             return _statement("net.enter", ends)
         if carried_by_conv(self.program, connection):
             return self._convolution(connection)
-        key = f"{self._connections[connection.name]}.weights"
-        self.parameters[key] = matrix_of(connection.operator, self._shapes[connection.source])
+        stored = self._shared.get(connection.name)
+        if stored is not None and stored.connections[0] is not connection:
+            return ""
+        name = self._connections[connection.name]
+        weights, delay = self._matrix(connection, stored)
+        key = f"{name}.weights"
+        self.parameters[key] = weights
+        late = repr(int(delay.flat[0]))
+        if delay.min() < delay.max():
+            late = f"p['{name}.delays']"
+            self.parameters[f"{name}.delays"] = delay
         return _statement(
             "net.connect",
             [self._variables[connection.source], self._variables[connection.target]],
@@ -332,9 +343,21 @@ class _Writer:
             weight_exp=repr(connection.weight_exp),
             num_weight_bits=repr(connection.num_weight_bits),
             sign_mode=f"SignMode.{connection.sign_mode.upper()}",
-            delay=repr(connection.delay),
+            delay=late,
             **self._port(connection),
         )
+
+    def _matrix(self, connection: Connection, stored: Storage | None) -> tuple[Array, Array]:
+        """Return the weights that one process carries, and the delay of each, ``[out, in]``."""
+        parts = [connection] if stored is None else stored.connections
+        shape = self._shapes[connection.source]
+        weights = matrix_of(parts[0].operator, shape)
+        delay = np.full(weights.shape, parts[0].delay, np.uint8)
+        for item in parts[1:]:
+            more = matrix_of(item.operator, shape)
+            delay[more != 0] = item.delay
+            weights = weights + more
+        return weights, delay
 
     def _port(self, connection: Connection) -> dict[str, str]:
         """Say which part of a complex state a connection feeds."""

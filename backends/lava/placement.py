@@ -19,6 +19,7 @@ from spikec.compiler.operators import Conv2d, Sparse, written_out
 from spikec.compiler.program import Connection, Neurons, Populated, Program
 from spikec.compiler.resonator import Resonator
 from spikec.compiler.sigma_delta import Encoding, SigmaDelta
+from spikec.compiler.storage import Storage, storages
 
 __all__ = [
     "MAX_DELAY",
@@ -29,6 +30,7 @@ __all__ = [
     "edge_placement",
     "edge_refusal",
     "placement",
+    "shared_stores",
 ]
 
 #: DelayDense takes delays up to 62 (Lava hangs above 63) and one step more.
@@ -90,7 +92,27 @@ def placement(program: Program, own: Collection[str] = ()) -> tuple[Placement, .
 def edge_placement(program: Program) -> tuple[EdgePlacement, ...]:
     """Return the process that carries each connection for one sample, in order."""
     units = {item.population for item in placement(program) if item.process == "GradedReluVec"}
-    return tuple(_carried(program, item, units) for item in program.connections)
+    shared = shared_stores(program)
+    return tuple(
+        _carried(program, item, units, shared.get(item.name)) for item in program.connections
+    )
+
+
+def shared_stores(program: Program) -> dict[str, Storage]:
+    """Return by connection the stores of several that one process carries, a delay a synapse."""
+    return {
+        item.name: stored
+        for stored in storages(program)
+        for item in stored.connections
+        if len(stored.connections) > 1
+        and not any(_by_itself(program, one) for one in stored.connections)
+    }
+
+
+def _by_itself(program: Program, connection: Connection) -> bool:
+    """Say whether ``connection`` shares no process with those of other delays."""
+    alone = goes_straight(program, connection) or carried_by_conv(program, connection)
+    return alone or edge_refusal(connection) is not None
 
 
 def edge_refusal(connection: Connection) -> Diagnostic | None:
@@ -122,7 +144,9 @@ def _first_part(program: Program, connection: Connection) -> bool:
     return any(parts[0] is connection for parts in parts_into(program, connection.target))
 
 
-def _carried(program: Program, connection: Connection, units: Collection[str]) -> EdgePlacement:
+def _carried(
+    program: Program, connection: Connection, units: Collection[str], shared: Storage | None
+) -> EdgePlacement:
     if goes_straight(program, connection):
         return EdgePlacement(
             connection=connection.name,
@@ -151,7 +175,9 @@ def _carried(program: Program, connection: Connection, units: Collection[str]) -
         reasons.append("a matrix for one sample, Sparse for several")
     if connection.target in units:
         reasons.append("to all three units")
-    at_once = connection.delay == 1
+    at_once = connection.delay == 1 if shared is None else shared.longest == 1
+    if shared is not None:
+        reasons.append(f"one process for {len(shared.connections)} of them")
     if connection.source in units:
         reasons.append("from one unit of three")
         return EdgePlacement(

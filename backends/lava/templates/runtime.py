@@ -316,6 +316,7 @@ class Network:
     def connect(self, source, target, *, weights, delay, into="a_in", **options):
         """Connect so that what ``source`` sends in step n arrives in step ``n + delay``.
 
+        ``delay`` is one number, or one for each weight.
         One sample at a time: ``Dense`` (which takes one step) or ``DelayDense``.
         Several samples: the same weights once per sample, on the diagonal of a
         ``Sparse`` or ``DelaySparse`` (one that sorts its weights by delay once).
@@ -325,11 +326,14 @@ class Network:
         weights = weights.astype(np.int32)
         to, of = getattr(target, "copies", 1), getattr(source, "copies", 1)
         if self.batch == 1 and of == 1:
+            delay = delay if np.ndim(delay) == 0 else np.tile(delay, (to, 1))
             self._link(source, target, dense(np.tile(weights, (to, 1)), delay, options), into)
             return
         blocks = sparse.block_diag([sparse.csr_matrix(weights)] * self.batch, format="csr")
         unread = sparse.csr_matrix((blocks.shape[0], (of - 1) * blocks.shape[1]), dtype=np.int32)
         blocks = sparse.vstack([sparse.hstack([unread, blocks])] * to, format="csr")
+        if np.ndim(delay):
+            delay = np.tile(delay[weights != 0], self.batch * to)  # as the blocks have them
         self._link(source, target, spread(blocks, delay, self.batch, options), into)
 
     def run(self):
@@ -406,10 +410,12 @@ class Decoder:
 
 def dense(weights, delay, options):
     """Return the connection of one sample, as it is on the chip."""
-    if delay == 1:
+    most = int(np.max(delay)) - 1
+    if most == 0:
         return Dense(weights=weights, **options)
     # DelayDense(delays=0) takes the one step that Dense takes.
-    return DelayDense(weights=weights, delays=delay - 1, max_delay=delay - 1, **options)
+    delays = delay - 1 if np.ndim(delay) == 0 else np.asarray(delay - 1, int)
+    return DelayDense(weights=weights, delays=delays, max_delay=most, **options)
 
 
 def bytes_of(weights):
@@ -428,15 +434,19 @@ def bytes_of(weights):
 
 
 def spread(weights, delay, batch, options):
-    """Return a connection that stores the weights that are not 0; of one sample, a stock one."""
+    """Return a connection that stores the weights that are not 0; of one sample, a stock one.
+
+    ``delay`` is one number, or one for each of those weights, row by row.
+    """
     blocks = sparse.csr_matrix(weights, dtype=np.int32)
-    if delay == 1:
+    most = int(np.max(delay)) - 1
+    if most == 0:
         return Sparse(weights=blocks, **options)
     # A number for all would fill the whole matrix: give one where a weight is.
     delays = blocks.astype(int)
     delays.data[:] = delay - 1
     process = DelaySparse if batch == 1 else SteadyDelaySparse
-    return process(weights=blocks, delays=delays, max_delay=delay - 1, **options)
+    return process(weights=blocks, delays=delays, max_delay=most, **options)
 
 
 def run_configuration(hardware):

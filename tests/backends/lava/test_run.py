@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.delayed_programs import apart
 
 from spikec.backends.lava import run as run_module
 from spikec.backends.lava.emit import emit
-from spikec.backends.lava.placement import placement
+from spikec.backends.lava.placement import edge_placement, placement
 from spikec.backends.lava.run import LavaBackend, aligned
 from spikec.backends.simulator import golden
 from spikec.compiler.errors import BackendError, GraphError
@@ -153,6 +154,22 @@ def test_lags_are_undone(build, backend, lags):
     view = SourceView(lag=lags[0], current_lag=lags[1])
     program = replace(program, populations=(replace(program.populations[0], view=view),))
     assert_same(program, {"x": spikes((2, 8, 3))}, backend)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_delay_for_each_synapse_is_one_process(build, backend, batch, tmp_path):
+    program = build()
+    (whole,) = program.connections
+    delays = np.array([[1, 63, 2], [7, 1, 30]])[: whole.operator.weight.shape[0]]
+    delays = np.resize(delays, whole.operator.weight.shape)
+    program = replace(program, connections=tuple(apart(whole, delays)))
+    assert_same(program, {"x": spikes((2, 70, 3))}, replace(backend, batch=batch))
+    emit(program, tmp_path / "net")
+    assert (tmp_path / "net" / "network.py").read_text().count("net.connect(") == 1
+    places = edge_placement(program)
+    assert {item.process for item in places} == {"DelayDense"}
+    assert f"one process for {len(places)} of them" in places[0].reason
 
 
 @pytest.mark.lava
