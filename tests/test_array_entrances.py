@@ -166,7 +166,7 @@ SPARED_MODULES = {
     "tables of engines, made of programs": (
         "backends.c.layout", "backends.c.native", "backends.c.native_cell", "backends.lava.graded",
         "backends.simulator.encoders", "backends.simulator.layout", "backends.simulator.product",
-        "backends.simulator.resonators",
+        "backends.simulator.resonators", "compiler.storage",
     ),
     "arrays of files: readers check them, and refuse the file": (
         "compiler.axes", "compiler.container", "compiler.frontends.", "compiler.npz",
