@@ -18,6 +18,7 @@ from spikec.compiler.backend import Backend
 from spikec.compiler.errors import BackendError, Diagnostic, UsageError, raise_if_any
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import ReadOptions
+from spikec.compiler.frontends.options import ASSUMED
 from spikec.compiler.inputs import Dataset, Stream, read_dataset
 from spikec.compiler.ir import LI, Graph, Input
 from spikec.compiler.program import Program
@@ -47,6 +48,7 @@ __all__ = [
     "lava_options",
     "load",
     "network_of",
+    "read_network",
     "refuse_given",
     "refuse_idle",
     "refuse_steps_alone",
@@ -103,7 +105,7 @@ class Loaded:
 
 def load(path: Path, options: CompileOptions) -> Loaded:
     """Read a program as it is, or read a network and compile it with ``options``."""
-    network = frontends.load(path, options.read)
+    network = read_network(path, options.read)
     if isinstance(network, Program):
         refuse_idle(options, f"{path} is compiled already")
         return Loaded(graph=None, program=network)
@@ -149,6 +151,18 @@ def data_for(
     if not quiet:
         say_notes(data)
     return data
+
+
+def read_network(path: Path, options: ReadOptions) -> Graph | Program:
+    """Read a network, and say what its profile implies that the file does not say."""
+    network = frontends.load(path, options)
+    if isinstance(network, Graph):
+        implied = [item for item in network.choices if item.origin == ASSUMED]
+        for item in implied:
+            say_aside(f"not in {path.name}: {item.what}; taken as {item.value}")
+        if implied:
+            say_aside("--profile-defaults says that this is so")
+    return network
 
 
 def say_notes(data: Dataset | Stream) -> None:

@@ -175,12 +175,12 @@ def inspect(
 ) -> None:
     """Show what a file holds: every population, edge and semantic choice."""
     from spikec.cli import inspection, tables
+    from spikec.cli.loading import read_network
     from spikec.cli.outputs import check_output
-    from spikec.compiler import frontends
 
     options = _options(read)
     check_output(svg, file, ending=".svg")
-    network = frontends.load(file, options.read)
+    network = read_network(file, options.read)
     if svg is not None:
         from spikec.cli.svg import write_svg
 

@@ -11,9 +11,15 @@ import numpy as np
 
 from spikec.backends import open_backend
 from spikec.cli import tables
-from spikec.cli.loading import CompileOptions, data_for, idle, load, refuse_steps_alone
+from spikec.cli.loading import (
+    CompileOptions,
+    data_for,
+    idle,
+    load,
+    read_network,
+    refuse_steps_alone,
+)
 from spikec.cli.tables import say
-from spikec.compiler import frontends
 from spikec.compiler.backend import Progress
 from spikec.compiler.batches import batch_size, in_batches
 from spikec.compiler.errors import UsageError, raise_if_any
@@ -65,7 +71,7 @@ def map_file(
 
 
 def _program_and_target(file: Path, options: CompileOptions) -> tuple[Program, Target]:
-    network = frontends.load(file, options.read)
+    network = read_network(file, options.read)
     if isinstance(network, Program):  # --target says where to, not what to compile for
         compiled = load(file, replace(options, target=None)).program
         target = load_target(options.target or compiled.target)

@@ -21,6 +21,7 @@ from spikec.cli.loading import (
     data_for,
     idle,
     load,
+    read_network,
     refuse_idle,
     say_notes,
     steps_compiled_for,
@@ -149,7 +150,7 @@ def run(
     if backend == "reference":
         if engine is not None:
             raise UsageError(idle("--engine", "the float reference has none to choose"))
-        network = frontends.load(file, options.read)
+        network = read_network(file, options.read)
         if isinstance(network, Graph):
             refuse_idle(options, "the float reference runs the network as it is")
             data = data_for(

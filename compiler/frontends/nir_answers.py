@@ -19,6 +19,7 @@ from spikec.compiler.errors import Diagnostic, FrontendError, UsageError, raise_
 from spikec.compiler.frontends.nir_file import SPIKING, NirFile, NirNode, problem
 from spikec.compiler.frontends.nir_profiles import PLAIN, PROFILES, Loss, Profile
 from spikec.compiler.frontends.options import (
+    ASSUMED,
     BY_POPULATION,
     ReadOptions,
     no_effect,
@@ -81,8 +82,9 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
     ]  # fmt: skip
     lost = [loss for loss in base.lost if _matters(file, loss, said)] if base is not None else []
     open_losses = [loss for loss in lost if not _supplied(loss, options, said)]
-    if unanswered or (open_losses and options.profile_defaults is None):
-        raise _unanswered(file, unanswered, base, open_losses)
+    asked = [loss for loss in open_losses if loss.asked and options.profile_defaults is None]
+    if unanswered or asked:
+        raise _unanswered(file, unanswered, base, asked)
     _refuse_idle(file, options, needed, said, open_losses)
     most, limits = _limit(file, base or PLAIN, options)
     fields = {**vars(base or PLAIN), "max_spikes": most}
@@ -96,7 +98,7 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
         choices=(
             *_choices(options, said, base, own, needed),
             *limits,
-            *_quirks(base, own, open_losses),
+            *_quirks(base, own, open_losses, confirmed=options.profile_defaults is not None),
         ),
         metadata=own,
         said=said,
@@ -179,7 +181,7 @@ def _choices(
 
 
 def _quirks(
-    base: Profile | None, own: Mapping[str, Any], losses: Sequence[Loss]
+    base: Profile | None, own: Mapping[str, Any], losses: Sequence[Loss], *, confirmed: bool
 ) -> Iterator[Choice]:
     if own:
         yield Choice(
@@ -192,8 +194,9 @@ def _quirks(
     for loss in losses:
         yield Choice(
             what=loss.switch,
-            value=f"{loss.default}, the default of '{base.name}'",
-            origin="not in the file: option --profile-defaults",
+            value=f"{loss.default}, the default of '{base.name}'"
+            + (f"; else {loss.say}" if loss.say and not confirmed else ""),
+            origin="not in the file: option --profile-defaults" if confirmed else ASSUMED,
         )
     for quirk in base.quirks:
         yield Choice(what=f"profile {base.name}", value=quirk, origin=base.source)

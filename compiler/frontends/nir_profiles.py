@@ -19,7 +19,11 @@ Gain: TypeAlias = Literal["ode", "euler", "one", "decay"]
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A switch of the framework's neurons that its export drops: asked for, never guessed."""
+    """A switch of the framework's neurons that its export drops.
+
+    It is ``asked`` for where networks commonly set it otherwise. Else the profile means the
+    framework's default, which is said wherever the file is read.
+    """
 
     #: The switch and its default, as the framework writes them.
     switch: str
@@ -28,6 +32,7 @@ class Loss:
     option: str = ""
     say: str = ""
     kinds: tuple[str, ...] = ("IF", "LIF", "CubaLIF")
+    asked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +126,14 @@ PROFILES: Mapping[str, Profile] = {
                     default="'subtract'",
                     option="reset",
                     say="--reset subtract|zero|none, or by layer: --reset lif2=none,subtract",
+                    asked=True,
                 ),
                 Loss(
                     switch="reset_delay",
                     default="True",
                     option="reset_order",
                     say="--reset-order next_step (True), or at_spike (False)",
+                    asked=True,
                 ),
                 Loss(
                     switch="graded_spikes_factor",

@@ -11,7 +11,10 @@ from spikec.compiler.by_name import ByName, parse_by_name
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.ir import MOST_SPIKES, Compare
 
-__all__ = ["BY_POPULATION", "Discretization", "ReadOptions", "no_effect", "option_name"]
+__all__ = ["ASSUMED", "BY_POPULATION", "Discretization", "ReadOptions", "no_effect", "option_name"]
+
+#: Where a choice is from that a profile implies for what its framework's export drops.
+ASSUMED = "not in the file: the profile's default"
 
 Discretization: TypeAlias = Literal["euler", "exp"]
 

@@ -18,6 +18,7 @@ from spikec.compiler.errors import FrontendError, SpikecError, UsageError
 from spikec.compiler.frontends import ReadOptions, nir_graph
 from spikec.compiler.frontends.nir_profiles import PROFILES
 from spikec.compiler.frontends.onnx_probe import on_numbers
+from spikec.compiler.frontends.options import ASSUMED
 from spikec.compiler.hdf5 import read_tree
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Conv2d, Dense
@@ -224,28 +225,41 @@ def deep(**options: Fields) -> Fields:
     return graph_of(nodes, "input>w", "w>a", "a>x", "x>b", "b>output")
 
 
+def test_what_networks_commonly_set_and_an_export_drops_is_asked_for(
+    nir: Callable[..., Graph],
+) -> None:
+    options = ReadOptions(profile="snntorch")
+    with pytest.raises(FrontendError) as caught:
+        nir(deep(), options)
+    (found,) = caught.value.diagnostics
+    assert found.code == "F115"
+    asked = ("reset_mechanism", "reset_delay")
+    assert all(f"\n    {word}" in found.message for word in asked)
+    graph = nir(deep(), replace(options, profile_defaults=True))
+    origins = {choice.what.split()[0]: choice.origin for choice in graph.choices}
+    for word in (*asked, "graded_spikes_factor"):
+        assert origins[word] == "not in the file: option --profile-defaults"
+
+
 @pytest.mark.parametrize(
-    ("profile", "asked"),
+    ("profile", "said"),
     [
-        ("snntorch", ("reset_mechanism", "reset_delay", "graded_spikes_factor")),
         ("norse", ("v_reset",)),
         ("sinabs", ("spike_fn", "reset_fn", "min_v_mem", "norm_input", "tau_syn")),
         ("rockpool", ("spike_fn", "bias")),
     ],
 )
-def test_what_an_export_drops_is_asked_for(
-    nir: Callable[..., Graph], profile: str, asked: tuple[str, ...]
+def test_what_else_an_export_drops_is_said(
+    nir: Callable[..., Graph], profile: str, said: tuple[str, ...]
 ) -> None:
     options = ReadOptions(profile=profile, dt=1.0)
-    with pytest.raises(FrontendError) as caught:
-        nir(deep(), options)
-    (found,) = caught.value.diagnostics
-    assert found.code == "F115"
-    assert [word for word in asked if f"\n    {word}" in found.message] == list(asked)
-    graph = nir(deep(), replace(options, profile_defaults=True))
-    origins = {choice.what.split()[0]: choice.origin for choice in graph.choices}
-    for word in asked:
-        assert origins[word] == "not in the file: option --profile-defaults"
+    for confirmed, origin in (
+        (None, ASSUMED),
+        (True, "not in the file: option --profile-defaults"),
+    ):
+        graph = nir(deep(), replace(options, profile_defaults=confirmed))
+        origins = {choice.what.split()[0]: choice.origin for choice in graph.choices}
+        assert [origins[word] for word in said] == [origin] * len(said)
 
 
 def test_a_v_reset_of_zeros_may_be_what_nir_filled_in(nir: Callable[..., Graph]) -> None:
@@ -254,8 +268,7 @@ def test_a_v_reset_of_zeros_may_be_what_nir_filled_in(nir: Callable[..., Graph])
     assert [node.reset_voltage[0] for node in nir(deep(**stated), options).populations] == [  # type: ignore[union-attr]
         -0.5, -0.5,
     ]  # fmt: skip
-    with pytest.raises(FrontendError, match="F115"):
-        nir(deep(), options)
+    assert any(choice.origin == ASSUMED for choice in nir(deep(), options).choices)
     subtract: Any = nir(deep(), replace(options, reset="subtract"))["a"]
     assert (subtract.reset, subtract.reset_amount[0]) == ("subtract", 1.0)
 
