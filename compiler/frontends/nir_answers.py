@@ -74,6 +74,7 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
     base, own = _profile(file, options), _own_metadata(file)
     said = _said(file, options)
     needed = _needed(file)
+    _refuse_unlike(file, base)
     unanswered = [
         name for name in needed
         if not (_given(options, said, name) or getattr(base, name, None) is not None
@@ -105,6 +106,17 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
         round_delays=options.round_delays is not None,
         settled=frozenset(name for name in _QUESTIONS if getattr(base, name, None) is not None),
     )
+
+
+def _refuse_unlike(file: NirFile, base: Profile | None) -> None:
+    """Refuse nodes that the framework reads as something else than the file says."""
+    for node in file.nodes.values():
+        why = None if base is None else base.unlike.get(node.kind)
+        if why is not None:
+            raise problem(
+                "F128", f"{file.path}, node '{node.name}'", why,
+                "leave --profile out and say --dt, --reset, ... for what the file says",
+            )  # fmt: skip
 
 
 def _said(file: NirFile, options: ReadOptions) -> dict[str, ByName[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from spikec.compiler.frontends.options import Discretization
@@ -84,6 +84,8 @@ class Profile:
     resets_twice: bool = False
     #: Its export writes weights as [in, out], with gains of 1.
     writes_in_out: bool = False
+    #: Kinds of nodes that it makes something else of, and what.
+    unlike: Mapping[str, str] = field(default_factory=dict)
     #: What its export drops.
     lost: tuple[Loss, ...] = ()
     quirks: tuple[str, ...] = ()
@@ -163,6 +165,7 @@ PROFILES: Mapping[str, Profile] = {
             name="snntorch-import",
             dt=1e-4,
             discretization="euler",
+            unlike={"IF": "import_from_nir makes a Leaky with beta 0.9 of an IF"},
             reset="zero",
             reset_order="at_spike",
             compare=">",

@@ -1076,3 +1076,10 @@ def test_what_nir_cannot_say_is_refused_all_at_once(tmp_path: Path) -> None:
         nir_graph.write(graph, tmp_path / "net.nir")
     assert [item.code for item in caught.value.diagnostics] == ["F121"] * 4
     assert not (tmp_path / "net.nir").exists()
+
+
+def test_what_an_import_makes_something_else_of_is_refused(nir: Callable[..., Graph]) -> None:
+    """snnTorch 1.0.0 reads an IF as a Leaky with beta 0.9."""
+    fields = {"type": b"IF", "r": np.ones(2), "v_threshold": np.ones(2)}
+    with pytest.raises(FrontendError, match=r"F128.*\n?.*beta 0.9"):
+        nir(deep(b=fields), ReadOptions(profile="snntorch-import"))
