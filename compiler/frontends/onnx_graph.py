@@ -390,8 +390,12 @@ class _Lowering:
         if len(form.terms) != 1 or form.gates:
             return None
         (atom,) = form.atoms or (None,)
-        whole = isinstance(atom, State) and (form.coefficient(atom) == 1).all()
-        return self._state(atom.name) if isinstance(atom, State) and whole else None
+        if atom is None or not (form.coefficient(atom) == 1).all():
+            return None
+        # A state that remembers spikes is read as an image of itself, like the spikes of a layer.
+        if isinstance(atom, Image) and not atom.stages and size(atom.sent) == size(atom.shape):
+            return self._state(atom.source.name) if isinstance(atom.source, State) else None
+        return self._state(atom.name) if isinstance(atom, State) else None
 
     def _visit(self, gate: Gate) -> None:
         """Find the population that ``gate`` belongs to, and all that feed it."""

@@ -17,7 +17,9 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
-from spikec.compiler.files import write_atomically
+from spikec.compiler.files import written
+from spikec.compiler.frontends import onnx_graph
+from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.frontends.sparse import without_sparse
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input, Node
 from spikec.compiler.operators import Chain, Conv2d, Dense, Permute, Reshape, Scale, Stage
@@ -30,8 +32,47 @@ _IR_VERSION = 9
 
 
 def write(graph: Graph, path: str | Path) -> None:
-    """Save ``graph`` as ONNX; :class:`FrontendError` names what the form cannot hold."""
-    write_atomically(Path(path), to_model(graph).SerializeToString(deterministic=True))
+    """Save ``graph`` as ONNX; :class:`FrontendError` names what the form cannot hold.
+
+    What is written is read back before it takes the place of ``path``: a network that would
+    come back as another one is refused.
+    """
+    path = Path(path)
+    content = to_model(graph).SerializeToString(deterministic=True)
+    with written(path) as temporary:
+        temporary.write_bytes(content)
+        _check_read_back(graph, temporary, path)
+
+
+def _check_read_back(graph: Graph, temporary: Path, path: Path) -> None:
+    """Compare the outputs of what is read back: their names, their kinds and their time.
+
+    What leads to them may come in another form that is equal, as two populations or one.
+    """
+    try:
+        read = onnx_graph.read(temporary, ReadOptions(dt=None))
+    except FrontendError as error:
+        raise _another(path, f"could not be read: {error.diagnostics[0].message}") from error
+    if read.outputs != graph.outputs:
+        raise _another(path, f"would have the outputs {', '.join(read.outputs)}")
+    for name in graph.outputs:
+        node, ours = read[name], graph[name]
+        assert not isinstance(node, Input), "outputs are populations"
+        assert not isinstance(ours, Input), "outputs are populations"
+        if type(node) is not type(ours) or node.view.lag != ours.view.lag:
+            kind = f"{type(node).__name__}, lag {node.view.lag}"
+            raise _another(path, f"would have '{name}' as another output ({kind})")
+
+
+def _another(path: Path, what: str) -> FrontendError:
+    return FrontendError(
+        Diagnostic(
+            code="F124",
+            where=str(path),
+            message=f"as ONNX the network {what}",
+            hint="keep the network in our own format (.safetensors)",
+        )
+    )
 
 
 def to_model(graph: Graph) -> onnx.ModelProto:
