@@ -405,8 +405,8 @@ class Session:
     def _lengthened(self, rows: Array, steps: int, *, blank: bool = True) -> Array:
         """Return ``rows`` with room for more steps behind them."""
         _, back, width = rows.shape
-        if not width:
-            return rows
+        if not width:  # nothing is kept there, yet each step has its place
+            return np.empty((self._samples, back + steps, 0), rows.dtype)
         longer = aligned((self._samples, back + steps, width), rows.dtype, blank=blank)
         longer[:, :back] = rows
         return longer

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import os
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -112,3 +115,16 @@ def test_no_memory_is_read_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch, dt
     trace = session.run(given, last=True)
     assert not session._sent[:, :, 70:128].any()
     np.testing.assert_array_equal(trace.spikes("n"), golden.run(program, given).spikes("n"))
+
+
+@pytest.mark.once
+def test_no_index_of_a_kernel_leaves_its_array(tmp_path: Path) -> None:
+    """A debug build with bounds checks runs random programs; ``make nightly`` runs more."""
+    count = 3000 if os.environ.get("SPIKEC_NIGHTLY") else 60
+    script = Path(__file__).parents[2] / "tools" / "checked_programs.py"
+    checked = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(script), "0", str(count)],
+        env=checked, capture_output=True, text=True, check=False, timeout=3600,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1:] == [f"{count} programs"], done.stderr[-2000:]
