@@ -32,7 +32,7 @@ def main(first: int, count: int) -> None:
             found = fast.run(laid_out(program), inputs, probes, threads=threads)
             for probe in probes:
                 np.testing.assert_array_equal(found[probe], wanted[probe])
-    print(f"{count} programs")
+    sys.stdout.write(f"{count} programs\n")
 
 
 if __name__ == "__main__":
