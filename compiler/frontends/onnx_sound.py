@@ -97,8 +97,10 @@ def _check_node(node: onnx.NodeProto, opset: int) -> None:
         if not low <= len(names) <= high:
             many = f"{low} to {high}" if high < 1 << 16 else f"{low} or more"
             raise ValueError(f"it has {len(names)} {what}, not {many}")
-    if "" in node.input[:least]:
-        raise ValueError(f"its input {list(node.input).index('')} is missing")
+    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
+    for number, (name, item) in enumerate(zip(node.input[:least], schema.inputs, strict=False)):
+        if not name and item.option != optional:  # Loop counts its first two and may lack both
+            raise ValueError(f"its input {number} is missing")
     given = {item.name: item for item in node.attribute}
     for name, rule in schema.attributes.items():
         other = latest.attributes.get(name, rule)

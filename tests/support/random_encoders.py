@@ -44,12 +44,8 @@ def random_encoders(
     ) -> None:
         fields |= {"start": begin, "view": view, "message_bits": int(rng.integers(8, 25))}
         populations.append(SigmaDelta(name=name, shape=shape, **fields))
-        for number, (source, operator, delay) in enumerate(operators):
-            links.extend(
-                connections(
-                    source=source, target=name, operator=operator, delay=delay, label=str(number)
-                )
-            )
+        for source, operator, delay in operators:
+            links.extend(connections(source=source, target=name, operator=operator, delay=delay))
 
     def threshold() -> int:
         return int(rng.choice([0, 1, rng.integers(0, max(2, most))]))
