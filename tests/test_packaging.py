@@ -102,5 +102,5 @@ def test_the_links_for_type_checkers_lead_to_the_folders() -> None:
 
 
 def test_the_command_is_installed(settings: dict[str, Any]) -> None:
-    assert settings["project"]["scripts"] == {"spikec": "spikec.cli.main:main"}
+    assert settings["project"]["scripts"] == {"spikec": "spikec.cli.start:main"}
     assert settings["project"]["requires-python"] == ">=3.10"
