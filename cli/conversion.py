@@ -9,7 +9,7 @@ from typing import Any
 from spikec.cli import running
 from spikec.cli.loading import CompileOptions, data_for
 from spikec.cli.outputs import check_output
-from spikec.cli.tables import say, table
+from spikec.cli.tables import say, say_aside, table
 from spikec.compiler import rate
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
@@ -25,6 +25,8 @@ class Conversion:
     populations: tuple[rate.Converted, ...]
     report: rate.RateReport
     tested_on: Path
+    #: What the file holds less exactly.
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -32,6 +34,7 @@ class Conversion:
             "output": str(self.output),
             "populations": [asdict(item) for item in self.populations],
             "tested_on": str(self.tested_on),
+            "notes": list(self.notes),
             **self.report.as_dict(),
         }
 
@@ -78,8 +81,13 @@ def convert(
     )
     judged = judged if samples is None else judged.samples(0, samples)
     report = rate.measure(network, graph, judged, progress=progress)
-    write(graph, output)
-    return Conversion(output=output, populations=populations, report=report, tested_on=test or data)
+    return Conversion(
+        output=output,
+        populations=populations,
+        report=report,
+        tested_on=test or data,
+        notes=write(graph, output) or (),
+    )
 
 
 def refuse_idle(**given: object) -> None:
@@ -118,6 +126,8 @@ def show(result: Conversion) -> None:
     ]
     title = f"{report.samples} samples of {result.tested_on}"
     table(title, ["steps", "accuracy", "same class", "spikes per sample"], rows)
+    for note in result.notes:
+        say_aside(note)
     say(f"wrote {result.output}")
 
 

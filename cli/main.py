@@ -793,8 +793,13 @@ def convert(
         rates.refuse_idle(
             data=data, percentile=percentile, test=test, samples=samples, layout=layout
         )
-        running.convert(file, output, options.read)
-        print_json({"output": str(output)}) if as_json else tables.say(f"wrote {output}")
+        notes = running.convert(file, output, options.read)
+        if as_json:
+            print_json({"output": str(output), "notes": list(notes)})
+            return
+        for note in notes:
+            tables.say_aside(note)
+        tables.say(f"wrote {output}")
         return
     with progress_bar("measuring", quiet=as_json) as progress:
         result = rates.convert(

@@ -424,15 +424,21 @@ def machines(
         yield stack.enter_context(open_backend("simulator", engine="golden").load(program)), opened
 
 
-def convert(file: Path, output: Path, options: ReadOptions) -> None:
-    """Read the network in ``file`` and write it in the format that ``output``'s ending names."""
+def convert(file: Path, output: Path, options: ReadOptions) -> tuple[str, ...]:
+    """Read the network in ``file`` and write it in the format that ``output``'s ending names.
+
+    Returns what that format holds less exactly.
+    """
     write = writer_for(output)
     check_output(output, file)
-    write(frontends.load_graph(file, options), output)
+    return write(frontends.load_graph(file, options), output) or ()
 
 
-def writer_for(output: Path) -> Callable[[Graph, Path], None]:
-    """Return what writes a network in the format that ``output``'s ending names."""
+def writer_for(output: Path) -> Callable[[Graph, Path], tuple[str, ...] | None]:
+    """Return what writes a network in the format that ``output``'s ending names.
+
+    It returns what that format holds less exactly, if there is anything.
+    """
     writers = {
         ".safetensors": "spikec.compiler.frontends.native",
         ".onnx": "spikec.compiler.frontends.onnx_write",
@@ -447,7 +453,8 @@ def writer_for(output: Path) -> Callable[[Graph, Path], None]:
                 hint=f"one of {', '.join(writers)}",
             )
         )
-    return cast("Callable[[Graph, Path], None]", import_module(writers[output.suffix]).write)
+    writer = import_module(writers[output.suffix]).write
+    return cast("Callable[[Graph, Path], tuple[str, ...] | None]", writer)
 
 
 def zoo_entries() -> list[dict[str, str]]:

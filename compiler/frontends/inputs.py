@@ -1,16 +1,20 @@
-"""What a user says of the inputs: spikes, integers or real numbers, and their range."""
+"""What a user or a file says of the inputs: spikes, integers or real numbers, and their range."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from spikec.compiler.by_name import parse_by_name
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
+from spikec.compiler.files import canonical_json
 from spikec.compiler.ir import Choice, Graph, InputKind
 
-__all__ = ["InputSaid", "with_inputs_declared"]
+__all__ = ["InputSaid", "inputs_noted", "note_of_inputs", "with_inputs_declared"]
 
 _RANGE = re.compile(r"(?P<kind>graded|analog):(?P<low>[^:]+?)\.\.(?P<high>[^:]+)")
 
@@ -85,8 +89,36 @@ def with_inputs_declared(graph: Graph, text: str | None) -> Graph:
         for node in graph.inputs
         if (found := given.get(node.name))
     }
-    choices = [
-        Choice(what=f"input '{name}'", value=str(found), origin="option --input")
-        for name, found in given.items()
-    ]
+    before = {choice.what: choice.origin for choice in graph.choices}
+    choices = []
+    for name, found in given.items():
+        what = f"input '{name}'"
+        over = f", in place of the file's {before[what]}" if what in before else ""
+        choices.append(Choice(what=what, value=str(found), origin=f"option --input{over}"))
     return graph.rewritten(nodes=dict(nodes), choices=choices)
+
+
+def note_of_inputs(graph: Graph) -> str:
+    """Return what a file keeps of the inputs' kinds and ranges, for :func:`inputs_noted`."""
+    return canonical_json(
+        {node.name: {"kind": node.kind, "low": node.low, "high": node.high}
+         for node in graph.inputs}
+    )  # fmt: skip
+
+
+def inputs_noted(text: str) -> dict[str, InputSaid]:
+    """Return what a file's note says of its inputs; :class:`ValueError` for what says nothing."""
+    try:
+        tables = json.loads(text)
+        return {name: _noted(name, table) for name, table in tables.items()}
+    except (AttributeError, RecursionError, TypeError) as error:
+        raise ValueError(f"it is no table of inputs: {error}") from error
+
+
+def _noted(name: str, table: Mapping[str, Any]) -> InputSaid:
+    kind: Any = table.get("kind")
+    low, high = table.get("low"), table.get("high")
+    numbers = all(item is None or type(item) in (int, float) for item in (low, high))
+    if kind in get_args(InputKind) and numbers:
+        return InputSaid(kind=kind, low=low, high=high)
+    raise ValueError(f"'{name}' has kind {kind!r}, low {low!r}, high {high!r}")

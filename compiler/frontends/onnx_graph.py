@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,11 +34,12 @@ from spikec.compiler.frontends.affine import (
     State,
     has_whole,
 )
-from spikec.compiler.frontends.inputs import with_inputs_declared
+from spikec.compiler.frontends.inputs import InputSaid, with_inputs_declared
 from spikec.compiler.frontends.onnx_file import OnnxFile, read_onnx_file
 from spikec.compiler.frontends.onnx_floors import unfloored
 from spikec.compiler.frontends.onnx_forms import StepModel, copied_from, read_steps
 from spikec.compiler.frontends.onnx_memory import settled
+from spikec.compiler.frontends.onnx_metadata import Noted, metadata_of, noted_in
 from spikec.compiler.frontends.onnx_neurons import (
     EACH,
     Neuron,
@@ -67,7 +68,7 @@ from spikec.compiler.ir import (
     SourceView,
 )
 from spikec.compiler.limits import allowed_by
-from spikec.compiler.names import cleaned, distinct
+from spikec.compiler.names import cleaned, distinct, fault
 from spikec.compiler.operators import (
     Chain,
     Conv2d,
@@ -161,7 +162,9 @@ def _lowered(
 ) -> Graph:
     """Return the graph of one reading of the file, compared with the file itself."""
     _refuse_opaque(step)
-    lowering = _Lowering(settled(unfloored(without_counters(step))))
+    noted = noted_in(file.model)
+    noted.refuse_unknown(step.signals)
+    lowering = _Lowering(settled(unfloored(without_counters(step))), noted)
     graph = lowering.graph()
     graph = Graph(
         nodes=graph.nodes,
@@ -169,7 +172,7 @@ def _lowered(
         outputs=graph.outputs,
         dt=options.dt,
         source=Source(path=path.name, format="onnx", sha256=sha256_of_file(path)),
-        choices=(*step.choices, *assumed),
+        choices=(*step.choices, *assumed, *noted.choices),
     )
     graph = with_inputs_declared(graph, options.inputs)
     checked = compare(graph, file, step, lowering.output_of, path)
@@ -270,7 +273,7 @@ def _cuba_lif(model: onnx.ModelProto) -> onnx.FunctionProto:
 
 def _dt_said(model: onnx.ModelProto, path: Path) -> float | None:
     """Return the time step in seconds that the file names in ``snn.dt``, if it does."""
-    said = {item.key: item.value for item in model.metadata_props}.get("snn.dt", "")
+    said = metadata_of(model).get("snn.dt", "")
     if not said:
         return None
     try:
@@ -298,10 +301,11 @@ _Key: TypeAlias = Gate | str
 class _Lowering:
     """One step's forms on their way to nodes and edges."""
 
-    def __init__(self, model: StepModel) -> None:
+    def __init__(self, model: StepModel, noted: Noted) -> None:
         self._model = model
+        self._noted = noted
         #: The names of inputs, by the file's.
-        self._entries = distinct(model.signals)
+        self._entries = _entries(model.signals, noted)
         self._found: dict[_Key, Neuron] = {}
         self._names: dict[_Key, str] = {}
         self._keys: dict[str, _Key] = {}
@@ -413,7 +417,7 @@ class _Lowering:
         for number, key in enumerate(self._ordered(), start=1):
             neuron = self._found[key]
             otherwise = "readout" if neuron.gate is None else f"layer{number}"
-            name = self._unused(_title(neuron, otherwise))
+            name = self._unused(_title(neuron, otherwise, self._noted.lags))
             self._names[key] = name
             self._keys[name] = key
             self._neurons[name] = neuron
@@ -446,7 +450,7 @@ class _Lowering:
 
     def _inputs(self) -> list[Input]:
         return [
-            Input(name=self._entries[name], shape=shape)
+            _input(self._entries[name], shape, self._noted.inputs.get(name))
             for name, shape in self._model.signals.items()
         ]
 
@@ -468,8 +472,10 @@ class _Lowering:
             "initial_voltage": _initial(neuron.voltage, neuron.shape),
             "initial_current": _initial(neuron.current, neuron.shape),
         }
-        late = self._late.get(self._keys[name], 0)
-        lag = -late - (1 if neuron.timing == "old" else 0)
+        late = self._late.get(self._keys[name])
+        lag = -(late or 0) - (1 if neuron.timing == "old" else 0)
+        if late is None:  # no output shows its time
+            lag = self._noted.lags.get(name, lag)
         linear["view"] = SourceView(lag=lag, current_lag=lag)
         if neuron.gate is None:
             return LI(**linear)
@@ -623,8 +629,24 @@ def _initial(state: StepState | None, shape: Shape) -> Array:
     return frozen(np.broadcast_to(state.initial, (1, *shape))[0].astype(np.float64))
 
 
-def _title(neuron: Neuron, otherwise: str) -> str:
-    """Name a population after its membrane state, or after the scope of its threshold."""
+def _entries(names: Iterable[str], noted: Noted) -> dict[str, str]:
+    """Return the names of inputs in the graph, by the file's: as noted, else as clean ones."""
+    return {
+        name: name if name in noted.inputs and fault(name) is None else clean
+        for name, clean in distinct(names).items()
+    }
+
+
+def _input(name: str, shape: Shape, said: InputSaid | None) -> Input:
+    if said is None:
+        return Input(name=name, shape=shape)
+    return Input(name=name, shape=shape, kind=said.kind, low=said.low, high=said.high)
+
+
+def _title(neuron: Neuron, otherwise: str, noted: Container[str]) -> str:
+    """Name a population as noted, after its membrane state, or after its threshold's scope."""
+    if neuron.voltage is not None and (name := neuron.voltage.name.removesuffix(".u")) in noted:
+        return name
     origin = neuron.gate.origin if neuron.gate is not None else ""
     scope = _SCOPE.search(origin)
     if neuron.voltage is not None:

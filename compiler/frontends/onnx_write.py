@@ -8,7 +8,7 @@ gives the same spikes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,24 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from spikec.compiler.arrays import Array
-from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
-from spikec.compiler.files import written
+from spikec.compiler.errors import Diagnostic, FrontendError, SpikecError, raise_if_any
+from spikec.compiler.files import canonical_json, written
 from spikec.compiler.frontends import onnx_graph
+from spikec.compiler.frontends.inputs import note_of_inputs
+from spikec.compiler.frontends.onnx_metadata import INPUTS, POPULATIONS
 from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.frontends.sparse import without_sparse
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input, Node
-from spikec.compiler.operators import Chain, Conv2d, Dense, Permute, Reshape, Scale, Stage
+from spikec.compiler.operators import (
+    Chain,
+    Conv2d,
+    Dense,
+    Permute,
+    Reshape,
+    Scale,
+    Stage,
+    weights_of,
+)
 
 __all__ = ["to_model", "write"]
 
@@ -31,37 +42,67 @@ _OPSET = 18
 _IR_VERSION = 9
 
 
-def write(graph: Graph, path: str | Path) -> None:
-    """Save ``graph`` as ONNX; :class:`FrontendError` names what the form cannot hold.
+def write(graph: Graph, path: str | Path) -> tuple[str, ...]:
+    """Save ``graph`` as ONNX; return what the file holds less exactly than ``graph``.
 
-    What is written is read back before it takes the place of ``path``: a network that would
-    come back as another one is refused.
+    :class:`FrontendError` names what the form cannot hold. What is written is read back before
+    it takes the place of ``path``: a network that would come back as another one is refused.
     """
     path = Path(path)
     content = to_model(graph).SerializeToString(deterministic=True)
     with written(path) as temporary:
         temporary.write_bytes(content)
         _check_read_back(graph, temporary, path)
+    return tuple(_roundings(graph))
+
+
+def _roundings(graph: Graph) -> Iterator[str]:
+    """Say what changes as numbers of 32 bits, which is what operators of ONNX take."""
+    parts: dict[str, list[Array | None]] = {
+        node.name: [getattr(node, name) for name in node.PER_NEURON] for node in graph.populations
+    }
+    parts |= {edge.name: list(weights_of(edge.operator)) for edge in graph.edges}
+    for name, arrays in parts.items():
+        count = sum(
+            int((values.astype(np.float32) != values).sum())
+            for values in arrays
+            if values is not None
+        )
+        if count:
+            yield f"'{name}': {count:,} numbers are rounded to 32 bits"
 
 
 def _check_read_back(graph: Graph, temporary: Path, path: Path) -> None:
-    """Compare the outputs of what is read back: their names, their kinds and their time.
+    """Compare what is read back: inputs, populations, outputs and their time.
 
-    What leads to them may come in another form that is equal, as two populations or one.
+    What populations compute may come in another form that is equal.
     """
     try:
         read = onnx_graph.read(temporary, ReadOptions(dt=None))
-    except FrontendError as error:
+    except SpikecError as error:
         raise _another(path, f"could not be read: {error.diagnostics[0].message}") from error
     if read.outputs != graph.outputs:
         raise _another(path, f"would have the outputs {', '.join(read.outputs)}")
-    for name in graph.outputs:
-        node, ours = read[name], graph[name]
-        assert not isinstance(node, Input), "outputs are populations"
-        assert not isinstance(ours, Input), "outputs are populations"
-        if type(node) is not type(ours) or node.view.lag != ours.view.lag:
-            kind = f"{type(node).__name__}, lag {node.view.lag}"
-            raise _another(path, f"would have '{name}' as another output ({kind})")
+    ours, theirs = _varying(graph), _varying(read)
+    for name, node in ours.items():
+        if name not in theirs:
+            raise _another(path, f"would lack '{name}': no output shows or depends on it")
+        if (found := _facts(theirs[name])) != _facts(node):
+            raise _another(path, f"would have '{name}' as {found}, not {_facts(node)}")
+    for name in sorted(theirs.keys() - ours.keys()):
+        raise _another(path, f"would have '{name}' beside its own populations")
+
+
+def _varying(graph: Graph) -> dict[str, Node]:
+    """Return inputs, what they reach and outputs: the rest is constant, and may take any form."""
+    kept = {*(node.name for node in graph.inputs), *graph.outputs, *graph.reachable_from_inputs()}
+    return {node.name: node for node in graph.nodes if node.name in kept}
+
+
+def _facts(node: Node) -> str:
+    if isinstance(node, Input):
+        return f"{node.kind} input of shape {node.shape} from {node.low} to {node.high}"
+    return f"{type(node).__name__} of shape {node.shape} with lag {node.view.lag}"
 
 
 def _another(path: Path, what: str) -> FrontendError:
@@ -88,7 +129,9 @@ def to_model(graph: Graph) -> onnx.ModelProto:
         producer_name="spikec",
     )
     dt = {} if graph.dt is None else {"snn.dt": repr(graph.dt)}
-    helper.set_model_props(model, {"snn.kind": "scan", **dt})
+    lags = canonical_json({node.name: {"lag": node.view.lag} for node in graph.populations})
+    noted = {INPUTS: note_of_inputs(graph), POPULATIONS: lags}
+    helper.set_model_props(model, {"snn.kind": "scan", **dt, **noted})
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -514,7 +514,7 @@ def test_fewer_spikes_a_step_save_bits() -> None:
         np.savez("several.npz", spikes=archive[f"{name}/x"], labels=np.zeros(4, np.int64))
     text = failed("compile", file, "-o", "net.spk")
     assert "Q010" in text
-    assert "lower --max-spikes: the proof counts up to 255" in text
+    assert "--max-spikes 32 fits: the proof counts up to 255" in text
     fine("compile", file, "-o", "net.spk", "--max-spikes", "30")
     assert {item.max_spikes for item in read_program(Path("net.spk")).populations} == {1, 30}
     verified = fine("verify", file, "--data", "several.npz", "--max-spikes", "30")
