@@ -68,6 +68,7 @@ def stored_shape(node: NirNode) -> Shape | None:
 
 
 def _are_extents(values: Array) -> bool:
+    values = values.astype(np.float64)  # files store whole numbers in narrow types too
     few = values.size <= _MOST_AXES
     return few and bool(((values >= 1) & (values <= MAX_NEURONS)).all())
 
@@ -163,8 +164,8 @@ def _integers(node: NirNode, name: str, count: int, default: int | None) -> tupl
     """Return ``count`` whole numbers; one stands for all."""
     if not node.has(name) and default is not None:
         return (default,) * count
-    values = node.array(name).reshape(-1)
-    shown = values[:8].tolist()
+    stored = node.array(name).reshape(-1)
+    values, shown = stored.astype(np.float64), stored[:8].tolist()
     if values.size not in (1, count) or (np.rint(values) != values).any() or (values < 0).any():
         raise ValueError(f"{name} is {shown}, not {count} whole numbers of 0 or more")
     if (values > 1 << 20).any() or (name != "padding" and (values < 1).any()):

@@ -22,11 +22,11 @@ from spikec.compiler.frontends.options import ASSUMED
 from spikec.compiler.hdf5 import read_tree
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Conv2d, Dense
+from tests.support.nir_networks import Fields, edge_table, put
 
 h5py = pytest.importorskip("h5py")
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-Fields = dict[str, Any]
 #: For networks without spikes: no question about resets is open, and no answer taken.
 VOLTAGES = ReadOptions(dt=1.0, discretization="euler")
 EULER = ReadOptions(
@@ -34,20 +34,9 @@ EULER = ReadOptions(
 )
 
 
-def put(group: Any, fields: Fields) -> None:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            put(group.create_group(name), value)
-        elif isinstance(value, str):
-            group.create_dataset(name, data=value, dtype=h5py.string_dtype())
-        else:
-            group.create_dataset(name, data=value)
-
-
 def edges(*pairs: str) -> Array:
     """Return edges from texts such as ``a>b``, as the official writer stores them."""
-    table = np.array([pair.split(">") for pair in pairs], dtype=object).reshape(-1, 2)
-    return table.astype(h5py.string_dtype())
+    return edge_table([pair.split(">") for pair in pairs])
 
 
 def graph_of(nodes: dict[str, Fields], *pairs: str, **more: Any) -> Fields:
@@ -597,6 +586,16 @@ def test_conv1d_with_padding_same(nir: Callable[..., Graph], taps: int, gap: int
     total = gap * (taps - 1)
     expected = direct_conv(x, weight, 1, (total // 2, total - total // 2), gap)
     np.testing.assert_array_equal(arrives(graph, x), expected + np.arange(3.0)[:, None])
+
+
+@pytest.mark.parametrize("narrow", ["f2", "u1", "i1", ">i2"])
+def test_whole_numbers_in_narrow_types(nir: Callable[..., Graph], narrow: str) -> None:
+    numbers = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "input_shape": [6, 6]}
+    conv = {"type": "Conv2d", "weight": np.ones((3, 2, 3, 3)),
+            **{name: np.array(value, narrow) for name, value in numbers.items()}}  # fmt: skip
+    tree = layered({"c": conv}, (2, 6, 6), lif())
+    tree["nodes"]["input"]["shape"] = np.array((2, 6, 6), narrow)
+    assert nir(tree)["n"].shape == (3, 6, 6)
 
 
 def test_conv1d_with_stride(nir: Callable[..., Graph]) -> None:
