@@ -233,8 +233,8 @@ class _Lowering:
                 "F118",
                 node.where,
                 f"a delay of {found:g} s is {found / dt:g} steps of {dt:g} s",
-                "delays are whole steps, 0 or more: give a --dt that divides them, or "
-                "--round-delays for the nearest step",
+                "delays are whole steps, 0 or more: --round-delays takes the nearest step, and "
+                "lists by how much each is off",
             )
         between = np.abs(seconds / dt - steps) > _STEP_TOLERANCE
         if between.any() and node.name not in self.rounded:
