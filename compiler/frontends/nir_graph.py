@@ -10,6 +10,7 @@ from spikec.compiler.frontends.nir_answers import answers_for
 from spikec.compiler.frontends.nir_file import read_nir_file
 from spikec.compiler.frontends.nir_lower import lower
 from spikec.compiler.frontends.nir_merge import with_integrators_merged
+from spikec.compiler.frontends.nir_noted import as_noted
 from spikec.compiler.frontends.nir_orientation import oriented
 from spikec.compiler.frontends.nir_shapes import shapes_under
 from spikec.compiler.frontends.nir_write import write
@@ -37,6 +38,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     options = options or ReadOptions()
     file, answers = oriented(file, answers_for(file, options))
     graph = lower(file, answers, shapes_under(file, answers.profile))
+    graph = as_noted(graph, answers.metadata, str(path))
     graph = with_inputs_declared(graph, options.inputs)
     version = f"nir {file.version}"
     return graph.with_source(

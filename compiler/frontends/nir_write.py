@@ -2,8 +2,9 @@
 
 NIR holds time constants, not decays: they are chosen so that Euler with the
 graph's time step gives the decays back to the last bit where doubles allow it.
-What NIR cannot say (kind and order of resets, the comparison, the time step) is
-noted in the file's metadata, which our own reader understands.
+What NIR cannot say (kind and order of resets, the comparison, the time step or that
+there is none, pictures that had to be flattened) is noted in the file's metadata, which
+our own reader understands.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class _Writer:
             "discretization": "euler",
             "nodes": self.draft.notes,
             "inputs": inputs,
+            "timed": self.graph.dt is not None,
         }
         return self.nir.NIRGraph(
             nodes=self.draft.nodes,
@@ -182,6 +184,8 @@ class _Writer:
         offset = start + node.view.voltage_offset
         if offset.any():
             note["voltage_offset"] = offset.reshape(-1).tolist()
+        if shape != node.shape:
+            note["shape"] = list(node.shape)
         if isinstance(node, LIF):
             fields["v_threshold"] = node.vth - start
             fields["v_reset"] = _reset_target(node, rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 from support.random_graphs import random_graph, random_graph_inputs
 
 from spikec.compiler import reference
-from spikec.compiler.arrays import Array
+from spikec.compiler.arrays import Array, frozen
 from spikec.compiler.errors import FrontendError, SpikecError
 from spikec.compiler.frontends import ReadOptions, nir_graph
-from spikec.compiler.ir import LIF, Graph
+from spikec.compiler.ir import LI, LIF, Graph, Input
 
 nir = pytest.importorskip("nir")
+h5py = pytest.importorskip("h5py")
 
 EULER = ReadOptions(
     dt=1e-3, discretization="euler", reset="zero", reset_order="at_spike", compare=">"
@@ -34,7 +36,13 @@ def expressible(rng: np.random.Generator, *, dyadic: bool) -> Graph:
         if node.alpha is not None and (node.beta == 1).any():
             fields["bias"] = 0.0
         nodes[node.name] = replace(node, **fields)
-    return graph.rewritten(nodes=nodes)
+    changed = graph.rewritten(nodes=nodes)
+    return Graph(
+        nodes=changed.nodes,
+        edges=changed.edges,
+        outputs=changed.outputs,
+        dt=None if rng.random() < 0.5 else float(rng.choice([1e-3, 0.1 / 3, 7.0])),
+    )
 
 
 def with_thresholds(graph: Graph, by: float) -> Graph:
@@ -49,10 +57,17 @@ def with_thresholds(graph: Graph, by: float) -> Graph:
 
 def spikes_of(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
     trace = reference.run(graph, inputs)
+    return {node.name: trace.spikes(node.name) for node in graph.populations
+            if isinstance(node, LIF)}  # fmt: skip
+
+
+def facts(graph: Graph) -> dict[str, tuple[object, ...]]:
+    """Return what every node is, but for the numbers that NIR writes in another form."""
     return {
-        node.name: trace.spikes(node.name).reshape(*trace.spikes(node.name).shape[:2], -1)
-        for node in graph.populations
-        if isinstance(node, LIF)
+        node.name: (node.shape, node.kind, node.low, node.high)
+        if isinstance(node, Input)
+        else (type(node), node.shape, node.view.lag)
+        for node in graph.nodes
     }
 
 
@@ -79,12 +94,16 @@ def test_round_trips_keep_every_spike(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "net.nir"
     nir_graph.write(graph, path)
     back = nir_graph.read(path)
-    assert back.outputs == graph.outputs
-    assert [node.name for node in back.inputs] == sorted(node.name for node in graph.inputs)
+    assert (back.outputs, back.dt) == (graph.outputs, graph.dt)
+    assert facts(back) == facts(graph)
     found = spikes_of(back, inputs)
     for name, spikes in truth.items():
         if not tied:
             np.testing.assert_array_equal(found[name], spikes)
+    for node in graph.populations:
+        if isinstance(node, LI) and not tied:
+            shown = [reference.run(one, inputs)[node.name, "voltage"] for one in (graph, back)]
+            np.testing.assert_allclose(shown[0], shown[1], rtol=1e-9, atol=1e-9)
     again = tmp_path / "again.nir"
     nir_graph.write(back, again)
     second = spikes_of(nir_graph.read(again), inputs)
@@ -269,8 +288,27 @@ def test_damaged_files_are_refused_or_read_but_never_crash(part: int, tmp_path: 
             pass
 
 
+@pytest.mark.parametrize("shape", [[], [2, 0], [5], [2.0, 2], "picture", [True, 4], None])
+def test_a_damaged_shape_is_refused(shape: object, tmp_path: Path) -> None:
+    graph = Graph(
+        nodes=[LI(name="p", shape=(2, 2, 1), alpha=None, beta=frozen(0.5), coupling="immediate")],
+        edges=[],
+        outputs=["p"],
+    )
+    path = tmp_path / "net.nir"
+    nir_graph.write(graph, path)
+    assert nir_graph.read(path)["p"].shape == (2, 2, 1)
+    with h5py.File(path, "a") as file:
+        note = json.loads(file["node/metadata/spikec"][()])
+        assert note["nodes"]["p"]["shape"] == [2, 2, 1]
+        note["nodes"]["p"]["shape"] = shape
+        del file["node/metadata/spikec"]
+        file["node/metadata/spikec"] = json.dumps(note)
+    with pytest.raises(FrontendError, match=r"F110.*'p': its shape is"):
+        nir_graph.read(path)
+
+
 def test_damaged_notes_of_ours_are_refused(tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
     graph = expressible(np.random.default_rng(1), dyadic=True)
     path = tmp_path / "net.nir"
     for note in ("{", "[]", '{"dt": 1}', '{"dt": 0.1, "nodes": {"a": 3}}', "null"):
