@@ -77,6 +77,14 @@ SpikeFactor = Annotated[
     list[str] | None,
     typer.Option("--spike-factor", metavar="FACTOR", help=f"Worth of a spike (NIR). {_BY_NAME}"),
 ]
+NormInput = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--norm-input",
+        metavar="true|false",
+        help=f"Inputs count 1 - decay, or 1 (NIR of sinabs). {_BY_NAME}",
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -121,6 +129,7 @@ def _read_options(
     profile_defaults: ProfileDefaults = False,
     v_reset: VReset = None,
     spike_factor: SpikeFactor = None,
+    norm_input: NormInput = None,
     inputs: Inputs = None,
     round_delays: RoundDelays = False,
     max_spikes: MaxSpikes = None,
@@ -140,6 +149,7 @@ def _read_options(
         profile_defaults=True if profile_defaults else None,
         v_reset=_listed(v_reset),
         spike_factor=_listed(spike_factor),
+        norm_input=_listed(norm_input),
         inputs=_listed(inputs),
         round_delays=True if round_delays else None,
         max_spikes=max_spikes,

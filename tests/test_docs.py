@@ -18,6 +18,7 @@ from spikec.cli.drawing import drawn
 from spikec.cli.layout import arrange
 from spikec.cli.main import app
 from spikec.models import zoo
+from tests.tools import nir_tables
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,3 +62,9 @@ def test_the_picture_in_the_readme_is_what_inspect_draws() -> None:
     assert layout is not None
     picture = "\n".join(line.plain for line in drawn(layout))
     assert f"```\n{picture}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_tables_about_nir_are_those_of_the_profiles_and_of_what_is_tested() -> None:
+    """``python -m tests.tools.nir_tables`` renews them."""
+    text = nir_tables.PAGE.read_text(encoding="utf-8")
+    assert nir_tables.renewed(text) == text

@@ -160,7 +160,9 @@ def _refuse_idle(draft: _Draft) -> None:
     options = draft.settled.options
     idle = [("spike_exp", options.spike_exp is not None and not draft.encodes)]
     idle.append(("input_bits", options.input_bits is not None and draft.lag > 0))
-    elsewhere = ("profile_defaults", "v_reset", "spike_factor", "inputs", "round_delays")
+    elsewhere = (
+        "profile_defaults", "v_reset", "spike_factor", "norm_input", "inputs", "round_delays",
+    )  # fmt: skip
     idle += [(name, getattr(options, name) is not None) for name in elsewhere]
     raise_if_any(UsageError, [no_effect(name, str(draft.path)) for name, given in idle if given])
 

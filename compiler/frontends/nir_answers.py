@@ -30,6 +30,8 @@ from spikec.compiler.ir import Choice
 __all__ = ["Answers", "answers_for"]
 
 _WITH_TAU = ("LI", "LIF", "CubaLI", "CubaLIF")
+#: Nodes that sinabs may or may not normalise the inputs of.
+_NORMED = ("LI", "LIF")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,8 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
     asked = [loss for loss in open_losses if loss.asked and options.profile_defaults is None]
     if unanswered or asked:
         raise _unanswered(file, unanswered, base, asked)
+    if "norm_input" in said and not any(loss.option == "norm_input" for loss in lost):
+        raise UsageError(no_effect("norm_input", str(file.path)))
     _refuse_idle(file, options, needed, said, open_losses)
     most, limits = _limit(file, base or PLAIN, options)
     fields = {**vars(base or PLAIN), "max_spikes": most}
@@ -122,15 +126,17 @@ def _refuse_unlike(file: NirFile, base: Profile | None) -> None:
 def _said(file: NirFile, options: ReadOptions) -> dict[str, ByName[Any]]:
     """Return what options say by population; raise for populations that do not exist."""
     said = {name: options.by_population(name) for name in BY_POPULATION}
-    known = [node.name for node in file.nodes.values() if node.kind in (*SPIKING, "Threshold")]
+    spiking = [node.name for node in file.nodes.values() if node.kind in (*SPIKING, "Threshold")]
+    leaking = [node.name for node in file.nodes.values() if node.kind in _NORMED]
     findings = [
         Diagnostic(
             code="U085",
             where=f"option {option_name(option)}",
-            message=f"there is no population '{name}' with spikes",
+            message=f"there is no population '{name}' with {what}",
             hint=f"there are {', '.join(known) or 'none'}",
         )
         for option, values in said.items()
+        for what, known in [("a leak", leaking) if option == "norm_input" else ("spikes", spiking)]
         for name in values.named
         if name not in known
     ]

@@ -237,7 +237,15 @@ class _Builder:
             return np.ones(self.shape), self._snapped(r * self.answers.dt)
         name = "tau" if kind in ("LI", "LIF") else "tau_mem"
         decay, share = self._decay(name)
-        return decay, self._gain(self.profile.voltage_gain, r, decay, share, name)
+        return decay, self._gain(self._voltage_rule(), r, decay, share, name)
+
+    def _voltage_rule(self) -> Gain:
+        """Return how a current moves this voltage: what an option says, else the framework."""
+        normed = self.answers.of_node(self.node.name, "norm_input")
+        if normed is not None and self.node.kind in ("LI", "LIF"):
+            return "ode" if normed == "true" else "one"
+        own = self.profile.readout_gain if self.node.kind == "LI" else None
+        return own or self.profile.voltage_gain
 
     def _decay(self, name: str) -> tuple[FloatArray, FloatArray]:
         """Return the decay and dt/tau."""

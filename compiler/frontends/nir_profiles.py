@@ -47,6 +47,8 @@ class Profile:
     dt: float | None = None
     voltage_gain: Gain = "ode"
     current_gain: Gain = "ode"
+    #: The same for an LI node, where it has a rule of its own.
+    readout_gain: Gain | None = None
     #: Whether an IF node's voltage moves by r dt times its input, or by the input itself.
     if_gain: Literal["ode", "one"] = "ode"
     #: Kinds of nodes whose r the framework ignores: it is 1 there.
@@ -142,7 +144,10 @@ PROFILES: Mapping[str, Profile] = {
                     default="1",
                     option="spike_factor",
                     say="--spike-factor 1, or by layer: --spike-factor lif1=0.5,1",
+                    kinds=("LIF",),
                 ),
+                Loss(switch="inhibition", default="False"),
+                Loss(switch="state_quant", default="False"),
             ),
             quirks=(
                 "dt is always 1e-4, whatever the data",
@@ -156,7 +161,6 @@ PROFILES: Mapping[str, Profile] = {
                     "with --reset-order at_spike, a threshold is first subtracted when the last "
                     "voltage is still above it, and a spike needs the rest to reach it again"
                 ),
-                "inhibition and state_quant are not exported: networks with them are others here",
                 "the padding of an AvgPool2d is written as 0",
             ),
             source="snnTorch 1.0.0: export_nir.py, _neurons/neurons.py",
@@ -198,7 +202,14 @@ PROFILES: Mapping[str, Profile] = {
             last_axes=True,
             lost=(
                 Loss(
-                    switch="v_reset",
+                    switch="dt",
+                    default="0.001",
+                    option="dt",
+                    say="--dt SECONDS, the argument of to_nir and of the cells",
+                    kinds=("LI", "LIF", "CubaLIF"),
+                ),
+                Loss(
+                    switch="v_reset (reset_method)",
                     default="0",
                     option="v_reset",
                     say="--v-reset 0, or by layer: --v-reset 1=-0.4,0 "
@@ -210,7 +221,6 @@ PROFILES: Mapping[str, Profile] = {
                     "tau is written as dt/tau_inv, dt times too small: multiplied back in all "
                     "neurons; --profile norse-import is for files with seconds"
                 ),
-                "dt is an argument of to_nir and of each cell, 0.001 where nobody says otherwise",
                 (
                     "a spike adds its whole weight to the current; w_in = 1 loses that gain of "
                     "tau_syn/dt"
@@ -250,6 +260,7 @@ PROFILES: Mapping[str, Profile] = {
             compare=">=",
             max_spikes=MOST_SPIKES,
             if_gain="one",
+            readout_gain="one",
             last_axes=True,
             time_axis=True,
             lost=(
@@ -260,19 +271,30 @@ PROFILES: Mapping[str, Profile] = {
                     option="reset",
                     say="--reset subtract, or zero (MembraneReset)",
                 ),
-                Loss(switch="min_v_mem", default="None"),
+                Loss(switch="min_v_mem", default="None", kinds=("LI", "IF", "LIF")),
                 Loss(
                     switch="norm_input",
                     default="True",
-                    say="False: --profile sinabs-import",
-                    kinds=("LI", "LIF"),
+                    option="norm_input",
+                    say="--norm-input true|false, or by layer: --norm-input 1=false,true",
+                    kinds=("LIF",),
                 ),
-                Loss(switch="tau_syn", default="None", kinds=("LI", "IF", "LIF")),
+                Loss(
+                    switch="norm_input of ExpLeak",
+                    default="False",
+                    option="norm_input",
+                    say="--norm-input true|false, or by layer: --norm-input 3=true,false",
+                    kinds=("LI",),
+                ),
+                Loss(switch="tau_syn", default="None", kinds=("IF", "LIF")),
             ),
             quirks=(
                 "time constants are in steps, so dt is 1",
                 "the input's shape begins with the steps of the data it was exported with",
-                "r = 1 is right for norm_input=True only",
+                (
+                    "r is always 1: by default an input counts 1 - decay in LIF (norm_input=True), "
+                    "and once in ExpLeak, which is an LI (False)"
+                ),
                 _MULTI_SPIKE,
             ),
             source="sinabs 3.1.3: nir.py, layers/",
@@ -342,9 +364,18 @@ PROFILES: Mapping[str, Profile] = {
             starts_at="v_reset",
             if_starts_at="v_reset",
             last_axes=True,
+            lost=(
+                Loss(
+                    switch="dt",
+                    default="1e-4",
+                    option="dt",
+                    say="--dt SECONDS, the argument of export_to_nir",
+                    kinds=("LIF",),
+                ),
+            ),
             quirks=(
                 "soft reset (v_reset=None) is not exportable there",
-                "dt is an argument of export_to_nir, 1e-4 where nobody says otherwise",
+                "dt is an argument of export_to_nir: another one shows, but with decay_input=True",
             ),
             source="SpikingJelly 2.0.0: nir_exchange/to_nir.py, neuron/",
         ),

@@ -47,6 +47,7 @@ BY_POPULATION: Mapping[str, tuple[Callable[[str], Any], str, str]] = {
     "compare": (_one_of(">", ">="), "> or >=", "layer2=>=,>"),
     "v_reset": (_finite, "a voltage", "layer1=-0.4,0"),
     "spike_factor": (_finite, "a factor", "layer1=0.5,1"),
+    "norm_input": (_one_of("true", "false"), "true or false", "layer1=false,true"),
 }
 
 
@@ -60,9 +61,10 @@ class ReadOptions:
     ``input_bits`` are netx's arguments ``spike_exp`` and ``input_message_bits``.
 
     ``reset`` (subtract, zero, none), ``reset_order`` (at_spike, next_step), ``compare`` (>, >=),
-    ``v_reset`` (a voltage) and ``spike_factor`` (what a spike is worth) are texts: a value for
-    all populations, values by name, or both: ``layer2=none,subtract``. ``profile_defaults``
-    says that what the framework's export drops has the framework's default there.
+    ``v_reset`` (a voltage), ``spike_factor`` (what a spike is worth) and ``norm_input`` (true,
+    false: whether inputs count 1 - decay, as sinabs has it) are texts: a value for all
+    populations, values by name, or both: ``layer2=none,subtract``. ``profile_defaults`` says that
+    what the framework's export drops has the framework's default there.
 
     ``inputs`` is such a text too, by the names of the inputs: ``x=analog:-1..1,graded:0..15``.
     ``round_delays`` takes the nearest whole step for delays between steps, as learned ones are.
@@ -77,6 +79,7 @@ class ReadOptions:
     profile_defaults: Literal[True] | None = None
     v_reset: str | None = None
     spike_factor: str | None = None
+    norm_input: str | None = None
     inputs: str | None = None
     round_delays: Literal[True] | None = None
     max_spikes: int | None = None

@@ -195,7 +195,7 @@ def test_a_profile_answers_and_options_override(nir: Callable[..., Graph]) -> No
 def test_every_profile_reads(nir: Callable[..., Graph]) -> None:
     tree = layered({"w": linear([1.0], [1.0])}, (1,), lif(2, tau=2.0, r=1.0))
     for name, profile in PROFILES.items():
-        known = True if profile.lost else None
+        known = True if any(loss.option != "dt" for loss in profile.lost) else None
         graph = nir(tree, ReadOptions(profile=name, dt=1.0, profile_defaults=known))
         assert sum(c.what == f"profile {name}" for c in graph.choices) == len(profile.quirks) > 0
 
@@ -234,6 +234,7 @@ def test_what_networks_commonly_set_and_an_export_drops_is_asked_for(
     ("profile", "said"),
     [
         ("norse", ("v_reset",)),
+        ("snntorch", ("inhibition", "state_quant")),
         ("sinabs", ("spike_fn", "reset_fn", "min_v_mem", "norm_input", "tau_syn")),
         ("rockpool", ("spike_fn", "bias")),
     ],
@@ -242,6 +243,8 @@ def test_what_else_an_export_drops_is_said(
     nir: Callable[..., Graph], profile: str, said: tuple[str, ...]
 ) -> None:
     options = ReadOptions(profile=profile, dt=1.0)
+    if profile == "snntorch":
+        options = replace(options, reset="subtract", reset_order="next_step", spike_factor="1")
     for confirmed, origin in (
         (None, ASSUMED),
         (True, "not in the file: option --profile-defaults"),
@@ -249,6 +252,48 @@ def test_what_else_an_export_drops_is_said(
         graph = nir(deep(), replace(options, profile_defaults=confirmed))
         origins = {choice.what.split()[0]: choice.origin for choice in graph.choices}
         assert [origins[word] for word in said] == [origin] * len(said)
+
+
+@pytest.mark.parametrize(
+    ("profile", "kind"), [("norse", "LIF"), ("norse", "CubaLIF"), ("spikingjelly", "LIF")]
+)
+def test_a_time_step_that_is_not_in_the_file_is_said(
+    nir: Callable[..., Graph], profile: str, kind: str
+) -> None:
+    values = {"tau": 2e-4, "tau_mem": 2e-4, "tau_syn": 2e-4, "r": 1.0, "w_in": 1.0,
+              "v_threshold": 1.0, "v_leak": 0.0, "v_reset": 0.0}  # fmt: skip
+    node = {"type": kind, **{name: np.full(2, value) for name, value in values.items()}}
+    if profile == "norse":
+        node |= {"tau": np.full(2, 1e-5), "tau_mem": np.full(2, 1e-5), "tau_syn": np.full(2, 1e-5)}
+    tree = layered({"w": linear([1.0], [1.0])}, (1,), node)
+    assumed = [c.what for c in nir(tree, ReadOptions(profile=profile)).choices
+               if c.origin == ASSUMED]  # fmt: skip
+    assert "dt" in assumed
+    usual = PROFILES[profile].dt
+    assert usual is not None
+    known = nir(tree, ReadOptions(profile=profile, dt=usual))
+    assert "dt" not in [c.what for c in known.choices if c.origin == ASSUMED]
+
+
+def test_inputs_count_in_sinabs_as_its_classes_do(nir: Callable[..., Graph]) -> None:
+    """LIF normalises its inputs by default, ExpLeak (an LI) does not; --norm-input says else."""
+    leak = {"type": "LI", "tau": np.full(2, 4.0), "r": np.ones(2), "v_leak": np.zeros(2)}
+    tree = deep(a=lif(2, tau=2.0, r=1.0), b=leak)
+
+    def gains(**more: Any) -> list[float]:
+        graph = nir(tree, replace(SINABS, max_spikes=1, **more))
+        return [float(graph[name].gain[0]) for name in ("a", "b")]  # type: ignore[union-attr]
+
+    share = [1 - np.exp(-1 / 2), 1 - np.exp(-1 / 4)]
+    assert gains() == pytest.approx([share[0], 1.0], rel=1e-15)
+    assert gains(norm_input="true") == pytest.approx(share, rel=1e-15)
+    assert gains(norm_input="a=false") == [1.0, 1.0]
+    assert gains(norm_input="b=true,false") == pytest.approx([1.0, share[1]], rel=1e-15)
+    with pytest.raises(UsageError, match=r"U085(.|\n)*'c' with a leak"):
+        gains(norm_input="c=true")
+    for profile in ("sinabs-import", "spikingjelly"):
+        with pytest.raises(UsageError, match=r"U082.*--norm-input"):
+            nir(tree, ReadOptions(profile=profile, norm_input="true"))
 
 
 def test_a_v_reset_of_zeros_may_be_what_nir_filled_in(nir: Callable[..., Graph]) -> None:
