@@ -43,6 +43,9 @@ def write_trace(
     """Save ``trace`` to ``path``, atomically; ``neurons`` say what an integer run's units are."""
     arrays = {f"{name}/{quantity}": values for (name, quantity), values in trace.values.items()}
     arrays["output"] = np.array(trace.outputs)
+    if trace.events:
+        arrays["event_names"] = np.array(list(trace.events))
+        arrays["event_counts"] = np.array(list(trace.events.values()), np.int64)
     if predictions is not None:
         arrays["predictions"] = predictions
     probed = {name for name, quantity in trace.values if quantity != "spikes"}
@@ -88,8 +91,23 @@ def read_trace_and_units(path: str | Path) -> tuple[Trace, dict[str, Unit]]:
         for key in arrays
         if key.endswith("/lsb")
     }
-    trace = Trace(values=values, outputs=tuple(str(name) for name in arrays["output"]))
+    trace = Trace(
+        values=values,
+        outputs=tuple(str(name) for name in arrays["output"]),
+        events=_events(path, arrays),
+    )
     return trace, units
+
+
+def _events(path: Path, arrays: Mapping[str, Array]) -> dict[str, int]:
+    """Return what went out of range in the run, if it is said."""
+    names = arrays.get("event_names", np.array([], "U1"))
+    counts = arrays.get("event_counts", np.array([], np.int64))
+    sound = names.dtype.kind == "U" and counts.dtype.kind in "iu" and names.ndim == 1
+    if not sound or names.shape != counts.shape or (counts < 0).any():
+        found = f"they hold {names.dtype}{list(names.shape)} and {counts.dtype}{list(counts.shape)}"
+        raise FrontendError(_finding(f"{path}, 'event_names' and 'event_counts'", found))
+    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def _wrong_values(path: Path, values: Mapping[Probe, Array]) -> Iterator[Diagnostic]:

@@ -1,12 +1,17 @@
-"""Traces: joining them, probes as text, and the classes read from them."""
+"""Traces: joining them, files of them, probes as text, and the classes read from them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from support.random_programs import random_inputs, random_program
 
+from spikec.backends.simulator import golden
 from spikec.compiler.errors import UsageError
 from spikec.compiler.trace import Readout, Trace, parse_probes, read_out
+from spikec.compiler.trace_file import read_trace_and_units, write_trace
 
 
 def trace(events: dict[str, int] | None = None, **values: object) -> Trace:
@@ -98,3 +103,29 @@ def test_a_readout_without_its_recording_is_refused(readout: Readout) -> None:
     only = trace(voltage=VOLTAGE) if readout == "spike-count" else trace(spikes=SPIKES)
     with pytest.raises(UsageError, match=rf"U011 at output 'out': readout '{readout}' needs"):
         read_out(only, readout)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_trace_comes_back_as_it_was(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    program = random_program(rng, max_populations=2, max_neurons=6)
+    inputs = random_inputs(program, rng, samples=2, steps=6)
+    probes = [(item.name, what) for item in program.populations for what in ("voltage", "current")]
+    made = golden.run(program, inputs, probes=[*program.default_probes, *probes])  # type: ignore[list-item]
+    write_trace(tmp_path / "t.npz", made, neurons=program.populations)
+    read, units = read_trace_and_units(tmp_path / "t.npz")
+    assert (read.outputs, read.events) == (made.outputs, made.events)
+    assert read.values.keys() == made.values.keys()
+    for probe, values in made.values.items():
+        assert read.values[probe].dtype == values.dtype
+        np.testing.assert_array_equal(read.values[probe], values)
+    assert {name: unit.lsb for name, unit in units.items()} == {
+        item.name: item.lsb for item in program.populations
+    }
+
+
+def test_traces_keep_what_left_the_range(tmp_path: Path) -> None:
+    values = np.zeros((1, 2, 3), np.uint8)
+    made = Trace(values={("h", "spikes"): values}, outputs=("h",), events={"h: current": 1 << 40})
+    write_trace(tmp_path / "t.npz", made)
+    assert read_trace_and_units(tmp_path / "t.npz")[0].events == {"h: current": 1 << 40}
