@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spikec.compiler import frontends
 from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.files import check_writable
 
@@ -17,8 +18,9 @@ def check_output(output: Path | None, *read: Path | None, ending: str | None = N
     """
     if output is None:
         return
-    for path in read:
-        if path is not None and output.exists() and path.exists() and output.samefile(path):
+    for path in read if output.exists() else ():
+        files = () if path is None else frontends.files_of(path)
+        if any(file.exists() and output.samefile(file) for file in files):
             raise _read_too(output, "it is read by this command and would be written over")
     if ending is not None and output.suffix.lower() != ending:
         raise UsageError(

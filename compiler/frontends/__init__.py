@@ -15,7 +15,7 @@ from spikec.compiler.limits import allowed_by
 from spikec.compiler.program import Program
 from spikec.compiler.sniffing import refused
 
-__all__ = ["FRONTENDS", "Frontend", "ReadOptions", "load", "load_graph"]
+__all__ = ["FRONTENDS", "Frontend", "ReadOptions", "files_of", "load", "load_graph"]
 
 #: Modules that read one format each, asked in this order and imported only then.
 FRONTENDS = (
@@ -60,6 +60,19 @@ def load(path: str | Path, options: ReadOptions | None = None) -> Graph | Progra
         "spikec reads ONNX, NIR, lava-dl .net and its own files, if they are whole; or use "
         "spikec.models",
     )
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files that reading ``path`` takes: itself, and an ONNX model's external data."""
+    try:
+        with path.open("rb") as file:
+            may_be_a_model = file.read(1) == b"\x08"  # ir_version, the first field
+    except OSError:
+        return (path,)
+    if not may_be_a_model:
+        return (path,)
+    external = import_module("spikec.compiler.frontends.onnx_file").external_files(path)
+    return (path, *external)
 
 
 def _check_waiting(network: Graph | Program, path: Path) -> None:

@@ -6,7 +6,7 @@ constants are therefore taken out of it, each as one read-only array that all re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from spikec.compiler.arrays import Array, frozen, size
 from spikec.compiler.frontends.onnx_numbers import OPERATORS
 
-__all__ = ["OnnxFile", "Runner", "read_onnx_file"]
+__all__ = ["OnnxFile", "Runner", "external_files", "read_onnx_file"]
 
 Runner: TypeAlias = Callable[[Mapping[str, Array], "Sequence[str] | None"], dict[str, Any]]
 
@@ -73,6 +73,30 @@ def read_onnx_file(path: Path) -> OnnxFile:
     model.CopyFrom(whole)
     external_data_helper.load_external_data_for_model(model, folder)
     return OnnxFile(model=model, weights=weights)
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that hold the external data of the model in ``path``, if it is a model."""
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception:  # noqa: BLE001 - protobuf raises its own kinds
+        return ()
+    places = {
+        entry.value
+        for tensor in _tensors(model.graph)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(path.parent / place for place in sorted(places))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for item in node.attribute:
+            yield from (item.t, *item.tensors)
+            for inner in (item.g, *item.graphs):
+                yield from _tensors(inner)
 
 
 def _num_bytes(tensor: onnx.TensorProto) -> int:

@@ -110,7 +110,8 @@ def _ask(path: Path, request: Mapping[str, object]) -> tuple[Any, memoryview]:
     absolute = path.absolute()
     seconds = _SECONDS + path.stat().st_size / _BYTES_A_SECOND
     try:
-        reply, payload = _CHILD.ask({**request, "path": str(absolute)}, seconds)
+        asked = {**request, "path": str(absolute), "seconds": seconds}
+        reply, payload = _CHILD.ask(asked, seconds)
     except TimeoutError as error:
         raise _damaged(
             path, "F063", f"libhdf5 did not come to an end in {seconds:.0f} s"

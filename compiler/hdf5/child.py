@@ -1,13 +1,15 @@
 """The process in which libhdf5 reads: requests on one pipe, plain values on the other.
 
-A request is a line of JSON: ``want`` (``names`` or ``tree``), ``path``, ``max_bytes``. A
-reply is two lengths, JSON, and the numbers of all arrays one after the other.
+A request is a line of JSON: ``want`` (``names`` or ``tree``), ``path``, ``max_bytes`` and the
+``seconds`` it may take. A reply is two lengths, JSON, and the numbers of all arrays one after the
+other. Whoever asks ends a child that takes longer; an alarm does, should that process be gone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -23,6 +25,8 @@ __all__ = ["main"]
 
 _LENGTHS = struct.Struct("<QQ")
 _MOST_DEPTH = 100
+#: Whoever asks measures from earlier on, and says more about it than a signal.
+_GRACE_SECONDS = 2.0
 
 
 def main() -> None:
@@ -31,8 +35,10 @@ def main() -> None:
     os.dup2(2, 1)  # whatever else is printed is no reply
     for line in sys.stdin.buffer:
         arrays: list[Array] = []
+        request = json.loads(line)
+        _ring_after(request["seconds"] + _GRACE_SECONDS)
         try:
-            reply = {"found": _found(json.loads(line), arrays)}
+            reply = {"found": _found(request, arrays)}
         except FrontendError as error:
             reply, arrays = {"errors": [item.as_dict() for item in error.diagnostics]}, []
         text = json.dumps(reply).encode()
@@ -41,6 +47,13 @@ def main() -> None:
         for values in arrays:
             replies.write(values.data)
         replies.flush()
+        _ring_after(0)
+
+
+def _ring_after(seconds: float) -> None:
+    """End this process after ``seconds``, wherever libhdf5 is then; 0: do not."""
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _found(request: dict[str, Any], arrays: list[Array]) -> Any:

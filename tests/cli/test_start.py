@@ -203,6 +203,26 @@ def test_nothing_that_is_read_is_written_over(case: list[str], link: str) -> Non
         assert "U031" in result.output
 
 
+@pytest.mark.parametrize("link", ["same", "hard link", "symbolic link"])
+@pytest.mark.parametrize("words", [["compile", "-o"], ["convert"], ["inspect", "--svg"]])
+def test_external_data_of_a_network_are_not_written_over(words: list[str], link: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    onnx_write = pytest.importorskip("spikec.compiler.frontends.onnx_write")
+    model = onnx_write.to_model(network("in", "out"))
+    weights = f"weights.{'svg' if '--svg' in words else 'nir'}"
+    onnx.save(
+        model, "net.onnx", save_as_external_data=True, location=weights, size_threshold=0
+    )  # fmt: skip
+    before, output = Path(weights).read_bytes(), weights
+    if link != "same":
+        output = f"link{Path(weights).suffix}"
+        os.link(weights, output) if link == "hard link" else Path(output).symlink_to(weights)
+    command, *option = words
+    result = CliRunner().invoke(app, [command, "net.onnx", *option, output])
+    assert (result.exit_code, "U031" in result.output) == (2, True), result.output
+    assert Path(weights).read_bytes() == before
+
+
 # Names that a terminal or a page would take for more
 
 

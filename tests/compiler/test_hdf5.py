@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -92,6 +94,21 @@ def test_a_child_that_does_not_end_is_ended(
     assert child._process is None
     monkeypatch.undo()
     assert read_tree(path)
+
+
+def test_an_alarm_ends_a_child_whose_parent_is_gone() -> None:
+    """A parent that was killed ends nothing, and a child that libhdf5 holds up reads no pipe."""
+    command = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+        "from spikec.compiler.hdf5 import child; child._GRACE_SECONDS = 0; "
+        "child._found = lambda *_: [0 for _ in iter(int, 1)]; child.main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", command, json.dumps(sys.path)],
+        input=b'{"want": "names", "path": "x.h5", "seconds": 0.1}\n',
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (-signal.SIGALRM, b"")
 
 
 def test_a_free_list_that_leads_to_itself_holds_up_the_child_only(
