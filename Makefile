@@ -34,8 +34,10 @@ supported: $(VENV)/ready
 frameworks: $(VENV)/ready
 	$(BIN)/python .ci/frameworks.py
 
-# New random programs each day, many more than a commit is tested with: golden = fast = C = Lava.
+# New random programs each day, many more than a commit is tested with: golden = fast = C = Lava;
+# and many more networks of the frameworks.
 nightly: $(VENV)/ready lava
+	SPIKEC_NIGHTLY=1 $(BIN)/python .ci/frameworks.py
 	SPIKEC_NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=2 tests/nightly tests/backends/simulator/test_engine.py::test_no_index_of_a_kernel_leaves_its_array
 
 # spikec beside its peers, which get environments of their own; the quick form only shows that it works.

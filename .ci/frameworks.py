@@ -2,7 +2,7 @@
 
 The frameworks are installed beside spikec in an environment of their own, made anew each
 time, at the versions in ``frameworks.txt``; it cannot be the one of the other tests, because
-sinabs wants an older nir than spikec.
+sinabs wants an older nir than spikec. SPIKEC_NIGHTLY=1 makes many more networks.
 """
 
 import shutil

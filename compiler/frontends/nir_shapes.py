@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikec.compiler.arrays import Shape, size
-from spikec.compiler.frontends.nir_file import NEURONS, NirFile, NirNode, problem
+from spikec.compiler.frontends.nir_file import LINEAR, NEURONS, NirFile, NirNode, problem
 from spikec.compiler.frontends.nir_layers import (
     Layer,
     layer_of,
@@ -22,6 +22,11 @@ __all__ = ["Shapes", "shapes_under"]
 
 #: What a neuron takes in a graph: a dozen numbers.
 _BYTES_A_NEURON = 96
+#: Nodes that are there for what reads them.
+_LAYERS = tuple(kind for kind in LINEAR if kind != "Identity")
+_LOST_EDGE = (
+    "remove it, or add the missing edge: exporters lose sums of layers, as residual blocks have"
+)
 #: Nodes without effect one after the other: each is a call.
 _LONGEST_PATH = 200
 
@@ -73,10 +78,29 @@ class Shapes:
         for name, node in self.file.nodes.items():
             if node.kind == "Input" and self._before[name]:
                 raise problem("F113", node.where, "an edge ends at this input")
-            if node.kind not in ("Input", "Threshold", *NEURONS) and not self._before[name]:
-                raise problem(
-                    "F113", node.where, "nothing leads to it", "remove it, or add the missing edge"
-                )
+            moves = node.kind in NEURONS and _moves_by_itself(node)
+            if node.kind != "Input" and not self._before[name] and not moves:
+                raise problem("F113", node.where, "nothing leads to it", _LOST_EDGE)
+            if node.kind in _LAYERS and not self._after[name]:
+                raise problem("F113", node.where, "it leads nowhere", _LOST_EDGE)
+
+        reached = self._reached()
+        for name, node in self.file.nodes.items():
+            if node.kind in NEURONS and name not in reached:
+                raise problem("F113", node.where, "only its own loop leads to it", _LOST_EDGE)
+
+    def _reached(self) -> set[str]:
+        """Return the nodes that an input, or anything else that moves, leads to."""
+        waiting = [
+            name for name, node in self.file.nodes.items()
+            if node.kind == "Input" or _moves_by_itself(node)
+        ]  # fmt: skip
+        reached = set(waiting)
+        while waiting:
+            news = [name for name in self._after[waiting.pop()] if name not in reached]
+            reached.update(news)
+            waiting += news
+        return reached
 
     def _solve(self) -> None:
         """Go from known shapes to unknown ones; where all is stuck, trust one neuron's."""
@@ -152,7 +176,8 @@ class Shapes:
                 return neuron_shape(node, None)[0]
             if node.kind == "Flatten" and (stated := stored_shape(node)) is not None:
                 return stated
-            if node.kind == "Identity" and after not in passed and len(passed) < _LONGEST_PATH:
+            passes = node.kind in ("Identity", "Scale", "Delay")
+            if passes and after not in passed and len(passed) < _LONGEST_PATH:
                 inner = self._implied(after, passed | {after})
                 if inner is not None:
                     return inner
@@ -213,3 +238,13 @@ class Shapes:
                     )
                 if found != needed and node.kind not in ("Linear", "Affine"):
                     self._repaired(node, f"{found} from '{before}' is read as {needed}")
+
+
+def _moves_by_itself(node: NirNode) -> bool:
+    """Say whether a node does something without input: a bias, or a leak to another rest."""
+    if node.kind == "Threshold":
+        return bool((node.array("threshold") < 0).any())
+    if node.kind in ("Affine", "Conv1d", "Conv2d"):
+        return node.has("bias") and bool(node.array("bias").any())
+    leaks = node.kind in ("LI", "LIF", "CubaLI", "CubaLIF") and node.has("v_leak")
+    return leaks and bool(node.array("v_leak").any())

@@ -841,6 +841,36 @@ def test_a_name_that_fits_two_nodes_is_refused(nir: Callable[..., Graph]) -> Non
         nir(graph_of(nodes, "input>lif3", "lif1>output"))
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_population_that_no_input_leads_to_is_refused(
+    nir: Callable[..., Graph], loop: bool
+) -> None:
+    """As nirtorch leaves it where it lost a sum of two layers."""
+    nodes = {"input": end("Input", 1), "w": linear([1.0], [2.0]), "a": lif(2), "b": lif(2),
+             "back": linear([0.0, 1.0], [1.0, 0.0]), "output": end("Output", 2)}  # fmt: skip
+    pairs = ["input>w", "w>a", "b>output", *(("b>back", "back>b") if loop else ())]
+    if not loop:
+        del nodes["back"]
+    with pytest.raises(FrontendError, match=r"F113.*node 'b'(.|\n)*sums of layers"):
+        nir(graph_of(nodes, *pairs))
+    graph = nir(graph_of({**nodes, "b": {**lif(2), "v_leak": np.full(2, 3.0)}}, *pairs))
+    assert graph.outputs == ("b",)  # its rest is above the threshold: it fires by itself
+
+
+def test_a_layer_that_nothing_reads_is_refused(nir: Callable[..., Graph]) -> None:
+    tree = deep(lost=linear([1.0, 0.0]))
+    tree["edges"] = edges("input>w", "w>a", "a>x", "x>b", "b>output", "a>lost")
+    with pytest.raises(FrontendError, match=r"F113.*'lost'.*leads nowhere"):
+        nir(tree)
+
+
+@pytest.mark.parametrize("between", ["Delay", "Scale"])
+def test_a_batch_before_a_delay_or_scale(nir: Callable[..., Graph], between: str) -> None:
+    node = {"type": between, "delay": np.array([1.0, 2.0]), "scale": np.array([1.0, 2.0])}
+    graph = nir(layered({"d": node, "w": linear([1.0, 2.0])}, (1, 2), lif()))
+    assert graph.inputs[0].shape == (2,)
+
+
 def test_time_in_front_of_a_dense_layer_is_sinabs_alone(nir: Callable[..., Graph]) -> None:
     tree = layered({"w": linear([1.0, 2.0])}, (40, 2), lif())
     assert nir(tree, SINABS).inputs[0].shape == (2,)
