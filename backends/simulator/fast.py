@@ -576,10 +576,12 @@ def _effort(layout: Layout, group: Sequence[int]) -> float:
     for row in range(group[k.G_OUTER], group[k.G_INNER_END]):
         table = layout.connections[row]
         operator, target = layout.wires[row].operator, int(table[k.C_WIDTH])
-        synapses = operator.weight.size
+        kind, synapses = int(table[k.C_KIND]), operator.weight.size
         if isinstance(operator, Conv2d):
             synapses = synapses // len(operator.weight) * target
-        found += synapses * _SYNAPSE[int(table[k.C_KIND])]
+        elif kind == k.SPARSE:  # a matrix, too, if it has few
+            synapses = int(np.count_nonzero(operator.weight))
+        found += synapses * _SYNAPSE[kind]
     inside = layout.populations[group[k.G_POPULATIONS] : group[k.G_POPULATIONS_END]]
     return found + float(inside[:, k.P_COUNT].sum()) * _NEURON
 

@@ -34,6 +34,9 @@ _PROVED = 1 << 18
 _NARROW = 1 << 24
 #: Synapses that one by one take 6 bytes each.
 _MOST_SYNAPSES = 1 << 31
+#: A matrix of at least so many bytes, which no cache keeps, is read as single synapses where it
+#: holds less than one in so many: adding one takes as long as adding as many that lie in a row.
+_LARGE, _THIN = 1 << 20, 48
 #: Rows of weights and of sums are padded to whole vectors, neurons to whole words.
 _LANES, _WORD = 32, 64
 #: Steps that are taken together: all there is room for where rows of weights are used again,
@@ -247,6 +250,16 @@ def _contiguous(connection: Connection) -> bool:
     )
 
 
+def _is_thin(operator: Dense) -> bool:
+    """Say whether a matrix takes much less memory as single synapses, and no more time.
+
+    A layer of many delays is many such matrices, each with the synapses of one delay.
+    """
+    outputs, inputs = operator.weight.shape
+    whole = inputs * padded(outputs, _LANES)
+    return whole >= _LARGE and bool(_THIN * np.count_nonzero(operator.weight) < whole)
+
+
 def _narrowed(weight: Array) -> tuple[Array, int] | None:
     """Return the weights without their common factor of two, if int8 then holds them."""
     shift = _narrow_shift(weight)
@@ -300,7 +313,9 @@ class _Builder:
         row[k.C_SHIFT] = connection.weight_exp
         row[k.C_VALUES] = self._values(connection.source)
         operator = connection.operator
-        if isinstance(operator, Dense):
+        if isinstance(operator, Dense) and _is_thin(operator):
+            self._thin(row, connection, operator)
+        elif isinstance(operator, Dense):
             self._dense(row, connection, operator)
         elif isinstance(operator, Conv2d) and _contiguous(connection):
             self._picture(row, connection, operator)
@@ -368,6 +383,14 @@ class _Builder:
 
         row[k.C_WEIGHTS] = self._reserve(which, count * stride, fill)
 
+    def _thin(self, row: list[int], connection: Connection, operator: Dense) -> None:
+        """Keep the synapses of a matrix one by one, as :meth:`_sparse` does."""
+        source, target = self._source(connection.source), self._sent[connection.target]
+        reached, heard = np.nonzero(operator.weight)
+        weights = operator.weight[reached, heard]
+        row[k.C_KIND] = k.SPARSE
+        self._listed(row, _place_of(source)[heard], _place_of(target)[reached], weights)
+
     def _picture(self, row: list[int], connection: Connection, operator: Conv2d) -> None:
         narrowed = _narrowed(operator.weight)
         assert narrowed is not None, "only such convolutions are taken this way"
@@ -404,9 +427,12 @@ class _Builder:
             self._address(row, operator.weight, synapses.targets, synapses.pointers)
             return
         heard, reached, weights = _synapses(operator, source.shape, connection.name)
-        heard, reached = _place_of(source)[heard], _place_of(target)[reached]
+        self._listed(row, _place_of(source)[heard], _place_of(target)[reached], weights)
+
+    def _listed(self, row: list[int], heard: IntArray, reached: IntArray, weights: Array) -> None:
+        """Let a row name single synapses, source by source."""
         order = np.argsort(heard, kind="stable")
-        pointers = np.searchsorted(heard[order], np.arange(source.count + 1))
+        pointers = np.searchsorted(heard[order], np.arange(row[k.C_COUNT] + 1))
         self._address(row, weights[order], reached[order].astype(np.int32), pointers)
 
     def _address(self, row: list[int], weights: Array, targets: Array, pointers: Array) -> None:

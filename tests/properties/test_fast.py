@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.delayed_programs import apart, delayed
 from support.random_programs import random_inputs, random_program
 
 from spikec.backends.simulator import codes, fast, golden, kernels
+from spikec.backends.simulator import layout as layouts
 from spikec.backends.simulator.layout import Layout, laid_out
-from spikec.compiler.arrays import Array, aligned, sealed
+from spikec.compiler.arrays import Array, aligned, frozen, sealed
 from spikec.compiler.errors import UsageError
 from spikec.compiler.operators import Conv2d, Dense, Sparse
 from spikec.compiler.program import Connection, Neurons, Program, ProgramInput
@@ -94,6 +96,59 @@ def test_inputs_that_are_mostly_not_zero_are_an_exact_product(seed: int) -> None
             wanted = "synapse by synapse" if sparse else "one exact matrix product"
             assert ways[connection.name].density == 1
             assert ways[connection.name].way == wanted
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_matrices_that_are_read_as_single_synapses(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "_LARGE", 0)
+    monkeypatch.setattr(layouts, "_THIN", (0, 3)[seed % 2])
+    rng = np.random.default_rng([17, seed])
+    program = delayed(random_program(rng), rng, ("synapse", "several")[seed % 2], 9)
+    inputs = random_inputs(program, rng, samples=3, steps=20)
+    probes = all_probes(program)
+    found = fast.run(laid_out(program), inputs, probes, threads=1 + seed % 3)
+    assert_same(found, golden.run(program, inputs, probes=probes), seed)
+
+
+def test_a_layer_of_many_delays_takes_memory_in_proportion_to_its_synapses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(layouts, "_LARGE", 1 << 17)
+    count, delays = 512, 60
+    rng = np.random.default_rng(3)
+    whole = one_layer(2 * rng.integers(-90, 90, (count, count)))
+    (wire,) = whole.connections
+    parts = apart(wire, rng.integers(1, delays + 1, (count, count)))
+    layout = laid_out(replace(whole, connections=tuple(parts)))
+    taken = sum(item.nbytes for item in (*layout.weights, *layout.held))
+    assert taken < 8 * count * count + 16 * delays * count
+    inputs = {"in": (rng.random((2, 70, count)) < 0.02).astype(np.uint8)}
+    probes = all_probes(layout.program)
+    expected = golden.run(layout.program, inputs, probes=probes)
+    assert_same(fast.run(layout, inputs, probes), expected, "many delays")
+
+
+def one_layer(weight: Array) -> Program:
+    """A layer that spikes, of binary inputs, with mixed weights of 8 bits."""
+    return Program(
+        target="loihi2",
+        inputs=(ProgramInput(name="in", shape=weight.shape[1:], kind="binary", low=0, high=1),),
+        populations=(
+            Neurons(
+                name="p", shape=weight.shape[:1], du=frozen(2000), dv=frozen(900),
+                vth=frozen(200), reset="zero", reset_order="at_spike",
+            ),
+        ),
+        connections=(
+            Connection(
+                name="w", source="in", target="p", operator=Dense(weight=weight), delay=1,
+                weight_exp=0, num_weight_bits=8, sign_mode="mixed",
+            ),
+        ),
+        outputs=("p",),
+    )  # fmt: skip
 
 
 def test_loops_are_compiled_once_for_each_width() -> None:
