@@ -16,6 +16,10 @@ from spikec.compiler.ir import LI, LIF, SourceView
 __all__ = ["Neuron", "fit_of", "neuron_shape", "population", "spread_over"]
 
 _MOST_LAG = 1000
+#: Steps of dt/tau: beyond it exp(-dt/tau) keeps less than 1e-13, so units were mistaken.
+_MOST_SHARE = 30.0
+#: The same for decays that snnTorch clips to 0: training leaves them just below it.
+_MOST_CLIPPED = 2.0
 _PARAMETERS = ("tau", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "threshold",
                "w_in")  # fmt: skip
 
@@ -262,18 +266,24 @@ class _Builder:
         share = dt / tau
         if self.profile.tau_times_dt:
             share = share * dt
-        if self.profile.discretization == "exp":
+        most = _MOST_SHARE if self.profile.discretization == "exp" else _MOST_CLIPPED
+        sensible = bool((share <= most).all())
+        if self.profile.discretization == "exp" and sensible:
             return np.exp(-share), share
         decay = 1 - share
-        if self.profile.clips_decay:
+        if self.profile.clips_decay and sensible:
             self.clipped = self.clipped or bool((decay < 0).any())
             return np.clip(decay, 0, 1), share
-        if (decay < 0).any():
+        if not sensible or (decay < 0).any():
             raise problem(
                 "F117",
                 self.node.where,
-                f"{name} is {float(tau.min()):g} s, less than one step of {dt:g} s: Euler's decay "
-                f"1 - dt/{name} would be negative",
+                f"{name} is {float(tau.min()):g} s, less than one step of {dt:g} s: "
+                + (
+                    f"Euler's decay 1 - dt/{name} would be negative"
+                    if self.profile.discretization == "euler"
+                    else "nothing would be left of it"
+                ),
                 "check --dt, and --profile: frameworks write time constants in units of their own",
             )
         return decay, share
@@ -296,10 +306,20 @@ class _Builder:
         return self._snapped(gain)
 
     def _check_units(self, gain: FloatArray) -> None:
-        """Refuse time constants that this framework cannot have written with this time step."""
+        """Refuse numbers that this framework cannot have written with this time step."""
+        if self.profile.writes_r_one and self.node.has("r") and (self.values("r") != 1).any():
+            raise problem(
+                "F117",
+                self.node.where,
+                f"r is {float(self.values('r').flat[0]):g}: files that '{self.profile.name}' "
+                "exported have 1",
+                f"name the framework that wrote it; --profile {self.profile.name}-import reads "
+                "files of others",
+            )
         if not self.profile.writes_gain_one or (gain == 1).all() or not self.node.has("r"):
             return
-        if not self.clipped and (self.profile.clips_decay or (self.values("r") == 1).all()):
+        plain = self.node.kind == "LIF" and bool((self.values("r") == 1).all())
+        if not self.clipped and (self.profile.clips_decay or plain):
             return
         raise problem(
             "F117",

@@ -65,6 +65,8 @@ class Profile:
     time_axis: bool = False
     #: All gains are 1 in files of this framework, or r is.
     writes_gain_one: bool = False
+    #: Its export writes r = 1, always.
+    writes_r_one: bool = False
     #: A decay above 1 or below 0 is clipped, as the framework does when it runs.
     clips_decay: bool = False
     #: A gain within 1e-5 of 1 is 1: the framework has none, the file's rounding gave it one.
@@ -197,6 +199,7 @@ PROFILES: Mapping[str, Profile] = {
             current_gain="one",
             if_gain="one",
             tau_times_dt=True,
+            writes_r_one=True,
             starts_at="v_leak",
             if_starts_at="v_reset",
             last_axes=True,
@@ -261,6 +264,7 @@ PROFILES: Mapping[str, Profile] = {
             max_spikes=MOST_SPIKES,
             if_gain="one",
             readout_gain="one",
+            writes_r_one=True,
             last_axes=True,
             time_axis=True,
             lost=(

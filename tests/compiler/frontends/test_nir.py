@@ -214,6 +214,30 @@ def deep(**options: Fields) -> Fields:
     return graph_of(nodes, "input>w", "w>a", "a>x", "x>b", "b>output")
 
 
+#: As Norse and sinabs write them.
+WITH_R_ONE = {"a": lif(2, r=1.0), "b": lif(2, r=1.0)}
+
+
+@pytest.mark.parametrize(
+    ("profile", "node", "words"),
+    [
+        ("norse", lif(2, tau=1e-5, r=10.0), "r is 10: files that 'norse' exported have 1"),
+        ("sinabs", lif(2, tau=10.0, r=10.0), "r is 10: files that 'sinabs' exported have 1"),
+        ("sinabs", lif(2, tau=5e-6, r=1.0), "nothing would be left of it"),
+        ("snntorch-import", lif(2, tau=5e-6, r=1.0), "would be negative"),
+        ("spikingjelly", {"type": "IF", "r": np.ones(2), "v_threshold": np.ones(2)},
+         "an input counts 0.0001 times"),
+    ],
+)  # fmt: skip
+def test_numbers_that_a_framework_never_writes_are_refused(
+    nir: Callable[..., Graph], profile: str, node: Fields, words: str
+) -> None:
+    """Files of another framework: its profile would read another network."""
+    with pytest.raises(FrontendError, match="F117") as caught:
+        nir(layered({"w": linear([1.0], [1.0])}, (1,), node), ReadOptions(profile=profile))
+    assert words in str(caught.value)
+
+
 def test_what_networks_commonly_set_and_an_export_drops_is_asked_for(
     nir: Callable[..., Graph],
 ) -> None:
@@ -249,7 +273,8 @@ def test_what_else_an_export_drops_is_said(
         (None, ASSUMED),
         (True, "not in the file: option --profile-defaults"),
     ):
-        graph = nir(deep(), replace(options, profile_defaults=confirmed))
+        ones = WITH_R_ONE if profile in ("norse", "sinabs") else {}
+        graph = nir(deep(**ones), replace(options, profile_defaults=confirmed))
         origins = {choice.what.split()[0]: choice.origin for choice in graph.choices}
         assert [origins[word] for word in said] == [origin] * len(said)
 
@@ -298,12 +323,12 @@ def test_inputs_count_in_sinabs_as_its_classes_do(nir: Callable[..., Graph]) -> 
 
 def test_a_v_reset_of_zeros_may_be_what_nir_filled_in(nir: Callable[..., Graph]) -> None:
     options = ReadOptions(profile="norse")
-    stated = {name: lif(2, v_reset=np.full(2, -0.5)) for name in ("a", "b")}
+    stated = {name: lif(2, r=1.0, v_reset=np.full(2, -0.5)) for name in ("a", "b")}
     assert [node.reset_voltage[0] for node in nir(deep(**stated), options).populations] == [  # type: ignore[union-attr]
         -0.5, -0.5,
     ]  # fmt: skip
-    assert any(choice.origin == ASSUMED for choice in nir(deep(), options).choices)
-    subtract: Any = nir(deep(), replace(options, reset="subtract"))["a"]
+    assert any(choice.origin == ASSUMED for choice in nir(deep(**WITH_R_ONE), options).choices)
+    subtract: Any = nir(deep(**WITH_R_ONE), replace(options, reset="subtract"))["a"]
     assert (subtract.reset, subtract.reset_amount[0]) == ("subtract", 1.0)
 
 
@@ -316,7 +341,7 @@ def test_options_by_population(nir: Callable[..., Graph]) -> None:
     assert isinstance(b, LIF)
     assert (a.reset, a.reset_order, a.compare) == ("none", "at_spike", ">=")
     assert (b.reset, b.reset_order, b.compare) == ("subtract", "next_step", ">")
-    graph = nir(deep(), ReadOptions(profile="norse", v_reset="a=-0.25"))
+    graph = nir(deep(**WITH_R_ONE), ReadOptions(profile="norse", v_reset="a=-0.25"))
     assert [node.reset_voltage[0] for node in graph.populations] == [-0.25, 0]  # type: ignore[union-attr]
     said = [(c.what, c.value, c.origin) for c in graph.choices if "v reset" in c.what]
     assert said == [("v reset of 'a'", "-0.25", "option --v-reset")]
@@ -872,7 +897,7 @@ def test_a_batch_before_a_delay_or_scale(nir: Callable[..., Graph], between: str
 
 
 def test_time_in_front_of_a_dense_layer_is_sinabs_alone(nir: Callable[..., Graph]) -> None:
-    tree = layered({"w": linear([1.0, 2.0])}, (40, 2), lif())
+    tree = layered({"w": linear([1.0, 2.0])}, (40, 2), lif(r=1.0))
     assert nir(tree, SINABS).inputs[0].shape == (2,)
     with pytest.raises(FrontendError, match=r"F114.*last axis"):
         nir(tree)
@@ -920,7 +945,7 @@ def test_a_file_of_one_node(nir: Callable[..., Graph]) -> None:
 
 
 def test_who_says_how_many_spikes_a_step(nir: Callable[..., Graph]) -> None:
-    tree = layered({"w": linear([1.0])}, (1,), lif())
+    tree = layered({"w": linear([1.0])}, (1,), lif(r=1.0))
     subtract = replace(EULER, reset="subtract", reset_order="at_spike")
     for options, expected in (
         (SINABS, (255, "profile 'sinabs'")),
@@ -968,7 +993,7 @@ def bad(name: str) -> tuple[Fields, ReadOptions]:  # noqa: C901
     if name == "unknown_profile":
         return layered(one, (1,), lif()), ReadOptions(profile="brian2")
     if name == "several_spikes_set_to_zero":
-        return layered(one, (1,), lif()), replace(SINABS, reset="zero")
+        return layered(one, (1,), lif(r=1.0)), replace(SINABS, reset="zero")
     if name == "negative_step":
         return layered(one, (1,), lif()), replace(EULER, dt=-1.0)
     if name == "coarse_step":
