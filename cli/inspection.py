@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from spikec.cli import drawing
 from spikec.cli.tables import Table, say, table
 from spikec.cli.tables import show as show_table
+from spikec.compiler.frontends.options import overrides_profile
 from spikec.compiler.ir import Graph
 from spikec.compiler.mapping.report import core_table
 from spikec.compiler.printer import describe, operator_text, switches
@@ -21,7 +23,9 @@ from spikec.compiler.sigma_delta import SigmaDelta
 
 __all__ = [
     "NO_DIGEST",
+    "choices",
     "file_summary",
+    "overrides",
     "placement",
     "show",
     "show_quantization",
@@ -183,6 +187,24 @@ def _core_map(program: Program) -> dict[str, Any] | None:
         "chips": core_map.chips,
         "cores": core_table(program, core_map),
     }
+
+
+def choices(program: Program) -> Iterator[tuple[str, str, str]]:
+    """Yield what a program's file left open: the choice, its value, and where it is from."""
+    recorded = program.provenance.get("choices")
+    for item in recorded if isinstance(recorded, (list, tuple)) else ():
+        if isinstance(item, (list, tuple)):
+            what, value, origin = (str(part) for part in (*item, "", "", "")[:3])
+            yield what, value, origin
+
+
+def overrides(program: Program) -> tuple[str, ...]:
+    """Return a line for each option that was taken over what a profile says."""
+    return tuple(
+        f"{what} is {value}: {origin}"
+        for what, value, origin in choices(program)
+        if overrides_profile(origin)
+    )
 
 
 def show_quantization(report: QuantizationReport) -> None:

@@ -264,11 +264,19 @@ def compile_command(
         warnings = [] if report is None else list(report.warnings)
         found = None if loaded.validation is None else loaded.validation.as_dict()
         print_json(
-            {"output": str(output), "report": lost, "warnings": warnings, "validation": found}
+            {
+                "output": str(output),
+                "report": lost,
+                "warnings": warnings,
+                "validation": found,
+                "overrides": list(inspection.overrides(loaded.program)),
+            }
         )
         return
     if report is not None:
         inspection.show_quantization(report)
+    for line in inspection.overrides(loaded.program):
+        tables.say(line)
     if loaded.validation is not None:
         for line in verification.validated(loaded.validation):
             tables.say(line)

@@ -13,7 +13,7 @@ from typing import cast
 
 from spikec.cli import running
 from spikec.cli.attribution import no_source
-from spikec.cli.inspection import NO_DIGEST
+from spikec.cli.inspection import NO_DIGEST, overrides
 from spikec.cli.loading import CompileOptions, LavaOptions, Loaded, data_for, load, network_of
 from spikec.cli.origins import calibration_beside
 from spikec.compiler.backend import Progress
@@ -147,6 +147,7 @@ def examine(
     )
     notes = (
         *data.notes,
+        *overrides(loaded.program),
         *_without_digest(file),
         *_without_floats(loaded.program, graph),
         *found.report.notes,

@@ -321,7 +321,7 @@ def _provenance(found: Examination) -> Section:
         Table(
             title="semantic choices and where each came from",
             columns=("choice", "value", "where from"),
-            rows=tuple(_choices(found)),
+            rows=tuple(inspection.choices(found.program)),
         ),
         Table(
             title="every population, as it was " + ("read" if found.graph else "compiled"),
@@ -335,13 +335,6 @@ def _provenance(found: Examination) -> Section:
         intro="What the file left open is listed with who decided it; all else is as it says.",
         tables=tuple(item for item in tables if item.rows),
     )
-
-
-def _choices(found: Examination) -> Iterator[tuple[str, ...]]:
-    recorded = found.program.provenance.get("choices")
-    for item in recorded if isinstance(recorded, (list, tuple)) else ():
-        if isinstance(item, (list, tuple)):
-            yield tuple(str(part) for part in (*item, "", "", "")[:3])
 
 
 def _accuracy(report: VerificationReport) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from spikec.compiler.frontends.options import (
     ReadOptions,
     no_effect,
     option_name,
+    origin_of,
 )
 from spikec.compiler.ir import Choice
 
@@ -47,6 +48,9 @@ class Answers:
     #: Questions that a profile answers, whatever the file's own notes say.
     settled: frozenset[str] = frozenset()
     round_delays: bool = False
+    #: The time step that the file or its profile has without an option, and which of them says so.
+    own_dt: float | None = None
+    own_dt_from: str = ""
 
     def of_node(self, name: str, what: str) -> Any:
         """Return an answer for one node: a file that spikec wrote has its own for each."""
@@ -97,8 +101,11 @@ def answers_for(file: NirFile, options: ReadOptions) -> Answers:
         value, _ = _answer(options, said, base, own, name)
         fields[name] = fields[name] if value is None else value
     _check_dt(file, fields["dt"])
+    own_dt, own_dt_from = _answer(replace(options, dt=None), said, base, own, "dt")
     return Answers(
         dt=fields["dt"],
+        own_dt=own_dt,
+        own_dt_from=own_dt_from,
         profile=Profile(**fields),
         choices=(
             *_choices(options, said, base, own, needed),
@@ -166,10 +173,16 @@ def _answer(
     """Return the answer for populations that no option names, and where it is from."""
     if _given(options, said, name):
         value = said[name].default if name in said else getattr(options, name)
-        return value, f"option {option_name(name)}"
+        return value, _origin(base, name, value)
     if base is not None and getattr(base, name) is not None:
         return getattr(base, name), f"profile '{base.name}'"
     return own.get(name), "the file: spikec wrote it"
+
+
+def _origin(base: Profile | None, name: str, value: object) -> str:
+    """Return where an option's answer is from, and what it overrides."""
+    profile = None if base is None else base.name
+    return origin_of(name, value, profile=profile, usual=getattr(base, name, None))
 
 
 def _choices(
@@ -188,13 +201,13 @@ def _choices(
             yield Choice(
                 what=f"{name.replace('_', ' ')} of '{population}'",
                 value=str(value),
-                origin=f"option {option_name(name)}",
+                origin=_origin(base, name, value),
             )
         if name not in _QUESTIONS and values.default is not None:
             yield Choice(
                 what=name.replace("_", " "),
                 value=str(values.default),
-                origin=f"option {option_name(name)}",
+                origin=_origin(base, name, values.default),
             )
 
 
@@ -280,7 +293,10 @@ def _limit(file: NirFile, profile: Profile, options: ReadOptions) -> tuple[int, 
         )
         return 1, []
     if wanted is not None:
-        return wanted, [Choice(what="max spikes", value=str(wanted), origin="option --max-spikes")]
+        origin = origin_of(
+            "max_spikes", wanted, usual=usual, profile=None if profile is PLAIN else profile.name
+        )
+        return wanted, [Choice(what="max spikes", value=str(wanted), origin=origin)]
     if usual == 1:
         return 1, []
     origin = f"profile '{profile.name}': no lower limit by default; --max-spikes gives one"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, FloatArray, Shape, frozen, size
+from spikec.compiler.errors import FrontendError
 from spikec.compiler.frontends.nir_answers import Answers
 from spikec.compiler.frontends.nir_file import NirNode, problem
 from spikec.compiler.frontends.nir_profiles import Gain
@@ -118,6 +119,16 @@ def population(neuron: Neuron, answers: Answers) -> LIF | LI:
     return _Builder(neuron, answers).build()
 
 
+#: Factor by which a gain that is 1 at the profile's time step may change with another: files whose
+#: gains are 1 are of frameworks that have none, and then weights mean something else.
+_MOST_GAIN_CHANGE = 2.0
+
+
+def _degenerate(decay: FloatArray) -> Array:
+    """Say which decays keep nothing, or all."""
+    return (decay <= 0) | (decay >= 1)
+
+
 class _Builder:
     def __init__(self, neuron: Neuron, answers: Answers) -> None:
         self.neuron, self.node, self.shape = neuron, neuron.node, neuron.shape
@@ -130,6 +141,7 @@ class _Builder:
         beta, voltage_gain = self._membrane()
         rest = self.values("v_leak", 0.0)
         gain = self._snapped(voltage_gain * current_gain)
+        self._check_override(alpha, beta, gain)
         self._check_units(gain)
         own_bias = 0.0 if self.neuron.bias is None else gain * self.neuron.bias
         if self.profile.current_rests_at_leak and alpha is not None and not self.node.filtered:
@@ -327,6 +339,40 @@ class _Builder:
             f"with steps of {self.answers.dt:g} s an input counts {float(gain.flat[0]):g} times; "
             f"in files of '{self.profile.name}' it counts once",
             "check --dt (leave it out for the framework's own), and --profile",
+        )
+
+    def _check_override(self, alpha: FloatArray | None, beta: FloatArray, gain: FloatArray) -> None:
+        """Refuse a time step beside the file's own that leaves no decay, or gains of no sense."""
+        own = self.answers.own_dt
+        if own is None or own == self.answers.dt or self.node.kind == "Threshold":
+            return
+        there = _Builder(self.neuron, replace(self.answers, dt=own))
+        try:
+            own_alpha, current = there._synapse()
+            own_beta, voltage = there._membrane()
+        except FrontendError:  # the other time step is what does not fit
+            return
+        own_gain = there._snapped(voltage * current)
+        lost = [
+            name
+            for name, now, before in (("alpha", alpha, own_alpha), ("beta", beta, own_beta))
+            if now is not None and before is not None
+            and ((_degenerate(now) & ~_degenerate(before)).any())
+        ]  # fmt: skip
+        far = (np.abs(gain) > _MOST_GAIN_CHANGE) | (np.abs(gain) * _MOST_GAIN_CHANGE < 1)
+        if not lost and not (far & (np.abs(own_gain - 1) < 1e-5)).any():
+            return
+        found = [
+            *(f"{name} is {float(values.flat[0]):g}" for name, values in
+              (("alpha", alpha), ("beta", beta)) if name in lost and values is not None),
+            f"an input counts {float(gain.flat[0]):g} times",
+        ]  # fmt: skip
+        raise problem(
+            "F117",
+            self.node.where,
+            f"with --dt {self.answers.dt:g} {' and '.join(found)}, which at the file's own "
+            f"time step is not so",
+            f"leave --dt out, or give --dt {own:g}: {self.answers.own_dt_from}",
         )
 
     def _snapped(self, gain: FloatArray) -> FloatArray:

@@ -11,10 +11,16 @@ from spikec.compiler.by_name import ByName, parse_by_name
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
 from spikec.compiler.ir import MOST_SPIKES, Compare
 
-__all__ = ["ASSUMED", "BY_POPULATION", "Discretization", "ReadOptions", "no_effect", "option_name"]
+__all__ = [
+    "ASSUMED", "BY_POPULATION", "Discretization", "ReadOptions", "no_effect", "option_name",
+    "origin_of", "overrides_profile",
+]  # fmt: skip
 
 #: Where a choice is from that a profile implies for what its framework's export drops.
 ASSUMED = "not in the file: the profile's default"
+
+#: What stands in the origin of an option's choice between the option and the profile.
+_OVER = ", over profile "
 
 Discretization: TypeAlias = Literal["euler", "exp"]
 
@@ -160,3 +166,19 @@ def no_effect(name: str, where: str) -> Diagnostic:
 def option_name(name: str) -> str:
     """Return how the command line calls a field of :class:`ReadOptions`."""
     return "--input" if name == "inputs" else f"--{name.replace('_', '-')}"
+
+
+def origin_of(name: str, value: object, *, profile: str | None, usual: object) -> str:
+    """Return where an option's answer is from, and what the profile it overrides says instead.
+
+    ``usual`` is the profile's own answer, None where it has none.
+    """
+    said = f"option {option_name(name)}"
+    if profile is None or usual in (None, value):
+        return said
+    return f"{said}{_OVER}'{profile}': {usual}"
+
+
+def overrides_profile(origin: str) -> bool:
+    """Say whether a choice with this ``origin`` overrides a profile."""
+    return origin.startswith("option --") and _OVER in origin

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.nir_networks import Net
 from support.relu_networks import mlp_model, saved
 from typer.testing import CliRunner
 
@@ -321,3 +322,54 @@ def test_any_emitter_describes_what_it_wrote(monkeypatch: pytest.MonkeyPatch) ->
     words = ["emit", GRAPH, "--backend", "fpga", "-o"]
     assert "it fits" in fine(*words, "one")
     assert json.loads(fine(*words, "two", "--json")) == {"output": "two", "gates": 8}
+
+
+# What overrides a profile
+
+
+def write_snntorch(name: str) -> None:
+    """Write snnTorch's Synaptic as it does at its step of 1e-4 s: alpha 0.8, beta 0.95."""
+    ones, step = np.ones(CLASSES), 1e-4
+    neuron = {
+        "type": "CubaLIF", "tau_syn": 5e-4 * ones, "tau_mem": 2e-3 * ones,
+        "r": 2e-3 / step * ones, "w_in": 5e-4 / step * ones, "v_leak": 0 * ones,
+        "v_threshold": ones, "v_reset": 0 * ones,
+    }  # fmt: skip
+    weights = np.random.default_rng(2).normal(0.3, 0.8, (CLASSES, INPUTS))
+    nodes = {
+        "in": {"type": "Input", "shape": np.array([INPUTS])},
+        "fc": {"type": "Affine", "weight": weights, "bias": 0 * ones},
+        "lif": neuron,
+        "out": {"type": "Output", "shape": np.array([CLASSES])},
+    }
+    Net(nodes=nodes, edges=(("in", "fc"), ("fc", "lif"), ("lif", "out"))).save(Path(name))
+
+
+def test_what_overrides_a_profile_is_listed_by_compile_verify_and_reports() -> None:
+    write_snntorch("net.nir")
+    read = ["--profile", "snntorch", "--profile-defaults"]
+    other = ["--compare", ">=", "--reset-order", "lif=at_spike"]
+    expected = [
+        "compare is >=: option --compare, over profile 'snntorch': >",
+        "reset order of 'lif' is at_spike: option --reset-order, over profile 'snntorch': next_step",
+    ]
+    assert all(
+        line in fine("compile", "net.nir", "-o", PROGRAM, *read, *other) for line in expected
+    )
+    listed = json.loads(fine("compile", "net.nir", "-o", PROGRAM, *read, *other, "--json"))
+    assert listed["overrides"] == expected
+    verify = ["verify", "net.nir", "--data", DATA, "--backends", "none", *read]
+    assert all(line in fine(*verify, *other, "--report", "r.html") for line in expected)
+    assert all(line in fine("verify", PROGRAM, *verify[2:6]) for line in expected)
+    assert set(expected) <= set(json.loads(fine(*verify, *other, "--json"))["notes"])
+    assert "over profile &#x27;snntorch&#x27;: &gt;" in Path("r.html").read_text()
+    assert "over profile" not in fine(*verify, "--compare", ">")
+    assert json.loads(fine("compile", "net.nir", "-o", PROGRAM, *read, "--json"))["overrides"] == []
+
+
+def test_a_time_step_that_empties_a_profile_s_decays_is_refused() -> None:
+    write_snntorch("net.nir")
+    words = ["--profile", "snntorch", "--profile-defaults", "--dt", "1e-3"]
+    found = errors("compile", "net.nir", "-o", PROGRAM, *words)
+    assert [item["code"] for item in found] == ["F117"]
+    assert "--dt 0.0001" in found[0]["hint"]

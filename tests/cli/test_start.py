@@ -88,8 +88,9 @@ def test_errors_that_nobody_hears_change_no_code() -> None:
 
 STOPPED = """
 import os, signal, sys
+inherited, number, when = int(sys.argv.pop()), int(sys.argv.pop()), sys.argv.pop()
+signal.signal(number, signal.Handlers(inherited))
 from spikec.cli import start
-number, when = int(sys.argv.pop()), sys.argv.pop()
 def stop():
     os.kill(os.getpid(), number)
 if when == "working":
@@ -108,12 +109,33 @@ def test_signals_end_it_with_their_code_and_nothing_is_left(
     when: str, number: signal.Signals
 ) -> None:
     before = sorted(Path().iterdir())
-    ended = subprocess.run(
-        [sys.executable, "-c", STOPPED, "compile", GRAPH, "-o", "new.spk", when, str(int(number))],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    ended = stopped(when, number, signal.SIG_DFL)
     assert (ended.returncode, ended.stderr) == (128 + number, "")
     assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("when", ["starting", "working"])
+def test_signals_that_a_parent_ignores_end_nothing(when: str, number: signal.Signals) -> None:
+    """As under nohup, and in the background of a script."""
+    ended = stopped(when, number, signal.SIG_IGN)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert Path("new.spk").exists()
+
+
+def stopped(
+    when: str, number: signal.Signals, inherited: signal.Handlers
+) -> subprocess.CompletedProcess[str]:
+    """Compile a network, and send a signal ``when`` it starts or writes.
+
+    A process begins with signals ignored that its parent ignores: ``inherited`` says which it is,
+    whatever the parent of these tests does.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", STOPPED, "compile", GRAPH, "-o", "new.spk", when,
+         str(int(number)), str(int(inherited))],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
 
 
 PARENT = """

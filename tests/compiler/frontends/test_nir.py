@@ -18,7 +18,7 @@ from spikec.compiler.errors import FrontendError, SpikecError, UsageError
 from spikec.compiler.frontends import ReadOptions, nir_graph
 from spikec.compiler.frontends.nir_profiles import PROFILES
 from spikec.compiler.frontends.onnx_probe import on_numbers
-from spikec.compiler.frontends.options import ASSUMED
+from spikec.compiler.frontends.options import ASSUMED, overrides_profile
 from spikec.compiler.hdf5 import read_tree
 from spikec.compiler.ir import LI, LIF, Edge, Graph, Input
 from spikec.compiler.operators import Conv2d, Dense
@@ -187,7 +187,7 @@ def test_a_profile_answers_and_options_override(nir: Callable[..., Graph]) -> No
         ">=", "subtract", "next_step", 1e-4,
     )  # fmt: skip
     origins = {choice.what: choice.origin for choice in graph.choices}
-    assert origins["compare"] == "option --compare"
+    assert origins["compare"] == "option --compare, over profile 'snntorch': >"
     assert origins["dt"] == "profile 'snntorch'"
     assert graph.source.format == "nir 1.0.8"
 
@@ -949,8 +949,8 @@ def test_who_says_how_many_spikes_a_step(nir: Callable[..., Graph]) -> None:
     subtract = replace(EULER, reset="subtract", reset_order="at_spike")
     for options, expected in (
         (SINABS, (255, "profile 'sinabs'")),
-        (replace(SINABS, max_spikes=4), (4, "option --max-spikes")),
-        (replace(SINABS, max_spikes=1), (1, "option --max-spikes")),
+        (replace(SINABS, max_spikes=4), (4, "option --max-spikes, over profile 'sinabs'")),
+        (replace(SINABS, max_spikes=1), (1, "option --max-spikes, over profile 'sinabs'")),
         (replace(subtract, max_spikes=7), (7, "option --max-spikes")),
         (subtract, (1, "")),
     ):
@@ -1182,3 +1182,53 @@ def test_what_an_import_makes_something_else_of_is_refused(nir: Callable[..., Gr
     fields = {"type": b"IF", "r": np.ones(2), "v_threshold": np.ones(2)}
     with pytest.raises(FrontendError, match=r"F128.*\n?.*beta 0.9"):
         nir(deep(b=fields), ReadOptions(profile="snntorch-import"))
+
+
+@pytest.fixture
+def half_a_millisecond(tmp_path: Path) -> Path:
+    """snnTorch's Synaptic with alpha 0.8, as it writes it at its step of 1e-4 s."""
+    ones, step = np.ones(3), 1e-4
+    parameters = {
+        "tau_syn": 5e-4 * ones, "tau_mem": 2e-3 * ones, "r": 2e-3 / step * ones,
+        "w_in": 5e-4 / step * ones, "v_leak": 0 * ones, "v_threshold": ones, "v_reset": 0 * ones,
+    }  # fmt: skip
+    path = tmp_path / "syn.nir"
+    with h5py.File(path, "w") as file:
+        file["version"] = b"1.0"
+        file["node/type"] = b"NIRGraph"
+        nodes = {
+            "input": {"type": b"Input", "shape": np.array([4])},
+            "fc": {"type": b"Affine", "weight": np.eye(3, 4), "bias": 0 * ones},
+            "lif": {"type": b"CubaLIF", **parameters},
+            "output": {"type": b"Output", "shape": np.array([3])},
+        }
+        for name, fields in nodes.items():
+            for field, value in fields.items():
+                file[f"node/nodes/{name}/{field}"] = value
+        chain = [("input", "fc"), ("fc", "lif"), ("lif", "output")]
+        file["node/edges"] = np.array(chain, dtype="S10")
+    return path
+
+
+@pytest.mark.parametrize("dt", [5e-4, 1e-3, 2e-3, 1e-5, 1.0])
+def test_a_time_step_that_leaves_no_decay_is_refused_with_the_one_that_fits(
+    half_a_millisecond: Path, dt: float
+) -> None:
+    options = ReadOptions(profile="snntorch", profile_defaults=True, dt=dt)
+    with pytest.raises(FrontendError, match=r"F11\d(.|\n)*give --dt 0.0001"):
+        nir_graph.read(half_a_millisecond, options)
+
+
+def test_an_override_that_makes_sense_is_listed(half_a_millisecond: Path) -> None:
+    options = ReadOptions(profile="snntorch", profile_defaults=True, discretization="exp")
+    graph = nir_graph.read(half_a_millisecond, options)
+    origins = {choice.what: choice.origin for choice in graph.choices}
+    said = "option --discretization, over profile 'snntorch': euler"
+    assert origins["discretization"] == said
+    for same in (ReadOptions(profile="snntorch", profile_defaults=True, dt=1e-4),
+                 ReadOptions(profile="snntorch", profile_defaults=True)):  # fmt: skip
+        graph = nir_graph.read(half_a_millisecond, same)
+        assert not [item for item in graph.choices if overrides_profile(item.origin)]
+        lif = graph["lif"]
+        assert isinstance(lif, LIF)
+        np.testing.assert_allclose(lif.alpha, 0.8)  # type: ignore[arg-type]
