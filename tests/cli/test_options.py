@@ -349,22 +349,23 @@ def test_what_overrides_a_profile_is_listed_by_compile_verify_and_reports() -> N
     write_snntorch("net.nir")
     read = ["--profile", "snntorch", "--profile-defaults"]
     other = ["--compare", ">=", "--reset-order", "lif=at_spike"]
+    order = "reset order of 'lif' is at_spike: option --reset-order"
     expected = [
         "compare is >=: option --compare, over profile 'snntorch': >",
-        "reset order of 'lif' is at_spike: option --reset-order, over profile 'snntorch': next_step",
+        f"{order}, over profile 'snntorch': next_step",
     ]
-    assert all(
-        line in fine("compile", "net.nir", "-o", PROGRAM, *read, *other) for line in expected
-    )
-    listed = json.loads(fine("compile", "net.nir", "-o", PROGRAM, *read, *other, "--json"))
-    assert listed["overrides"] == expected
+    compiled = ["compile", "net.nir", "-o", PROGRAM, *read]
+    shown = fine(*compiled, *other)
+    assert all(line in shown for line in expected)
+    assert json.loads(fine(*compiled, *other, "--json"))["overrides"] == expected
     verify = ["verify", "net.nir", "--data", DATA, "--backends", "none", *read]
-    assert all(line in fine(*verify, *other, "--report", "r.html") for line in expected)
-    assert all(line in fine("verify", PROGRAM, *verify[2:6]) for line in expected)
+    for words in ([*verify, *other, "--report", "r.html"], ["verify", PROGRAM, *verify[2:6]]):
+        shown = fine(*words)
+        assert all(line in shown for line in expected)
     assert set(expected) <= set(json.loads(fine(*verify, *other, "--json"))["notes"])
     assert "over profile &#x27;snntorch&#x27;: &gt;" in Path("r.html").read_text()
     assert "over profile" not in fine(*verify, "--compare", ">")
-    assert json.loads(fine("compile", "net.nir", "-o", PROGRAM, *read, "--json"))["overrides"] == []
+    assert json.loads(fine(*compiled, "--json"))["overrides"] == []
 
 
 def test_a_time_step_that_empties_a_profile_s_decays_is_refused() -> None:
