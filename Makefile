@@ -38,7 +38,7 @@ frameworks: $(VENV)/ready
 # and many more networks of the frameworks.
 nightly: $(VENV)/ready lava
 	SPIKEC_NIGHTLY=1 $(BIN)/python .ci/frameworks.py
-	SPIKEC_NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=2 tests/nightly tests/backends/simulator/test_engine.py::test_no_index_of_a_kernel_leaves_its_array
+	SPIKEC_NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=2 tests/nightly tests/properties/test_nir_forms.py tests/backends/simulator/test_engine.py::test_no_index_of_a_kernel_leaves_its_array
 
 # spikec beside its peers, which get environments of their own; the quick form only shows that it works.
 bench: $(VENV)/ready lava

@@ -405,7 +405,8 @@ def _clues(file: NirFile) -> list[str]:
     if len(steps) == 1 and min(steps) > 0:
         step = steps.pop()
         clues.append(
-            f"the numbers point to --dt {step:g}: every gain is 1 then, as most exporters write"
+            f"every gain is 1 with steps of {step:g} s: snnTorch and SpikingJelly write such "
+            "files, others need not"
         )
     if any(_is_scaled_by_dt(node) for node in file.nodes.values()):
         clues.append("the time constants are microseconds with r = 1: --profile norse writes this")

@@ -6,6 +6,7 @@ weights and decays are such that every sum is exact.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +24,9 @@ from tests.support.nir_networks import Fields, Net, in_another_form, simulated
 
 pytest.importorskip("h5py")
 
-STEPS, SEEDS = 16, 20
+#: No sum of few weights, decays and thresholds is a threshold times this.
+_AWAY = float(np.sqrt(0.99))
+STEPS, SEEDS = 16, 20 if not os.environ.get("SPIKEC_NIGHTLY") else 400
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,14 +56,14 @@ def conv(rng: np.random.Generator, inputs: int, outputs: int) -> Fields:
 
 
 def neuron(kind: str, *shape: int, **values: Any) -> Fields:
-    """Return a node; thresholds that sums of sixteenths times powers of 3/4 do not meet."""
-    usual: dict[str, Any] = {"LIF": {"tau": 4.0, "r": 2.0, "v_leak": 0.0, "v_threshold": 0.7,
-                                     "v_reset": 0.0},
+    """Return a node; its threshold is none that its voltages meet."""
+    usual: dict[str, Any] = {"LIF": {"tau": 4.0, "r": 2.0, "v_leak": 0.0, "v_reset": 0.0,
+                                     "v_threshold": _AWAY * 0.7},
                              "CubaLIF": {"tau_mem": 4.0, "tau_syn": 2.0, "r": 2.0, "w_in": 2.0,
-                                         "v_leak": 0.0, "v_threshold": 0.7, "v_reset": 0.0},
-                             "IF": {"r": 1.0, "v_threshold": 1.1, "v_reset": 0.0},
+                                         "v_leak": 0.0, "v_threshold": _AWAY * 0.7, "v_reset": 0.0},
+                             "IF": {"r": 1.0, "v_threshold": _AWAY * 1.1, "v_reset": 0.0},
                              "LI": {"tau": 4.0, "r": 2.0, "v_leak": 0.0},
-                             "Threshold": {"threshold": 0.4}}[kind]  # fmt: skip
+                             "Threshold": {"threshold": _AWAY * 0.4}}[kind]  # fmt: skip
     own = {**usual, **values}
     return {"type": kind} | {
         name: np.array(value, float) if np.ndim(value) else np.full(shape, value)
@@ -178,20 +181,27 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Kind]] = {
 }  # fmt: skip
 
 
+def drawn(name: str, seed: int) -> tuple[Kind, Array, Array]:
+    """Return a network, its data and what it does: sometimes spikes, and sometimes none."""
+    for attempt in range(50):
+        rng = np.random.default_rng([seed, attempt])
+        kind = KINDS[name](rng)
+        given = (rng.random((STEPS, *kind.shape)) < 0.4).astype(float)
+        reset = "subtract" if kind.options.profile else (kind.options.reset or "none")
+        wanted = simulated(kind.truth or kind.net, given, dt=1.0, reset=reset)
+        if name == "readout" or 0 < wanted.mean() < 1:
+            return kind, given, wanted
+    raise AssertionError(f"{name} always spikes, or never")
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("name", KINDS)
 def test_every_form_of_a_kind_is_the_same_network(name: str, seed: int, tmp_path: Path) -> None:
-    kind = KINDS[name](np.random.default_rng(seed))
-    given = (np.random.default_rng(seed + 1000).random((STEPS, *kind.shape)) < 0.4).astype(float)
-    reset = "subtract" if kind.options.profile else (kind.options.reset or "none")
-    wanted = simulated(kind.truth or kind.net, given, dt=1.0, reset=reset)
+    kind, given, wanted = drawn(name, seed)
     net, forms = in_another_form(kind.net, seed, but=kind.but)
     graph = nir_graph.read(net.save(tmp_path / "net.nir"), kind.options)
     (output,) = graph.outputs
     trace = reference.run(graph, {graph.inputs[0].name: given[None]})
-    if not isinstance(graph[output], LIF):
-        found = np.asarray(trace[output, "voltage"])[0]
-    else:
-        found = trace.spikes(output)[0]
-        assert 0 < wanted.mean() < 1
+    spiking = isinstance(graph[output], LIF)  # a Scale before the output makes it a voltage
+    found = trace.spikes(output)[0] if spiking else np.asarray(trace[output, "voltage"])[0]
     np.testing.assert_array_equal(found.reshape(wanted.shape), wanted, err_msg=str(forms))
