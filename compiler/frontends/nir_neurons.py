@@ -296,7 +296,9 @@ class _Builder:
                     if self.profile.discretization == "euler"
                     else "nothing would be left of it"
                 ),
-                "check --dt, and --profile: frameworks write time constants in units of their own",
+                self._own_step()
+                or "check --dt, and --profile: frameworks write time constants in units of their "
+                "own",
             )
         return decay, share
 
@@ -341,6 +343,13 @@ class _Builder:
             "check --dt (leave it out for the framework's own), and --profile",
         )
 
+    def _own_step(self) -> str:
+        """Return what to say where an option is over the time step of the file or its profile."""
+        own = self.answers.own_dt
+        if own is None or own == self.answers.dt:
+            return ""
+        return f"leave --dt out, or give --dt {own:g}: {self.answers.own_dt_from}"
+
     def _check_override(self, alpha: FloatArray | None, beta: FloatArray, gain: FloatArray) -> None:
         """Refuse a time step beside the file's own that leaves no decay, or gains of no sense."""
         own = self.answers.own_dt
@@ -360,7 +369,9 @@ class _Builder:
             and ((_degenerate(now) & ~_degenerate(before)).any())
         ]  # fmt: skip
         far = (np.abs(gain) > _MOST_GAIN_CHANGE) | (np.abs(gain) * _MOST_GAIN_CHANGE < 1)
-        if not lost and not (far & (np.abs(own_gain - 1) < 1e-5)).any():
+        # A gain of 1 where the own step keeps nothing is that of tau = dt, by chance.
+        meant = (np.abs(own_gain - 1) < 1e-5) & (own_beta > 1e-5)
+        if not lost and not (far & meant).any():
             return
         found = [
             *(f"{name} is {float(values.flat[0]):g}" for name, values in
@@ -372,7 +383,7 @@ class _Builder:
             self.node.where,
             f"with --dt {self.answers.dt:g} {' and '.join(found)}, which at the file's own "
             f"time step is not so",
-            f"leave --dt out, or give --dt {own:g}: {self.answers.own_dt_from}",
+            self._own_step(),
         )
 
     def _snapped(self, gain: FloatArray) -> FloatArray:

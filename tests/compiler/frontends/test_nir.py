@@ -866,6 +866,15 @@ def test_a_name_that_fits_two_nodes_is_refused(nir: Callable[..., Graph]) -> Non
         nir(graph_of(nodes, "input>lif3", "lif1>output"))
 
 
+def test_a_time_step_that_makes_sense_beside_one_that_keeps_nothing(
+    nir: Callable[..., Graph],
+) -> None:
+    """Norse's import takes any step; with its usual 0.001 s this neuron would keep nothing."""
+    tree = layered({"w": linear([1.0], [2.0])}, (1,), lif(2, tau=1e-3, r=1.0))
+    node: Any = nir(tree, ReadOptions(profile="norse-import", dt=1e-4))["n"]
+    np.testing.assert_allclose((node.beta[0], node.gain[0]), (0.9, 0.1), rtol=1e-12)
+
+
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_population_that_no_input_leads_to_is_refused(
     nir: Callable[..., Graph], loop: bool
