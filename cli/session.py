@@ -49,21 +49,21 @@ def command_line() -> tuple[str, ...]:
 
 
 class Commands(TyperGroup):
-    """The commands, whose usage errors are a JSON document too when ``--json`` is given."""
+    """The commands, whose usage errors are told as all others are: as text that may be printed."""
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         """Run the command line ``args`` (default: the program's own)."""
         words = list(sys.argv[1:] if args is None else args)
         _words.set(tuple(words))
-        if "--json" not in words:
-            return super().main(words, *rest, **options)
+        if not words:
+            return super().main(words, *rest, **options)  # prints its help
         try:
             code = super().main(words, *rest, **{**options, "standalone_mode": False})
         except Exception as error:
             # Some releases of Typer bring their own click: the method tells a usage error.
             if not hasattr(error, "format_message"):
                 raise
-            _report(_misused(error.format_message()), as_json=True)
+            _report(_misused(error.format_message()), as_json="--json" in words)
             code = BAD_INPUT
         sys.exit(code)
 

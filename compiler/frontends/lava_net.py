@@ -10,14 +10,14 @@ which is how netx phases the resets of ``reset_interval``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, size
-from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
+from spikec.compiler.errors import Diagnostic, UsageError
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends import (
     lava_encoders,
@@ -30,7 +30,7 @@ from spikec.compiler.frontends.lava_heaps import check_heaps
 from spikec.compiler.frontends.lava_neurons import PROFILES, Settled
 from spikec.compiler.frontends.lava_schema import LayerRecord, fail, read_layers
 from spikec.compiler.frontends.lava_weights import LARGEST_WEIGHT, connections
-from spikec.compiler.frontends.options import ReadOptions, no_effect
+from spikec.compiler.frontends.options import ReadOptions
 from spikec.compiler.hdf5 import read_tree, top_level_names
 from spikec.compiler.ir import SourceView
 from spikec.compiler.names import joined
@@ -72,8 +72,6 @@ def read(path: Path, options: ReadOptions | None = None) -> Program:
             f"there is no profile '{options.profile}' for .net files",
             f"choose one of {', '.join(PROFILES)}, or none",
         )
-    if options.max_spikes is not None:
-        raise UsageError(no_effect("max_spikes", str(path)))
     options.compare_for_all()
     check_heaps(path)
     records = read_layers(read_tree(path), path)
@@ -156,15 +154,19 @@ class _Draft:
 
 
 def _refuse_idle(draft: _Draft) -> None:
-    """Refuse options that answered nothing."""
-    options = draft.settled.options
-    idle = [("spike_exp", options.spike_exp is not None and not draft.encodes)]
-    idle.append(("input_bits", options.input_bits is not None and draft.lag > 0))
-    elsewhere = (
-        "profile_defaults", "v_reset", "spike_factor", "norm_input", "inputs", "round_delays",
-    )  # fmt: skip
-    idle += [(name, getattr(options, name) is not None) for name in elsewhere]
-    raise_if_any(UsageError, [no_effect(name, str(draft.path)) for name, given in idle if given])
+    """Refuse options that answered nothing: no choice names them.
+
+    A profile answers where its readers differ, and may be said of any file: it is then noted.
+    """
+    settled = draft.settled
+    answered = {origin for _, _, origin in settled.choices}
+    if settled.options.profile is not None and "option profile" not in answered:
+        settled.note("profile", settled.options.profile, "option profile")
+        answered.add("option profile")
+    settled.options.refuse_all_but(
+        [item.name for item in fields(ReadOptions) if f"option {item.name}" in answered],
+        str(draft.path),
+    )
 
 
 def _unknown(draft: _Draft, record: LayerRecord) -> None:  # noqa: ARG001

@@ -489,7 +489,8 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
     result = spikec(*words)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "Usage: " in result.stderr
+    assert "error U001 at command line: " in result.stderr
+    assert "--help" in result.stderr
 
 
 def test_a_network_that_does_not_fit_is_refused_with_what_would() -> None:

@@ -275,7 +275,16 @@ def hostile_commands() -> Iterator[list[str]]:
     yield ["emit", "bad", "-o", "lava"]
     yield ["convert", "bad", "bad.onnx"]
     yield ["convert", "bad", "bad.nir"]
-    yield ["inspect", "missing \x1b[31m\u202e\udcff"]
+    missing = "missing \x1b[31m\u202e\udcff"
+    yield ["inspect", missing]
+    yield [missing]
+    yield ["inspect", "bad", missing]
+    yield ["inspect", f"--{missing}"]
+    yield ["run", "bad", "--data", missing]
+    for option in ("--engine", "--samples", "--readout", "--profile", "--compare", "--target",
+                   "--weight-bits", "--layout", "--lava-python", "--probe", "--input"):  # fmt: skip
+        yield ["run", "bad", *data, option, missing]
+    yield ["run", "bad", *data, "-o", f"{missing}/t.npz"]
 
 
 def test_no_command_lets_a_name_do_more_than_be_read() -> None:
