@@ -21,9 +21,9 @@ __all__ = ["EMITTERS", "Emitted", "Wishes", "emit", "show"]
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What is wished of one emitter only: ``own_model`` of Lava's, ``prefix`` of C's."""
+    """What is wished of one emitter only: ``soft_reset`` of Lava's, ``prefix`` of C's."""
 
-    own_model: bool = False
+    soft_reset: str | None = None
     prefix: str | None = None
 
 
@@ -41,7 +41,10 @@ def _lava(program: Program, output: Path, wishes: Wishes) -> Emitted:
     from spikec.backends.lava.placement import placement
 
     raise_if_any(BackendError, open_backend("lava").check(program))
-    own = [item.name for item in program.populations] if wishes.own_model else []
+    every = [item.name for item in program.populations]
+    if wishes.soft_reset is not None and placement(program, every) == placement(program):
+        raise UsageError(idle("--soft-reset", "none of the populations has two ways on Lava"))
+    own = every if wishes.soft_reset == "own-model" else []
     write(program, output, own=own)
     places = placement(program, own)
     return Emitted(
@@ -124,7 +127,7 @@ def emit(
     check_folder(output, file, *options.files)
     check_replaceable(output, schema=import_module(f"spikec.backends.{backend}.emit").SCHEMA)
     program = load(file, options).program
-    wishes = Wishes(own_model=soft_reset == "own-model", prefix=prefix)
+    wishes = Wishes(soft_reset=soft_reset, prefix=prefix)
     return EMITTERS[backend](program, output, wishes)
 
 

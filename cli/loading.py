@@ -51,6 +51,7 @@ __all__ = [
     "read_network",
     "refuse_given",
     "refuse_idle",
+    "refuse_idle_validation",
     "refuse_steps_alone",
     "say_notes",
     "source_of",
@@ -321,6 +322,12 @@ def refuse_idle(options: CompileOptions, why: str) -> None:
         "--max-active": options.max_active,
     }
     refuse_given(given, why)
+
+
+def refuse_idle_validation(graph: Graph | None, file: Path, options: CompileOptions) -> None:
+    """Refuse ``--validate full`` where there is no float network to compare a program with."""
+    if graph is None and options.validate == "full":
+        raise UsageError(idle("--validate", f"the float network of {file} is not known"))
 
 
 def refuse_given(options: Mapping[str, object], why: str) -> None:

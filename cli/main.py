@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compile trained spiking networks to fixed-point neuromorphic hardware, "
     "run them bit for bit on a CPU, and verify what quantization did.",
+    epilog="Exit codes: 0 fine, 1 a verification or check failed, 2 bad input or usage, 3 a fault "
+    "of spikec's, 128 + N ended by signal N.",
 )
 
 
@@ -257,6 +259,7 @@ def compile_command(
     loading.refuse_steps_alone(options)
     check_output(output, file, *options.files)
     loaded = loading.load(file, options)
+    loading.refuse_idle_validation(loaded.graph, file, options)
     write_program(loaded.program, output)
     report = loaded.report
     if as_json:
@@ -355,6 +358,8 @@ def run(
         else:
             running.show(streamed, events)
         return
+    if output is None:
+        loading.refuse_given({"--probe": probe}, "what it records goes into -o TRACE.npz")
     with progress_bar("running", quiet=as_json) as progress:
         result = running.run(
             file,
@@ -367,6 +372,7 @@ def run(
             options=options,
             lava=lava,
             progress=progress,
+            answers=as_json or output is not None,
         )
     if output is not None:
         result.save(output)

@@ -144,8 +144,12 @@ def run(
     lava: LavaOptions,
     progress: Progress | None,
     engine: str | None = None,
+    answers: bool = True,
 ) -> RunResult:
-    """Run ``file`` on the data in ``data_file`` and read out the classes."""
+    """Run ``file`` on the data in ``data_file`` and read out the classes.
+
+    ``answers`` says whether they go anywhere but into an accuracy.
+    """
     chosen = cast("Readout | None", readout)
     if backend == "reference":
         if engine is not None:
@@ -156,12 +160,14 @@ def run(
             data = data_for(
                 network, data_file, samples=samples, steps=options.steps, layouts=options.layouts
             )
+            _refuse_unread(readout, data, answers=answers)
             return _run_graph(network, data, probes, chosen, progress)
     loaded = load(file, options)
     program = loaded.program
     data = data_for(
         program, data_file, samples=samples, steps=options.steps, layouts=options.layouts
     )
+    _refuse_unread(readout, data, answers=answers)
     wanted = parse_probes(probes, [item.name for item in program.populations])
     chosen, wanted = _read_from(program, wanted, chosen)
     if backend == "reference":
@@ -178,6 +184,13 @@ def run(
             ways = {name: asdict(way) for name, way in getattr(executable, "ways", {}).items()}
             ran = str(getattr(executable, "engine", ""))
     return replace(_result(trace, data, chosen, program.populations), ways=ways, engine=ran)
+
+
+def _refuse_unread(readout: str | None, data: Dataset, *, answers: bool) -> None:
+    """Refuse a readout whose answers nobody is told."""
+    if readout is not None and data.labels is None and not answers:
+        why = "there are no labels to compare answers with; -o or --json has them"
+        raise UsageError(idle("--readout", why))
 
 
 def refuse_with_events(options: Mapping[str, object], *, backend: str) -> None:

@@ -14,7 +14,15 @@ from typing import cast
 from spikec.cli import running
 from spikec.cli.attribution import no_source
 from spikec.cli.inspection import NO_DIGEST, overrides
-from spikec.cli.loading import CompileOptions, LavaOptions, Loaded, data_for, load, network_of
+from spikec.cli.loading import (
+    CompileOptions,
+    LavaOptions,
+    Loaded,
+    data_for,
+    load,
+    network_of,
+    refuse_idle_validation,
+)
 from spikec.cli.origins import calibration_beside
 from spikec.compiler.backend import Progress
 from spikec.compiler.errors import Diagnostic, UsageError, raise_if_any
@@ -124,6 +132,7 @@ def examine(
     graph = network_of(loaded, file, source, options.read)
     if with_attribution and graph is None:
         raise no_source(file)
+    refuse_idle_validation(graph, file, options)
     data = data_for(
         loaded.program, data_file, samples=samples, steps=options.steps,
         layouts=options.layouts, quiet=True,

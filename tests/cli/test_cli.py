@@ -439,12 +439,15 @@ def test_files_that_are_no_npz_are_refused() -> None:
         assert f"F001 at {name}" in failed("run", GRAPH, "--data", name)
 
 
+TO = ["-o", "t.npz"]
 BAD_WORDS: dict[str, tuple[list[str], str]] = {
-    "probe of nothing": (["run", GRAPH, "--data", DATA, "--probe", "layer9:voltage"], "layer1, "),
-    "probe quantity": (["run", GRAPH, "--data", DATA, "--probe", "layer1:volt"], "U010"),
-    "probe of an input": (["run", GRAPH, "--data", DATA, "--probe", "input:spikes"], "U010"),
+    "probe of nothing": (
+        ["run", GRAPH, "--data", DATA, "--probe", "layer9:voltage", *TO], "layer1, ",
+    ),
+    "probe quantity": (["run", GRAPH, "--data", DATA, "--probe", "layer1:volt", *TO], "U010"),
+    "probe of an input": (["run", GRAPH, "--data", DATA, "--probe", "input:spikes", *TO], "U010"),
     "float probe": (
-        ["run", GRAPH, "--data", DATA, "--backend", "reference", "--probe", "x"], "U010",
+        ["run", GRAPH, "--data", DATA, "--backend", "reference", "--probe", "x", *TO], "U010",
     ),
     "readout of spikes": (
         ["run", "readout.safetensors", "--data", DATA, "--readout", "spike-count"], "U011",
