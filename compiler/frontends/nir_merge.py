@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from spikec.compiler.ir import Choice
 __all__ = ["with_integrators_merged"]
 
 _INTEGRATORS = ("I", "LI", "CubaLI")
+_TAKERS = ("Threshold", "LI", "LIF")
 
 
 def with_integrators_merged(file: NirFile) -> NirFile:
@@ -20,17 +23,16 @@ def with_integrators_merged(file: NirFile) -> NirFile:
     it for its synapse, as CubaLIF (or CubaLI). The integrator stays where something else reads
     it, an output for example.
     """
-    nodes, edges = dict(file.nodes), set(file.edges)
+    nodes, wiring = dict(file.nodes), _Wiring(file.edges)
     choices = []
     for name in file.nodes:
-        found = _integrator(nodes, edges, name) if name in nodes else None
+        found = _integrator(nodes, wiring, name) if name in nodes else None
         merged = None if found is None else _merged(nodes[found[0]], nodes[name])
         if found is None or merged is None:
             continue
         (integrator, between), (nodes[name], meaning) = found, merged
-        edges -= {(before, after) for before, after in edges if after == name}
-        edges |= {(before, name) for before, after in edges if after == integrator}
-        _drop_unread(nodes, edges, [*between, integrator])
+        wiring.feed(name, wiring.before[integrator])
+        _drop_unread(nodes, wiring, [*between, integrator])
         choices.append(
             Choice(what=f"node '{name}'", value=f"'{integrator}' and it are {meaning}",
                    origin="the file")
@@ -38,9 +40,31 @@ def with_integrators_merged(file: NirFile) -> NirFile:
     if not choices:
         return file
     order = {edge: index for index, edge in enumerate(file.edges)}
-    ordered = sorted(edges, key=lambda edge: (order.get(edge, len(order)), edge))
+    ordered = sorted(wiring.edges(), key=lambda edge: (order.get(edge, len(order)), edge))
     repairs = (*file.repairs, *choices)
     return replace(file, nodes=nodes, edges=tuple(ordered), repairs=repairs)
+
+
+class _Wiring:
+    """The edges by both of their ends: what is before each node, and what after."""
+
+    def __init__(self, edges: Iterable[tuple[str, str]]) -> None:
+        self.before: defaultdict[str, set[str]] = defaultdict(set)
+        self.after: defaultdict[str, set[str]] = defaultdict(set)
+        for source, target in edges:
+            self.before[target].add(source)
+            self.after[source].add(target)
+
+    def edges(self) -> Iterator[tuple[str, str]]:
+        return ((source, target) for target, found in self.before.items() for source in found)
+
+    def feed(self, name: str, sources: set[str]) -> None:
+        """Let ``sources`` lead to ``name``, and nothing else."""
+        for source in self.before[name]:
+            self.after[source].discard(name)
+        for source in sources:
+            self.after[source].add(name)
+        self.before[name] = set(sources)
 
 
 def _merged(integrator: NirNode, node: NirNode) -> tuple[NirNode, str] | None:
@@ -64,27 +88,29 @@ def _only(node: NirNode, name: str) -> dict[str, Any]:
 
 
 def _integrator(
-    nodes: dict[str, NirNode], edges: set[tuple[str, str]], name: str
+    nodes: dict[str, NirNode], wiring: _Wiring, name: str
 ) -> tuple[str, list[str]] | None:
     """Return the integrator that alone leads to ``name``, and the ends of sub-graphs between."""
-    between: list[str] = []
+    if nodes[name].kind not in _TAKERS:
+        return None
+    between: dict[str, None] = {}
     while True:
-        before = [source for source, target in edges if target == name]
-        if len(before) != 1 or before[0] in between:
+        before = wiring.before[name]
+        if len(before) != 1:
             return None
-        name = before[0]
+        (name,) = before
+        if name in between:
+            return None
         if nodes[name].kind in _INTEGRATORS:
-            return None if (name, name) in edges else (name, between)
+            return None if name in wiring.before[name] else (name, list(between))
         if nodes[name].kind != "Identity":
             return None
-        between.append(name)
+        between[name] = None
 
 
-def _drop_unread(
-    nodes: dict[str, NirNode], edges: set[tuple[str, str]], candidates: list[str]
-) -> None:
+def _drop_unread(nodes: dict[str, NirNode], wiring: _Wiring, candidates: list[str]) -> None:
     """Leave out nodes that nothing reads any more; each comes after those that read it."""
     for name in candidates:
-        if not any(source == name for source, _ in edges):
+        if not wiring.after[name]:
             del nodes[name]
-            edges -= {edge for edge in edges if edge[1] == name}
+            wiring.feed(name, set())
