@@ -17,8 +17,8 @@ from spikec.compiler.operators import Conv2d, Dense, Weighted
 
 __all__ = ["average", "dense", "identity", "spatial"]
 
-#: A layer that needs an explicit matrix may take this many weights.
-_MOST_WEIGHTS = 1 << 25
+#: What a weight of an explicit matrix takes while it is made.
+_BYTES_A_WEIGHT = 40
 
 
 def dense(record: LayerRecord, source: Shape, weight: Array | None, field: str) -> Dense:
@@ -241,12 +241,13 @@ def _matrix(record: LayerRecord, source: Shape, target: Shape, fill: _Fill) -> D
 
 
 def _check_matrix(record: LayerRecord, rows: int, columns: int) -> None:
-    if rows * columns > _MOST_WEIGHTS:
+    most = record.allowed // _BYTES_A_WEIGHT
+    if rows * columns > most:
         fail(
             "F074",
             record.where,
             f"a {record.kind} layer of {columns} to {rows} neurons becomes a matrix of "
-            f"{rows * columns} weights, more than {_MOST_WEIGHTS}",
+            f"{rows * columns} weights, and a file of this size may ask for {most}",
             "a program has no operator for it yet; replace the layer by a convolution",
         )
 

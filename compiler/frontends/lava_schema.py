@@ -8,6 +8,7 @@ Nothing here gives a field its meaning; that is done in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, frozen, size
 from spikec.compiler.errors import Diagnostic, FrontendError, raise_if_any
+from spikec.compiler.limits import allowed_by
 
 __all__ = ["LayerRecord", "NeuronRecord", "fail", "read_layers"]
 
@@ -23,6 +25,8 @@ __all__ = ["LayerRecord", "NeuronRecord", "fail", "read_layers"]
 _MOST_TEXT = 64
 #: No layer has more neurons than this.
 _MOST_NEURONS = 1 << 24
+#: What a neuron takes in a program: nine integers.
+_BYTES_A_NEURON = 72
 #: float64 holds every integer up to here.
 _EXACT = 1 << 53
 
@@ -45,11 +49,15 @@ class NeuronRecord:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerRecord:
-    """One layer as the file states it; ``where`` names it in errors."""
+    """One layer as the file states it; ``where`` names it in errors.
+
+    ``allowed`` is how many bytes the file may become.
+    """
 
     index: int
     kind: str
     where: str
+    allowed: int
     shape: Shape | None = None
     weight: Array | None = None
     weight_rec: Array | None = None
@@ -94,7 +102,24 @@ def read_layers(file: Any, path: Path) -> tuple[LayerRecord, ...]:
     names = _layer_names(group, str(path))
     layers = [_layer_or_findings(group, name, path, findings) for name in names]
     raise_if_any(FrontendError, findings)
-    return tuple(layer for layer in layers if layer is not None)
+    records = tuple(layer for layer in layers if layer is not None)
+    _check_neurons(records)
+    return records
+
+
+def _check_neurons(records: Sequence[LayerRecord]) -> None:
+    """Refuse more neurons than a file of this size may describe, before any is made."""
+    total = 0
+    for record in records:
+        total += _BYTES_A_NEURON * size(record.shape or ())
+        if total > record.allowed:
+            fail(
+                "F072",
+                f"{record.where}/shape",
+                f"with its {size(record.shape or ())} neurons the network is larger than a file of "
+                "this size may describe",
+                "check the shapes that the layers state",
+            )
 
 
 def _layer_or_findings(
@@ -131,6 +156,7 @@ def _layer(group: Any, index: int, path: Path) -> LayerRecord:
         index=index,
         kind=fields.text("type"),
         where=where,
+        allowed=allowed_by(path),
         shape=fields.shape(),
         weight=fields.array("weight") if parts is None else parts.array("real"),
         weight_imag=None if parts is None else _imaginary(parts, f"{where}/weight"),
@@ -280,6 +306,8 @@ class _Fields:
 def _is_integer(values: Array) -> Array:
     if values.dtype.kind == "b":
         return np.ones(values.shape, bool)
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64)  # in half precision 2**53 would be infinite
     with np.errstate(invalid="ignore"):
         small = (values <= _EXACT) & (values >= -_EXACT)
         whole: Array = small & (np.rint(values) == values) if values.dtype.kind == "f" else small

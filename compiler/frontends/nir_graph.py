@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from spikec.compiler.files import sha256_of
 from spikec.compiler.frontends.inputs import with_inputs_declared
 from spikec.compiler.frontends.nir_answers import answers_for
@@ -37,7 +39,8 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Graph:
     file = with_integrators_merged(read_nir_file(path))
     options = options or ReadOptions()
     file, answers = oriented(file, answers_for(file, options))
-    graph = lower(file, answers, shapes_under(file, answers.profile))
+    with np.errstate(all="ignore"):  # what is not finite then, the rules of a graph refuse
+        graph = lower(file, answers, shapes_under(file, answers.profile))
     graph = as_noted(graph, answers.metadata, str(path))
     graph = with_inputs_declared(graph, options.inputs)
     version = f"nir {file.version}"

@@ -68,9 +68,8 @@ def stored_shape(node: NirNode) -> Shape | None:
 
 
 def _are_extents(values: Array) -> bool:
-    values = values.astype(np.float64)  # files store whole numbers in narrow types too
-    few = values.size <= _MOST_AXES
-    return few and bool(((values >= 1) & (values <= MAX_NEURONS)).all())
+    numbers = values[: _MOST_AXES + 1].astype(np.float64)  # half precision ends at 65504
+    return len(numbers) <= _MOST_AXES and bool(((numbers >= 1) & (numbers <= MAX_NEURONS)).all())
 
 
 def taken_channels(node: NirNode) -> int:
@@ -164,8 +163,8 @@ def _integers(node: NirNode, name: str, count: int, default: int | None) -> tupl
     """Return ``count`` whole numbers; one stands for all."""
     if not node.has(name) and default is not None:
         return (default,) * count
-    stored = node.array(name).reshape(-1)
-    values, shown = stored.astype(np.float64), stored[:8].tolist()
+    stored = node.array(name).reshape(-1)[: count + 1]
+    values, shown = stored.astype(np.float64), stored.tolist()
     if values.size not in (1, count) or (np.rint(values) != values).any() or (values < 0).any():
         raise ValueError(f"{name} is {shown}, not {count} whole numbers of 0 or more")
     if (values > 1 << 20).any() or (name != "padding" and (values < 1).any()):

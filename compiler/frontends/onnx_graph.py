@@ -127,9 +127,13 @@ def read(path: Path, options: ReadOptions) -> Graph:
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Raise what goes wrong inside as a :class:`FrontendError` about ``path``."""
+    """Raise what goes wrong inside as a :class:`FrontendError` about ``path``.
+
+    What constants lead beyond float64 is left to the rules of a graph, which refuse it.
+    """
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except NotAStepError as error:
         raise _refused(path, error.node, error.why, error.hint) from error
     except BROKEN as error:

@@ -23,12 +23,12 @@ from spikec.compiler.files import optional_package
 
 __all__ = ["numbers", "open_checked", "texts", "top_level_names"]
 
-#: Compressed or not, no file grows beyond this multiple of its size (deflate's own limit is 1032)
-_MOST_GROWTH = 1100
-#: ... but a small file may always unpack to this much.
-_SMALL = 64 << 20
+#: All arrays together may unpack to this much, and to so many bytes for each byte of the file.
+_SMALL, _MOST_GROWTH = 128 << 20, 100
 _MOST_OBJECTS = 100_000
 _MOST_TEXT = 16 << 20
+#: Bytes of texts that are read at a time, should each be as long as the file.
+_TEXTS = 256 << 20
 #: deflate, shuffle, fletcher32, lzf: filters that come with h5py and need no plug-in.
 _FILTERS = frozenset({1, 2, 3, 32000})
 #: How a text of varying length is stored: its length, the heap it is in, its number there.
@@ -67,7 +67,7 @@ def open_checked(path: Path, *, max_bytes: int) -> Iterator[Any]:
     than ``max_bytes`` of unpacked data, and for a damaged file.
     """
     with _opened(path) as file:
-        allowed = min(max_bytes, max(_SMALL, _MOST_GROWTH * path.stat().st_size))
+        allowed = min(max_bytes, _SMALL + _MOST_GROWTH * path.stat().st_size)
         with _damage_named(path):
             _Walk(path, allowed).check(file)
         yield file
@@ -106,7 +106,7 @@ def _few_at_a_time(dataset: Any) -> Iterator[Any]:
         return
     row = max(1, size(dataset.shape[1:]))
     length = max(1, Path(dataset.file.filename).stat().st_size)
-    step = max(1, _SMALL * 4 // (length * row))
+    step = max(1, _TEXTS // (length * row))
     for first in range(0, len(dataset), step):
         yield from np.asarray(dataset[first : first + step]).ravel()
 
@@ -219,7 +219,9 @@ class _Walk:
         if dataset.shape is None:
             raise _refused(self.path, place, "it has no values")
         self._check_type(dataset, place)
-        self.bytes += size(dataset.shape) * max(1, dataset.dtype.itemsize)
+        # Readers make numbers of eight bytes of all that are shorter.
+        wide = dataset.dtype.itemsize if dataset.dtype.kind in "SU" else 8
+        self.bytes += size(dataset.shape) * max(1, wide)
         if self.bytes > self.max_bytes:
             raise _refused(
                 self.path, place, f"with it the file unpacks to more than {self.max_bytes} bytes"

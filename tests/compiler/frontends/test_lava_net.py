@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -597,3 +598,51 @@ def test_error_texts(name: str, tmp_path: Path) -> None:
         stored.write_text(text)
     assert text == stored.read_text()
     assert "hint:" in text
+
+
+LARGE: dict[str, tuple[list[Fields], str]] = {
+    "driven neurons": (
+        [layer("input", shape=[1, 3000, 3000], **cuba(i_decay=4096))], "9000000 neurons",
+    ),
+    "layers that are each small enough": (
+        [layer("input", shape=[1, 2000, 2000], **cuba(i_decay=4096)),
+         layer("pool", shape=[1, 2000, 2000], weight=np.ones((1, 1, 1, 1)), **cuba())],
+        "layer/1/shape: with its 4000000 neurons",
+    ),
+    "a matrix for a transposed convolution": (
+        [layer("input", shape=[1, 70, 70]),
+         layer("convT", shape=[1, 72, 72], weight=np.ones((1, 1, 3, 3)), **cuba())],
+        "becomes a matrix",
+    ),
+    "half precision beyond its numbers": (
+        [layer("input", shape=[2]),
+         layer("dense", shape=[1], weight=np.full((1, 2), np.inf, np.float16), **cuba())],
+        "2 of 2 values are not integers",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_small_file_is_refused_before_it_takes_memory(name: str, tmp_path: Path) -> None:
+    layers, message = LARGE[name]
+    path = write(tmp_path / "large.net", *layers)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrontendError) as caught:
+            lava_net.read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert message in str(caught.value)
+    assert peak < 64 << 20
+
+
+def test_what_is_unpacked_is_in_proportion_to_the_file(tmp_path: Path) -> None:
+    """A byte of the file becomes a number of eight."""
+    path = tmp_path / "packed.net"
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "layer/0/weight", (6000, 6000), "i1", chunks=(600, 600), compression="gzip"
+        )
+    with pytest.raises(FrontendError, match=r"F062 .*unpacks to more than"):
+        lava_net.read(path)
