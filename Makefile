@@ -8,7 +8,7 @@ SANAFE := $(CURDIR)/.sanafe
 export SPIKEC_LAVA_PYTHON := $(LAVA)/bin/python
 export SPIKEC_SANAFE_PYTHON := $(SANAFE)/bin/python
 
-.PHONY: demo test lava browser check lint types supported frameworks nightly bench bench-quick clean
+.PHONY: demo test lava browser check lint types supported frameworks nightly fuzz bench bench-quick clean
 
 demo: $(VENV)/ready lava
 	$(BIN)/spikec demo
@@ -39,6 +39,11 @@ frameworks: $(VENV)/ready
 nightly: $(VENV)/ready lava
 	SPIKEC_NIGHTLY=1 $(BIN)/python .ci/frameworks.py
 	SPIKEC_NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=2 tests/nightly tests/properties/test_nir_forms.py tests/backends/simulator/test_engine.py::test_no_index_of_a_kernel_leaves_its_array
+
+# Damaged files of every format, COUNT of each: all are taken, or refused by one error.
+COUNT ?= 20000
+fuzz: $(VENV)/ready
+	$(BIN)/python tests/tools/fuzz.py --count $(COUNT)
 
 # spikec beside its peers, which get environments of their own; the quick form only shows that it works.
 bench: $(VENV)/ready lava
