@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from spikec.backends.lava.child import ChildFailedError, run_child
+from spikec.backends.child import ChildFailedError, run_child
 from spikec.backends.lava.emit import emit
 from spikec.backends.lava.encoders import (
     LARGEST_GROUPS,

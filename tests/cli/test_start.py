@@ -141,7 +141,7 @@ def stopped(
 PARENT = """
 import sys
 from pathlib import Path
-from spikec.backends.lava.child import run_child
+from spikec.backends.child import run_child
 code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
 run_child([sys.executable, "-c", code], variables={}, directory=Path(), timeout=60,
           heard=lambda line: print(line, flush=True))
