@@ -48,18 +48,18 @@ class ChildFailedError(Exception):
 def run_child(
     command: Sequence[str],
     *,
-    variables: Mapping[str, str],
-    directory: Path,
+    errors: Path,
     timeout: float,
-    heard: Callable[[str], None],
+    heard: Callable[[str], None] = lambda _: None,
+    variables: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> None:
-    """Run ``command`` in ``directory``; ``heard`` gets each line that it prints.
+    """Run ``command`` in ``directory``, or here; ``heard`` gets each line that it prints.
 
-    ``timeout`` is in seconds from one line to the next. Raises
-    :class:`ChildFailedError` with what the child said on its error output. No
+    What it says on its error output goes to the file ``errors``. ``timeout`` is in seconds from
+    one line to the next. Raises :class:`ChildFailedError` with what the child said last. No
     process of its group is left when this returns or raises, nor when this process is killed.
     """
-    errors = directory / "stderr.txt"
     with errors.open("wb") as error_file:
         child = subprocess.Popen(  # noqa: S603  (a list of arguments, no shell)
             command,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from spikec.backends.child import ChildFailedError, run_child
 from spikec.compiler.errors import BackendError, Diagnostic
 from spikec.compiler.files import sha256_of, user_cache
 from spikec.compiler.temporary import temporary_folder
@@ -124,15 +125,13 @@ def _build(compiler: Compiler, source: str, library: Path) -> None:
         with temporary_folder(library.parent) as folder:
             text, made = folder / "engine.c", folder / "engine.so"
             text.write_text(source, encoding="utf-8")
-            result = subprocess.run(  # noqa: S603  (a list of arguments, no shell)
-                [*compiler.command, *compiler.flags, str(text), "-o", str(made)],
-                capture_output=True, text=True, timeout=_SECONDS, check=False,
-            )  # fmt: skip
-            if result.returncode == 0:
-                made.replace(library)
-                return
-            reason = result.stderr.strip() or f"it ended with code {result.returncode}"
-    except (OSError, subprocess.TimeoutExpired) as error:
+            command = [*compiler.command, *compiler.flags, str(text), "-o", str(made)]
+            run_child(command, errors=folder / "stderr.txt", timeout=_SECONDS)
+            made.replace(library)
+            return
+    except ChildFailedError as error:
+        reason = error.text or error.reason
+    except OSError as error:
         reason = str(error)
     raise BackendError(
         Diagnostic(

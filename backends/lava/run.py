@@ -171,6 +171,7 @@ class LavaExecutable:
                     command,
                     variables=variables,
                     directory=home,
+                    errors=home / "stderr.txt",
                     timeout=self.timeout,
                     heard=lambda line: _heard(line, progress),
                 )

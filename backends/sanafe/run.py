@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spikec.backends.child import ChildFailedError, run_child
 from spikec.backends.sanafe.emit import emit
 from spikec.compiler.arrays import Array
 from spikec.compiler.errors import BackendError, Diagnostic
@@ -49,7 +49,10 @@ def simulate(
         command = [python, str(folder / "network" / "simulate.py"), "--extra-steps", str(late + 1),
                    "--input", str(folder / "data.npz"),
                    "--output", str(folder / "result.npz")]  # fmt: skip
-        _run(command, timeout)
+        try:
+            run_child(command, errors=folder / "stderr.txt", timeout=timeout)
+        except (ChildFailedError, OSError) as error:
+            raise _failed(python, str(error).splitlines()[-1]) from error
         with np.load(folder / "result.npz") as result:
             values = {key: result[key] for key in result.files}
     steps = next(iter(integers.values())).shape[1]
@@ -82,18 +85,6 @@ def _shifted(program: Program, integers: Mapping[str, Array]) -> dict[str, Array
         steps = ((0, 0), (item.shift, most - item.shift), *((0, 0) for _ in item.shape))
         shifted[item.name] = np.pad(integers[item.name], steps)
     return shifted
-
-
-def _run(command: list[str], timeout: float) -> None:
-    try:
-        done = subprocess.run(  # noqa: S603 - the Python that the user names, our own script
-            command, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _failed(command[0], str(error)) from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise _failed(command[0], last)
 
 
 def _failed(python: str, message: str) -> BackendError:

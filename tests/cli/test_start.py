@@ -142,8 +142,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from spikec.backends.child import run_child
-code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
-run_child([sys.executable, "-c", code], variables={}, directory=Path(), timeout=60,
+code = "import os, time; os.fork(); os.write(1, b'%d%c' % (os.getpid(), 10)); time.sleep(60)"
+run_child([sys.executable, "-c", code], errors=Path("stderr.txt"), timeout=60,
           heard=lambda line: print(line, flush=True))
 """
 
@@ -160,6 +160,33 @@ def test_a_child_s_group_ends_with_a_parent_that_is_killed() -> None:
             return
         signal.sigtimedwait([], 0.1)
     raise AssertionError("a child lives on")
+
+
+COMPILING = """
+import sys
+from pathlib import Path
+from spikec.backends.c import compiler
+code = "import os, time; os.fork(); os.open(f'{os.getpid()}.pid', os.O_CREAT); time.sleep(60)"
+slow = compiler.Compiler(command=(sys.executable, "-c", code), version="", flags=())
+compiler._build(slow, "", Path("engines/engine.so"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_compiler_ends_with_whoever_started_it(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", COMPILING]) as parent:
+        for _ in range(300):
+            started = [int(path.stem) for path in Path().glob("*.pid")]
+            if len(started) == 2:
+                break
+            signal.sigtimedwait([], 0.1)
+        parent.send_signal(number)
+    assert len(started) == 2
+    for _ in range(100):
+        if not any(map(runs, started)):
+            return
+        signal.sigtimedwait([], 0.1)
+    raise AssertionError("the compiler lives on")
 
 
 def runs(number: int) -> bool:
