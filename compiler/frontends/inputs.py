@@ -54,11 +54,13 @@ def input_said(text: str) -> InputSaid:
     return InputSaid(kind=kind, low=low, high=high)
 
 
-def with_inputs_declared(graph: Graph, text: str | None) -> Graph:
+def with_inputs_declared(
+    graph: Graph, text: str | None, *, origin: str = "option --input"
+) -> Graph:
     """Return ``graph`` with its inputs as ``text`` says: ``x=analog:-1..1,graded:0..15``.
 
-    A part without a name is for all inputs. Raises :class:`UsageError` for a text that says
-    nothing, and for inputs that do not exist.
+    A part without a name is for all inputs; ``origin`` is who says so. Raises
+    :class:`UsageError` for a text that says nothing, and for inputs that do not exist.
     """
     if text is None:
         return graph
@@ -94,7 +96,7 @@ def with_inputs_declared(graph: Graph, text: str | None) -> Graph:
     for name, found in given.items():
         what = f"input '{name}'"
         over = f", in place of the file's {before[what]}" if what in before else ""
-        choices.append(Choice(what=what, value=str(found), origin=f"option --input{over}"))
+        choices.append(Choice(what=what, value=str(found), origin=origin + over))
     return graph.rewritten(nodes=dict(nodes), choices=choices)
 
 

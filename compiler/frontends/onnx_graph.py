@@ -119,7 +119,8 @@ def read(path: Path, options: ReadOptions) -> Graph:
         problem: Exception | None = None
         for step in read_steps(file):
             try:
-                return _lowered(path, file, step, assumed, replace(options, dt=said or options.dt))
+                told = replace(options, dt=said or options.dt)
+                return _lowered(path, file, step, assumed, told, is_picture=bool(shown))
             except (NotAStepError, FrontendError) as error:  # noqa: PERF203 - try the next reading
                 problem = problem or error
         raise problem or NotAStepError("graph", "it describes no step")
@@ -163,6 +164,8 @@ def _lowered(
     step: StepModel,
     assumed: tuple[Choice, ...],
     options: ReadOptions,
+    *,
+    is_picture: bool,
 ) -> Graph:
     """Return the graph of one reading of the file, compared with the file itself."""
     _refuse_opaque(step)
@@ -178,6 +181,8 @@ def _lowered(
         source=Source(path=path.name, format="onnx", sha256=sha256_of_file(path)),
         choices=(*step.choices, *assumed, *noted.choices),
     )
+    if is_picture and not noted.inputs and options.inputs is None:
+        graph = with_inputs_declared(graph, "analog", origin="assumed of what is shown each step")
     graph = with_inputs_declared(graph, options.inputs)
     checked = compare(graph, file, step, lowering.output_of, path)
     return limited(checked, lowering.limits(), options.max_spikes, str(path))

@@ -21,7 +21,6 @@ from torch.nn import functional
 from spikec.compiler import reference
 from spikec.compiler.errors import FrontendError
 from spikec.compiler.frontends import load_graph
-from spikec.compiler.frontends.options import ReadOptions
 
 pytestmark = pytest.mark.torch
 
@@ -546,7 +545,7 @@ def test_one_picture_shown_at_every_step(name: str, exporter: str, tmp_path: Pat
     idiom = IDIOMS[name](Maker(rng))
     path = tmp_path / "net.onnx"
     export_presented(idiom, path, dynamo=exporter == "dyn")
-    graph = load_graph(path, ReadOptions(inputs="analog:0..1"))
+    graph = load_graph(path)
     assert any("--steps" in item.value for item in graph.choices)
     picture = np.rint(rng.random((1, 1, *idiom.inputs)) * 4) / 4
     shown_always = np.repeat(picture, STEPS, 1).astype(np.float32)

@@ -22,7 +22,7 @@ from onnx.reference import ReferenceEvaluator
 from spikec.compiler import reference
 from spikec.compiler.arrays import Array, Shape
 from spikec.compiler.errors import FrontendError
-from spikec.compiler.frontends import load_graph
+from spikec.compiler.frontends import ReadOptions, load_graph
 from spikec.compiler.ir import Graph
 from spikec.compiler.passes.pipeline import canonicalise
 
@@ -443,7 +443,10 @@ def test_one_picture_shown_at_every_step_is_read_as_a_series(tmp_path: Path) -> 
     onnx.save(model, tmp_path / "net.onnx")
     graph = load_graph(tmp_path / "net.onnx")
     assert any("--steps 8" in choice.value for choice in graph.choices)
-    picture = (np.random.default_rng(1).random((1, 6)) < 0.5).astype(np.float32)
+    assert [node.kind for node in graph.inputs] == ["analog"]
+    said = load_graph(tmp_path / "net.onnx", ReadOptions(inputs="graded:0..8"))
+    assert [(node.kind, node.high) for node in said.inputs] == [("graded", 8)]
+    picture = np.random.default_rng(1).integers(0, 9, (1, 6)).astype(np.float32) / 8
     (expected,) = ReferenceEvaluator(model).run(None, {"x": picture})
     assert expected.any()
     series = np.repeat(picture[:, None], 8, 1)
