@@ -19,6 +19,7 @@ from spikec.backends.lava.placement import placement
 from spikec.backends.lava.run import LavaBackend
 from spikec.backends.simulator import golden
 from spikec.compiler.arrays import Array
+from spikec.compiler.errors import BackendError
 from spikec.compiler.frontends import ReadOptions, lava_net
 from spikec.compiler.frontends.lava_weights import connections
 from spikec.compiler.ir import SourceView
@@ -134,6 +135,18 @@ def wide(weight: list[list[list[list[int]]]], delay: int) -> tuple[Program, dict
     values = np.zeros((1, 5, 2, 1, 1), np.int64)
     values[0, 0, :, 0, 0] = 40000, 12000
     return replace(program, connections=tuple(links)), {"in": values}
+
+
+@pytest.mark.parametrize("encoding", ["sigma_delta", "sigma"])
+def test_sums_that_float64_would_round_are_refused(encoding: str) -> None:
+    """16,600 products of 254 and up to 2**31 - 1 pass 2**53."""
+    most = (1 << 31) - 1
+    entry = ProgramInput(name="in", shape=(16_600,), kind="graded", low=-most, high=most)
+    vth = None if encoding == "sigma" else 0
+    weight = np.full((1, 16_600), 254)
+    program = block((1,), Dense(weight=weight), entry, encoding=encoding, vth=vth)
+    with pytest.raises(BackendError, match=r"B011 at connection 'in-n': .* pass 2\*\*53"):
+        golden.run(program, {"in": np.ones((1, 2, 16_600), np.int64)})
 
 
 #: Kernels, delays, the sum that must arrive, and how many connections they are.
