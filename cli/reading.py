@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import typing
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,13 +164,13 @@ def _listed(parts: list[str] | None) -> str | None:
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Return ``command`` with the options of reading in place of its parameter ``read``."""
-    own = inspect.signature(command).parameters
     command.__annotations__.pop("read")
-    hints = typing.get_type_hints(command, include_extras=True)
+    # typing.get_type_hints would hide the options of parameters that default to None (3.10).
+    own = inspect.signature(command, eval_str=True).parameters
     shared = _options_of(_read_options)
     parameters: list[inspect.Parameter] = []
     for name, item in own.items():
-        parameters += shared if name == "read" else [item.replace(annotation=hints[name])]
+        parameters += shared if name == "read" else [item]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:

@@ -130,7 +130,7 @@ def on_sanafe(inputs: Any) -> dict[str, Any]:
     given: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sanafe, "emit", lambda *_: None)
-        patch.setattr(sanafe, "_run", lambda command, timeout: given.update(
+        patch.setattr(sanafe, "run_child", lambda command, **_: given.update(
             np.load(command[command.index("--input") + 1])) or _stop())  # fmt: skip
         with pytest.raises(_StoppedError):
             sanafe.simulate(program(), inputs, python="python", timeout=1)
