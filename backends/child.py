@@ -57,8 +57,9 @@ def run_child(
     """Run ``command`` in ``directory``, or here; ``heard`` gets each line that it prints.
 
     What it says on its error output goes to the file ``errors``. ``timeout`` is in seconds from
-    one line to the next. Raises :class:`ChildFailedError` with what the child said last. No
-    process of its group is left when this returns or raises, nor when this process is killed.
+    one line to the next. Raises :class:`ChildFailedError` with what the child said on its error
+    output. No process of its group is left when this returns or raises, nor when this process
+    is killed.
     """
     with errors.open("wb") as error_file:
         child = subprocess.Popen(  # noqa: S603  (a list of arguments, no shell)
