@@ -86,8 +86,9 @@ class Differences:
         self._samples += len(lower.trace[probes[0]])
         places = []
         for place, probe in enumerate(probes):
-            one, two = lower.trace[probe], upper.trace[probe]
-            distance = np.abs(one.astype(np.float64) - two.astype(np.float64))
+            one, two = (side.trace[probe].astype(np.float64) for side in (lower, upper))
+            with np.errstate(invalid="ignore"):
+                distance = np.where(one == two, 0, np.abs(one - two))  # equal infinities too
             different = ~(distance <= self._tolerance)
             self._count(probe, distance, different)
             if different.any():

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from spikec.backends.simulator import golden
 from spikec.cli.main import app
+from spikec.compiler.trace import Trace
+from spikec.compiler.verification.difference import Differences, Recorded
 from spikec.models import save, seed_network
 
 SAMPLES, STEPS, INPUTS, HIDDEN, CLASSES = 6, 12, 4, 7, 3
@@ -339,3 +341,13 @@ def test_sweeps_that_cannot_be(words: list[str], code: str) -> None:
     out("compile", GRAPH, "-o", PROGRAM)
     document = as_json("sweep", *words, "--data", DATA, code=2)
     assert [item["code"] for item in document["errors"]] == [code]
+
+
+def test_equal_infinities_do_not_differ() -> None:
+    volts = np.array([[[np.inf, 1.0]], [[-np.inf, np.nan]]])
+    trace = Trace(values={("n", "voltage"): volts}, outputs=("n",))
+    differences = Differences()
+    differences.add(Recorded(name="a", trace=trace), Recorded(name="b", trace=trace))
+    found = differences.report()
+    assert found.first is not None
+    assert (found.first.sample, found.first.neuron) == (1, (1,))  # what is no number
