@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
 import shutil
@@ -14,13 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from spikec.compiler.arrays import Array, Shape, size
 from spikec.compiler.errors import Diagnostic, FrontendError
-from spikec.compiler.files import check_file, write_atomically
+from spikec.compiler.files import check_file, unwritable, write_atomically
 from spikec.compiler.limits import allowance, allowed_by
 from spikec.compiler.sniffing import ARCHIVE, ARRAYS, kind_of, refused
 
@@ -35,6 +36,8 @@ _PLAIN_FLAGS = 0x2 | 0x4 | 0x8 | 0x800
 #: What ``zipfile`` raises while it reads damaged data, beside ``OSError`` and ``ValueError``.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error)
 _BLOCK = 1 << 20
+#: How a disk says that it, or a share of it, is full.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Bytes left for what stands before the elements of all arrays.
 _HEADERS = 1 << 20
 #: More axes no release of NumPy has, and more bytes no address.
@@ -93,11 +96,22 @@ def map_npz(path: Path, folder: Path) -> tuple[dict[str, Array], tuple[mmap.mmap
                 begin = _data_of(Path(path), entry)
             else:
                 place = folder / f"{index}.npy"
-                with archive.open(entry.member) as source, place.open("wb") as unpacked:
-                    shutil.copyfileobj(source, unpacked, _BLOCK)
+                with archive.open(entry.member) as source:
+                    _unpack(source, place)
             arrays[entry.name], mapped = _mapped(place, begin, entry)
             maps.append(mapped)
     return arrays, tuple(maps)
+
+
+def _unpack(source: IO[bytes], place: Path) -> None:
+    """Copy an entry to ``place``; where there is no room, that is no fault of the archive."""
+    try:
+        with place.open("wb") as unpacked:
+            shutil.copyfileobj(source, unpacked, _BLOCK)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise unwritable(place.parent, f"{error.strerror}, and data are unpacked there") from error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

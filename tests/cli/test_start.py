@@ -78,6 +78,32 @@ def test_output_that_cannot_be_written_is_said(words: list[str], where: str) -> 
     assert "U034 at standard output" in ended.stderr
 
 
+LIMITED = """
+import resource, sys
+most = int(sys.argv.pop())
+from spikec.cli import start
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+start.main()
+"""
+
+
+@pytest.mark.parametrize("most", [512, 4 << 10, 16 << 10, 64 << 10])
+def test_events_on_a_full_disk_are_an_error_about_their_place(most: int) -> None:
+    """Whether data are unpacked there, events kept or the file put together."""
+    rng = np.random.default_rng(0)
+    write_npz(Path("long.npz"), {"spikes": (rng.random((8, 2000, 3)) < 0.9).astype(np.uint8)})
+    before = sorted(Path().iterdir())
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, "run", GRAPH, "--data", "long.npz",
+         "--events", "events.npz", "--engine", "golden", str(most)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2, ended.stderr
+    assert "U030 at" in ended.stderr
+    assert "File too large" in ended.stderr
+    assert sorted(Path().iterdir()) == before
+
+
 def test_errors_that_nobody_hears_change_no_code() -> None:
     ended = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *START, "inspect", "missing"],
