@@ -21,6 +21,9 @@ _MOST_LAG = 1000
 _MOST_SHARE = 30.0
 #: The same for decays that snnTorch clips to 0: training leaves them just below it.
 _MOST_CLIPPED = 2.0
+#: Factor by which a gain that is 1 at the profile's time step may change with another: files whose
+#: gains are 1 are of frameworks that have none, and then weights mean something else.
+_MOST_GAIN_CHANGE = 2.0
 _PARAMETERS = ("tau", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "threshold",
                "w_in")  # fmt: skip
 
@@ -117,11 +120,6 @@ def spread_over(values: FloatArray, shape: Shape, *, last_axes: bool) -> FloatAr
 def population(neuron: Neuron, answers: Answers) -> LIF | LI:
     """Return the population that ``neuron`` is under ``answers``."""
     return _Builder(neuron, answers).build()
-
-
-#: Factor by which a gain that is 1 at the profile's time step may change with another: files whose
-#: gains are 1 are of frameworks that have none, and then weights mean something else.
-_MOST_GAIN_CHANGE = 2.0
 
 
 def _degenerate(decay: FloatArray) -> Array:
